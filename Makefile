@@ -1,0 +1,57 @@
+# Each target sets up what it needs in .venv; on a fresh machine `make demo` or `make test` is the first command.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+BUILD_INPUTS := $(shell find csrc _build -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.py' \)) CMakeLists.txt setup.py pyproject.toml
+
+.PHONY: demo test test-cpp test-python lint format bench clean
+demo: .venv/.installed-demo
+	$(BIN)/python -m drpm demo $(ARGS)
+
+test: test-cpp test-python
+
+test-python: .venv/.installed-test
+	$(BIN)/python -m pytest $(ARGS)
+
+test-cpp: .venv/.installed-test
+	cmake -S . -B build/tests -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DDRPM_BUILD_EXTENSION=OFF -DDRPM_BUILD_TESTS=ON
+	cmake --build build/tests
+	ctest --test-dir build/tests --output-on-failure
+
+lint: .venv/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu')
+	$(BIN)/mypy
+
+format: .venv/.installed-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu')
+
+bench: .venv/.installed-bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# torch first, pinned and from the default index; drpm then compiles against it.
+.venv/.torch:
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install '$(TORCH)'
+	touch $@
+
+.venv/.installed: .venv/.torch $(BUILD_INPUTS)
+	$(BIN)/pip install -e .
+	touch $@
+
+# An extra (demo, test, lint, bench) installs its packages once; the editable install above serves all of them.
+.venv/.extra-%: .venv/.torch pyproject.toml
+	$(BIN)/pip install $$($(BIN)/python _build/extras.py $*)
+	touch $@
+
+.venv/.installed-%: .venv/.installed .venv/.extra-%
+	touch $@
+
+.PRECIOUS: .venv/.extra-% .venv/.installed-%
+
+clean:
+	rm -rf build dist out *.egg-info drpm/_C*.so

@@ -1,0 +1,59 @@
+"""PEP 517 backend: setuptools, plus the torch of the environment that drpm is installed into.
+
+pip's isolated build environment runs the target environment's interpreter but hides its site-packages. This backend
+looks there for torch's headers; only where there is none does it ask pip for a torch of its own. The extension uses
+torch's stable ABI, so the torch it is built against and the one it later runs with need not be the same release.
+"""
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+from programs import find_cmake
+from setuptools import build_meta as _setuptools
+from setuptools.build_meta import *  # noqa: F403  (sdist and metadata hooks)
+
+FALLBACK_TORCH = "torch==2.13.0"
+HEADER = Path("include", "torch", "csrc", "stable", "ops.h")
+
+
+def find_torch() -> Path | None:
+    """Folder of the torch package to build against: DRPM_TORCH, else the environment's, else sys.path's."""
+    folders = [sysconfig.get_path("platlib"), sysconfig.get_path("purelib"), *sys.path]
+    candidates = [Path(entry, "torch") for entry in folders if entry]
+    if os.environ.get("DRPM_TORCH"):
+        candidates.insert(0, Path(os.environ["DRPM_TORCH"]))
+    return next((folder for folder in candidates if (folder / HEADER).is_file()), None)
+
+
+def _requires(base: list[str]) -> list[str]:
+    extra = [] if find_cmake() else ["cmake>=3.24"]
+    if find_torch() is None:
+        extra.append(FALLBACK_TORCH)
+    return [*base, *extra]
+
+
+def _export_torch() -> None:
+    torch = find_torch()
+    if torch is None:
+        sys.exit("drpm: no torch with stable-ABI headers found (torch >= 2.11); set DRPM_TORCH to its package folder")
+    os.environ["DRPM_TORCH"] = str(torch)
+
+
+def get_requires_for_build_wheel(config_settings=None):
+    return _requires(_setuptools.get_requires_for_build_wheel(config_settings))
+
+
+def get_requires_for_build_editable(config_settings=None):
+    return _requires(_setuptools.get_requires_for_build_editable(config_settings))
+
+
+def build_wheel(*args, **kwargs):
+    _export_torch()
+    return _setuptools.build_wheel(*args, **kwargs)
+
+
+def build_editable(*args, **kwargs):
+    _export_torch()
+    return _setuptools.build_editable(*args, **kwargs)

@@ -1,0 +1,14 @@
+// Marks functions that run on the host and, under nvcc, on the device; names the instruction-set namespace.
+#pragma once
+
+#if defined(__CUDACC__)
+#define DRPM_HD __host__ __device__
+#else
+#define DRPM_HD
+#endif
+
+// Every kernel source is compiled once per instruction set. All code that its headers define lives in the
+// namespace DRPM_ISA, so that the linker can never merge a function compiled for AVX-512 into the baseline path.
+#ifndef DRPM_ISA
+#define DRPM_ISA isa_baseline
+#endif

@@ -1,0 +1,46 @@
+// Glue between torch's stable ABI and the torch-free kernels: checked pointers, allocation, row loops.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace drpm {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline bool is_float64(const Tensor& t) { return t.scalar_type() == ScalarType::Double; }
+
+// <op>: <argument> must <contract>, got <value> – the words of drpm/ops/_arguments.py.
+#define DRPM_CHECK(condition, op, argument, contract, got) \
+  STD_TORCH_CHECK(condition, op, ": ", argument, " must ", contract, ", got ", got)
+
+inline void check_float(const char* op, const char* argument, const Tensor& t) {
+  DRPM_CHECK(t.scalar_type() == ScalarType::Float || is_float64(t), op, argument, "be float32 or float64",
+             "another dtype");
+}
+
+// A contiguous tensor of T on the CPU with `count` elements; its data.
+template <class T>
+const T* checked_data(const char* op, const char* argument, const Tensor& t, int64_t count) {
+  DRPM_CHECK(t.is_contiguous(), op, argument, "be contiguous", "strides");
+  DRPM_CHECK(t.numel() == count, op, argument, "match the other arguments in size", t.numel());
+  return t.const_data_ptr<T>();  // checks the dtype
+}
+
+// parallel_for over rows that cost about `cost` simple operations each; at least 32k operations a task.
+template <class F>
+void for_rows(int64_t rows, int64_t cost, const F& f) {
+  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(cost, 1));
+  if (rows <= grain) {
+    if (rows > 0) f(int64_t{0}, rows);
+    return;
+  }
+  torch::stable::parallel_for(0, rows, grain, f);
+}
+
+}  // namespace drpm

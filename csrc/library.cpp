@@ -1,0 +1,33 @@
+// The native API on one screen: every op schema, and the Python module that carries them.
+#include <pybind11/pybind11.h>
+#include <torch/csrc/stable/library.h>
+
+#include "common/simd.h"
+
+STABLE_TORCH_LIBRARY(drpm, m) {
+  // Shapes: B rows, K classes, n elements, S samples. Counts and seeds are int64; all tensors contiguous.
+  m.def("gumbel_noise(Tensor seed, int stream, int rows, int classes, int width, bool float64) -> Tensor");
+
+  m.def(
+      "hypergeometric_log_weights(Tensor log_omega_left, Tensor log_omega_right, Tensor m_left, Tensor m_right, "
+      "Tensor n, int width) -> Tensor");
+  m.def(
+      "hypergeometric_log_weights_backward(Tensor grad, Tensor m_left, Tensor m_right, Tensor n) -> "
+      "(Tensor, Tensor)");
+}
+
+PYBIND11_MODULE(_C, module) {
+  module.doc() = "Compiled kernels of drpm; importing it registers torch.ops.drpm.";
+  module.def("build_info", [] {
+    namespace py = pybind11;
+    py::dict info;
+    info["version"] = DRPM_VERSION;
+    info["compiler"] = DRPM_COMPILER;
+    info["torch_headers"] = DRPM_TORCH_HEADERS;
+    info["torch_target"] = DRPM_TORCH_TARGET;
+    info["simd"] = drpm::simd_level_name();
+    info["simd_compiled"] = py::str(DRPM_SIMD_COMPILED).attr("split")(",");
+    info["cuda_architectures"] = py::str(DRPM_CUDA_ARCHITECTURES).attr("split")();
+    return info;
+  });
+}

@@ -1,0 +1,37 @@
+"""What the compiled module is; the one place that imports it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+try:
+    from drpm import _C  # type: ignore[attr-defined]
+except ImportError as error:  # a checkout without a compiler: drpm.reference still works
+    _C = None
+    _reason: ImportError | None = error
+else:
+    _reason = None
+
+
+def require_compiled() -> None:
+    """Raise an ImportError that says what to do where the compiled kernels are missing."""
+    if _C is None:
+        raise ImportError(
+            "drpm: the compiled kernels are not available; build them with `pip install -e .` "
+            f"(needs a C++17 compiler; drpm.reference works without). Reason: {_reason}"
+        ) from _reason
+
+
+def build_info() -> dict[str, Any]:
+    """Describe the build: versions, compiler, SIMD level in use and compiled, CUDA architectures.
+
+    Returns: dict with `version`, `compiler`, `torch_headers` (release whose headers were used), `torch_target`
+        (oldest torch that the binary serves), `torch` (the one running now), `simd`, `simd_compiled`,
+        `cuda_architectures` (empty: built without CUDA).
+    Raises: ImportError when the kernels were not compiled.
+    """
+    require_compiled()
+    assert _C is not None
+    return {**_C.build_info(), "torch": torch.__version__}

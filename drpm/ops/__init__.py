@@ -1,0 +1,11 @@
+"""The functional API: compiled kernels, batched over any leading shape, differentiable."""
+
+from drpm._build_info import require_compiled
+
+require_compiled()
+
+from drpm.ops._random import STREAM_ORDER, STREAM_SIZES  # noqa: E402
+from drpm.ops.gumbel_noise import gumbel_noise  # noqa: E402
+from drpm.ops.hypergeometric_log_weights import hypergeometric_log_weights  # noqa: E402
+
+__all__ = ["STREAM_ORDER", "STREAM_SIZES", "gumbel_noise", "hypergeometric_log_weights"]

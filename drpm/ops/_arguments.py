@@ -1,0 +1,126 @@
+"""Argument checks and the broadcasting that every op shares: any batch shape in, contiguous rows to the kernel.
+
+Shapes, dtypes and devices are checked on every call. Checks that need values read only host data (Python numbers, CPU
+tensors outside of tracing): nothing here ever synchronises with a device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Counts = int | Sequence[int] | Tensor
+"""Whole numbers: a Python int, a sequence of them, or an int64 tensor."""
+
+
+def argument_error(op: str, argument: str, contract: str, got: object) -> ValueError:
+    """The one form of a complaint: `<op>: <argument> must <contract>, got <value>`."""
+    return ValueError(f"{op}: {argument} must {contract}, got {got}")
+
+
+def require(condition: bool, op: str, argument: str, contract: str, got: object) -> None:
+    if not condition:
+        raise argument_error(op, argument, contract, got)
+
+
+def is_readable(x: Any) -> bool:
+    """Whether the values of x can be looked at without a device synchronisation or a graph break."""
+    if not isinstance(x, Tensor):
+        return True
+    return (
+        x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and type(x) in (Tensor, torch.nn.Parameter)
+    )
+
+
+def check_tau(op: str, tau: float) -> float:
+    if isinstance(tau, Tensor) or not isinstance(tau, (int, float)):
+        raise TypeError(f"{op}: tau must be a Python float (it takes no gradient), got {type(tau).__name__}")
+    require(tau > 0 and math.isfinite(tau), op, "tau", "be positive and finite", tau)
+    return float(tau)
+
+
+def check_floating(op: str, argument: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{op}: {argument} must be a tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"{op}: {argument} must have a floating dtype, got {x.dtype}")
+
+
+def check_finite(op: str, argument: str, x: Tensor) -> None:
+    """No NaN, no infinity; for CPU tensors in eager mode only."""
+    if not is_readable(x) or x.numel() == 0:
+        return
+    x = x.detach()
+    if math.isfinite(x.sum().item()):  # one cheap pass; a sum may overflow though its terms are finite
+        return
+    bad = x[~torch.isfinite(x)]
+    if bad.numel():
+        raise argument_error(op, argument, "be finite", bad[0].item())
+
+
+def check_same_device(op: str, reference: Tensor, **others: Any) -> None:
+    for name, other in others.items():
+        if isinstance(other, Tensor) and other.device != reference.device:
+            raise argument_error(op, name, f"be on {reference.device} as the other arguments", other.device)
+
+
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """float64 if any argument is, else float32 (half and bfloat16 compute in float32)."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def result_dtype(*tensors: Tensor) -> torch.dtype:
+    """The promoted dtype of the arguments, what relaxed values come back as."""
+    dtype = tensors[0].dtype
+    for t in tensors[1:]:
+        dtype = torch.promote_types(dtype, t.dtype)
+    return dtype
+
+
+def counts_tensor(op: str, argument: str, value: Counts, device: torch.device) -> Tensor:
+    """`value` as an int64 tensor on `device`; non-negativity is checked where the values are on the host."""
+    if isinstance(value, (bool, float)):
+        raise TypeError(f"{op}: {argument} must be whole (int or int64), got {type(value).__name__}")
+    if isinstance(value, (int, torch.SymInt)):
+        if not isinstance(value, torch.SymInt):
+            require(value >= 0, op, argument, "be >= 0", value)
+        return torch.full((), value, dtype=torch.int64, device=device)
+    if not isinstance(value, Tensor):
+        try:
+            value = torch.tensor(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{op}: {argument} must be whole (int or int64), got {value!r}") from error
+        value = value if value.numel() else value.to(torch.int64)
+        value_device = device
+    else:
+        value_device = value.device
+    if value.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        raise TypeError(f"{op}: {argument} must be whole (int or int64), got {value.dtype}")
+    if is_readable(value) and value.numel():
+        lowest = int(value.min())
+        require(lowest >= 0, op, argument, "be >= 0", lowest)
+    if value_device != device:
+        raise argument_error(op, argument, f"be on {device} as the other arguments", value_device)
+    return value.to(device=device, dtype=torch.int64)
+
+
+def broadcast_batch(op: str, **shapes: torch.Size | tuple[int, ...]) -> torch.Size:
+    """Broadcast of the named batch shapes."""
+    try:
+        return torch.broadcast_shapes(*shapes.values())
+    except RuntimeError as error:
+        names = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+        raise ValueError(f"{op}: batch shapes must broadcast, got {names}") from error
+
+
+def rows(x: Tensor, batch: torch.Size, event: tuple[int, ...] = ()) -> Tensor:
+    """x broadcast to batch + event and flattened to contiguous (B, *event)."""
+    count = math.prod(batch)
+    return x.expand(batch + event).reshape((count, *event)).contiguous()

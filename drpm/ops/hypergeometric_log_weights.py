@@ -1,0 +1,104 @@
+"""Unnormalised log PMF of the two-class conditional of the MVHG."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drpm.ops._arguments import (
+    Counts,
+    broadcast_batch,
+    check_finite,
+    check_floating,
+    check_same_device,
+    compute_dtype,
+    counts_tensor,
+    is_readable,
+    require,
+    result_dtype,
+    rows,
+)
+
+_OP = "hypergeometric_log_weights"
+
+
+def hypergeometric_log_weights(
+    log_omega_left: Tensor,  # (*)
+    log_omega_right: Tensor,  # (*)
+    m_left: Counts,  # (*)
+    m_right: Counts,  # (*)
+    n: Counts,  # (*)
+) -> Tensor:  # (*, max m_left + 1)
+    """Log weights of the number x of left-class elements among n drawn from two classes.
+
+        log w(x) = x log ω_L + (n−x) log ω_R − log x! − log(m_L−x)! − log(n−x)! − log(m_R−n+x)!     (Eq. 5.18–5.19)
+
+    Args:
+        log_omega_left, log_omega_right: (*) float, natural-log weights; finite.
+        m_left, m_right: int or (*) int64, items per class; >= 0.
+        n: int or (*) int64, items drawn; 0 <= n <= m_left + m_right.
+    Returns: (*, max m_left + 1) for x = 0 … max m_left; −inf outside max(0, n−m_R) <= x <= min(m_L, n), a row of NaN
+        where device counts are invalid.
+    Gradient: exact, w.r.t. log_omega_left (Σ grad x) and log_omega_right (Σ grad (n − x)).
+    Numerics: log-factorials in float64 for every dtype; float32 results are the correctly rounded float64 ones.
+    Raises: ValueError for counts out of range or values that are not finite (CPU, eager), TypeError for wrong dtypes.
+    Reference: T. Sutter, thesis, Lemma 5.1.1; Fisher, The logic of inductive inference, 1935.
+    """
+    check_floating(_OP, "log_omega_left", log_omega_left)
+    check_floating(_OP, "log_omega_right", log_omega_right)
+    device = log_omega_left.device
+    check_same_device(_OP, log_omega_left, log_omega_right=log_omega_right)
+    check_finite(_OP, "log_omega_left", log_omega_left)
+    check_finite(_OP, "log_omega_right", log_omega_right)
+    m_left_t = counts_tensor(_OP, "m_left", m_left, device)
+    m_right_t = counts_tensor(_OP, "m_right", m_right, device)
+    n_t = counts_tensor(_OP, "n", n, device)
+    if is_readable(n_t) and is_readable(m_left_t) and is_readable(m_right_t):
+        excess = n_t - m_left_t - m_right_t
+        if excess.numel() and int(excess.max()) > 0:
+            require(False, _OP, "n", "be <= m_left + m_right", f"{int(excess.max())} more")
+    batch = broadcast_batch(
+        _OP,
+        log_omega_left=log_omega_left.shape,
+        log_omega_right=log_omega_right.shape,
+        m_left=m_left_t.shape,
+        m_right=m_right_t.shape,
+        n=n_t.shape,
+    )
+    largest = m_left if isinstance(m_left, int) else int(m_left_t.max()) if m_left_t.numel() else 0
+    width = largest + 1
+    dtype = compute_dtype(log_omega_left, log_omega_right)
+    out = torch.ops.drpm.hypergeometric_log_weights(
+        rows(log_omega_left.to(dtype), batch),
+        rows(log_omega_right.to(dtype), batch),
+        rows(m_left_t, batch),
+        rows(m_right_t, batch),
+        rows(n_t, batch),
+        width,
+    )
+    return out.reshape(*batch, width).to(result_dtype(log_omega_left, log_omega_right))
+
+
+@torch.library.register_fake("drpm::hypergeometric_log_weights")
+def _fake(left: Tensor, right: Tensor, m_left: Tensor, m_right: Tensor, n: Tensor, width: int) -> Tensor:
+    return left.new_empty((left.shape[0], width))
+
+
+@torch.library.register_fake("drpm::hypergeometric_log_weights_backward")
+def _fake_backward(grad: Tensor, m_left: Tensor, m_right: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+    return grad.new_empty(grad.shape[0]), grad.new_empty(grad.shape[0])
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, _, m_left, m_right, n, _ = inputs
+    ctx.save_for_backward(m_left, m_right, n)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    left, right = torch.ops.drpm.hypergeometric_log_weights_backward(grad.contiguous(), *ctx.saved_tensors)
+    return left, right, None, None, None, None
+
+
+torch.library.register_autograd("drpm::hypergeometric_log_weights", _backward, setup_context=_setup_context)
