@@ -1,0 +1,272 @@
+"""Fisher's multivariate noncentral hypergeometric distribution (MVHG): the readable twins of `drpm.ops`.
+
+p(n; omega) = (1 / P0) prod_k C(m_k, n_k) omega_k^{n_k},  sum_k n_k = n           (thesis Eq. 2.79)
+
+Nothing here is fast: tables are built by plain convolutions in log-space, O(K n^2) per row.
+Rows whose n lies outside [0, sum m] are NaN.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .mvhg_tables import (
+    NEG_INF,
+    expand_parameters,
+    keep,
+    log_factorial_ratio,
+    log_outcome_weights,
+    log_suffix_tables,
+    lookup,
+    max_count,
+    safe_logsumexp,
+)
+
+
+def hypergeometric_log_weights(
+    log_omega_left: Tensor,  # (*)
+    log_omega_right: Tensor,  # (*)
+    m_left,  # int or (*) int64
+    m_right,  # int or (*) int64
+    n,  # int or (*) int64, or (*) floating point
+) -> Tensor:  # (*, max m_left + 1)
+    """Unnormalised log PMF of Fisher's two-class noncentral hypergeometric distribution, x = 0..m_left.
+
+    x log omega_L + (n - x) log omega_R + psi_F(x)                          (thesis Eq. 5.18)
+    psi_F(x) = -log(Gamma(x + 1) Gamma(n - x + 1)) - log(Gamma(m_L - x + 1) Gamma(m_R - n + x + 1))
+                                                                            (thesis Eq. 5.19)
+    Args:
+        log_omega_left, log_omega_right: (*), log importance of the two classes.
+        m_left, m_right: (*), items of the two classes; >= 0.
+        n: (*), items drawn. A floating-point n is differentiable (digamma); its support is that of the
+            nearest whole number.
+    Returns: (*, max m_left + 1), -inf outside max(0, n - m_R) <= x <= min(m_L, n).
+    Gradient: exact; zero outside the support.
+    """
+    dtype, device = log_omega_left.dtype, log_omega_left.device
+    m_left = torch.as_tensor(m_left, device=device)
+    x = torch.arange(max_count(m_left) + 1, dtype=dtype, device=device)
+    log_omega_left, log_omega_right = log_omega_left.unsqueeze(-1), log_omega_right.unsqueeze(-1)
+    m_left = m_left.to(dtype).unsqueeze(-1)
+    m_right = torch.as_tensor(m_right, device=device).to(dtype).unsqueeze(-1)
+    n = torch.as_tensor(n, device=device).to(dtype).unsqueeze(-1)
+
+    whole_n = n.detach().round()
+    inside = (x >= whole_n - m_right) & (x <= m_left) & (x <= whole_n)
+    n_right = keep(n - x, inside, 0.0)
+    psi = log_factorial_ratio(m_left, torch.minimum(x, m_left)) + log_factorial_ratio(m_right, n_right)
+    return keep(x * log_omega_left + n_right * log_omega_right + psi, inside, NEG_INF)
+
+
+def merged_classes(log_omega: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+    """Merge classes (last dimension) into one: total count and log mean importance.
+
+    m_R = sum_r m_r,  omega_R = sum_r omega_r m_r / m_R              (thesis Eq. 5.3, 5.5)
+    An empty class (m_R = 0) gets log omega_R = 0; nothing can be drawn from it.
+    """
+    m_right = m.sum(-1)
+    log_m = keep(m.clamp(min=1).to(log_omega.dtype).log(), m > 0, NEG_INF)
+    log_total = safe_logsumexp(log_omega + log_m)
+    log_omega_right = log_total - m_right.clamp(min=1).to(log_omega.dtype).log()
+    return m_right, keep(log_omega_right, m_right > 0, 0.0)
+
+
+class _LookupLogSuffix(torch.autograd.Function):
+    """log G(rho) read from a table; d/d rho is the central log-difference of the table.
+
+    1/2 [log G(rho + 1) - log G(rho - 1)], one-sided at the ends of the support of G, 0 if it is one point.
+    """
+
+    @staticmethod
+    def forward(ctx, table: Tensor, rho: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(table, index)
+        return lookup(table, index)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        table, index = ctx.saved_tensors
+        here = lookup(table, index)
+        up, down = lookup(table, index + 1), lookup(table, index - 1)
+        rise = keep(up - here, up > NEG_INF, 0.0)
+        fall = keep(here - down, down > NEG_INF, 0.0)
+        both = (up > NEG_INF) & (down > NEG_INF)
+        slope = torch.where(both, 0.5 * (rise + fall), rise + fall)
+        inside = here > NEG_INF
+        grad = keep(grad, inside, 0.0)
+        grad_table = torch.zeros_like(table).scatter_add(-1, index.clamp(0, table.shape[-1] - 1), grad)
+        return grad_table, grad * keep(slope, inside, 0.0), None
+
+
+def _exact_log_weights(log_weights: Tensor, log_suffix: Tensor, remaining: Tensor) -> Tensor:
+    """log C(m_k, x) + x log omega_k + log G_k(r - x): the exact conditional of n_k = x given r items left."""
+    x = torch.arange(log_weights.shape[-1], device=log_weights.device)
+    index = remaining.detach().round().to(torch.int64).unsqueeze(-1) - x
+    rho = remaining.unsqueeze(-1) - x
+    return log_weights + _LookupLogSuffix.apply(log_suffix, rho, index)
+
+
+def mvhg_sample(
+    log_omega: Tensor,  # (*, K)
+    m,  # int, (K,) or (*, K) int64
+    n,  # int or (*) int64
+    tau: float = 1.0,
+    *,
+    hard: bool = True,
+    gumbel: Tensor | None = None,  # (*, K - 1 or K, max m + 1)
+    conditionals: str = "exact",
+    class_order: Sequence[int] | Tensor | None = None,  # (K,) or (*, K)
+) -> Tensor:  # (*, K)
+    """Draw subset sizes from the MVHG, class by class, with a straight-through gradient.
+
+    p(n; omega) = prod_k p(n_k | n_1, ..., n_{k-1}; omega)                  (thesis Eq. 5.1)
+    pi_k = softmax((l_k + g_k) / tau),  n_k = argmax(l_k + g_k)             (thesis Eq. 5.24, 5.25)
+    r_{k+1} = r_k - n_k,  r_1 = n, and the last class takes what remains.
+    Logits l_k(x; r_k): "merged": Eq. 5.18 with the later classes merged by Eq. 5.2-5.5, biased off the
+    central case; "exact": log C(m_k, x) + x log omega_k + log G_k(r_k - x), G_k the weight of the later
+    classes' total.
+
+    Args:
+        log_omega: (*, K), log importance of the classes.
+        m, n: items per class, items drawn.
+        tau: float > 0, temperature of the relaxation; it does not change the hard values.
+        hard: whole numbers forward (the first index wins ties). False: the chain follows the hard values
+            on the same noise, the returned n_k is sum_x x pi_k(x) and the last class's n minus the others;
+            that one may leave [0, m_K]. Both have the same gradient, which is not that of a function of
+            log_omega alone (the chain's indices jump): finite differences do not check it.
+        gumbel: noise; gumbel[..., k, x] is added to outcome x of class k, where k is the index of the
+            *class* (not its position in class_order). The row of the class drawn last is never read and
+            may be missing when it is class K - 1. Leading dimensions broadcast: they are samples.
+            None: no noise.
+        class_order: permutation of the classes, first drawn first. None: 0..K-1.
+    Returns: (*, K) in class order; rows sum to n.
+    Gradient: w.r.t. log_omega, that of sum_x x pi_k(x), carried on through r_k (d l / d r: digamma for
+        "merged", the central log-difference of G_k for "exact").
+    """
+    if conditionals not in ("exact", "merged"):
+        raise ValueError(f"mvhg_sample: conditionals must be 'exact' or 'merged', got {conditionals!r}")
+    noise_batch = () if gumbel is None else gumbel.shape[:-2]
+    log_omega, m, n = expand_parameters(log_omega, m, n, noise_batch)
+    dtype, num_classes = log_omega.dtype, log_omega.shape[-1]
+    order = torch.arange(num_classes) if class_order is None else torch.as_tensor(class_order)
+    order = order.to(log_omega.device).expand(m.shape)
+    log_omega, m = log_omega.gather(-1, order), m.gather(-1, order)  # from here on by position
+
+    log_weights = log_suffixes = None
+    if conditionals == "exact":
+        log_weights = log_outcome_weights(log_omega, m)
+        # one entry beyond n: the central difference at rho = n needs it
+        log_suffixes = log_suffix_tables(log_weights, max_count(n) + 2)
+
+    possible = (n >= 0) & (n <= m.sum(-1))
+    remaining = keep(n.to(dtype), possible, float("nan"))
+    outcome = torch.arange(max_count(m) + 1, dtype=dtype, device=log_omega.device)
+    hard_sizes, soft_sizes = [], []
+    for k in range(num_classes - 1):
+        left = keep(remaining, possible, 0.0)
+        if conditionals == "exact":
+            logits = _exact_log_weights(log_weights[..., k, :], log_suffixes[k + 1], left)
+        else:
+            m_right, log_omega_right = merged_classes(log_omega[..., k + 1 :], m[..., k + 1 :])
+            logits = hypergeometric_log_weights(log_omega[..., k], log_omega_right, m[..., k], m_right, left)
+            logits = _pad_outcomes(logits, outcome.shape[-1])
+        if gumbel is not None:
+            logits = logits + _noise_of_class(gumbel, order[..., k])
+        logits = keep(logits, possible.unsqueeze(-1), 0.0)
+        soft = (outcome * torch.softmax(logits / tau, dim=-1)).sum(-1)
+        soft_sizes.append(keep(soft, possible, float("nan")))
+        hard_sizes.append(logits.argmax(-1).to(dtype) + (soft_sizes[-1] - soft_sizes[-1].detach()))
+        remaining = remaining - hard_sizes[-1]
+    sizes = hard_sizes if hard else soft_sizes
+    last = remaining if hard else keep(n.to(dtype), possible, float("nan")) - sum(sizes)
+    by_position = torch.stack([*sizes, last], dim=-1)
+    return torch.zeros_like(by_position).scatter(-1, order, by_position)
+
+
+def _pad_outcomes(logits: Tensor, length: int) -> Tensor:
+    return torch.nn.functional.pad(logits, (0, length - logits.shape[-1]), value=NEG_INF)
+
+
+def _noise_of_class(gumbel: Tensor, classes: Tensor) -> Tensor:
+    """Row of the noise that belongs to the given class of each batch row: (*, K, X), (*) -> (*, X)."""
+    gumbel = gumbel.expand(*classes.shape, *gumbel.shape[-2:])
+    index = classes[..., None, None].expand(*classes.shape, 1, gumbel.shape[-1])
+    return gumbel.gather(-2, index).squeeze(-2)
+
+
+def mvhg_log_normalizer(log_omega: Tensor, m, n) -> Tensor:  # (*, K) -> (*)
+    """Log of the normaliser: log P0 = log sum_{y in S} prod_k C(m_k, y_k) omega_k^{y_k}  (thesis Eq. 2.80).
+
+    Gradient: exact w.r.t. log_omega (it is the mean).
+    """
+    log_omega, m, n = expand_parameters(log_omega, m, n)
+    possible = (n >= 0) & (n <= m.sum(-1))
+    tables = log_suffix_tables(log_outcome_weights(log_omega, m), max_count(n) + 1)
+    log_p0 = lookup(tables[0], n.unsqueeze(-1)).squeeze(-1)
+    return keep(log_p0, possible, float("nan"))
+
+
+def mvhg_log_prob(
+    sizes: Tensor,  # (*, K)
+    log_omega: Tensor,  # (*, K)
+    m,
+    n,
+    *,
+    conditionals: str = "exact",
+) -> Tensor:  # (*)
+    """Log-probability of the subset sizes.
+
+    "exact":  sum_k [log C(m_k, n_k) + n_k log omega_k] - log P0            (thesis Eq. 2.79)
+    "merged": sum_{k<K} [l_k(n_k; r_k) - logsumexp_x l_k(x; r_k)],  r_k = n - n_1 - ... - n_{k-1}, the
+        chain of `mvhg_sample` with merged conditionals in natural class order (thesis Eq. 5.1-5.5, 5.18).
+    Args:
+        sizes: (*, K), whole numbers or relaxed sizes.
+    Returns: (*), -inf where sizes leave [0, m_k] or do not sum to n (up to rounding).
+    Gradient: exact w.r.t. log_omega. W.r.t. sizes, "exact": log omega_k + digamma(m_k - n_k + 1) -
+        digamma(n_k + 1); "merged": that of the formula (none for the last class). Zero where -inf.
+    """
+    if conditionals not in ("exact", "merged"):
+        raise ValueError(f"mvhg_log_prob: conditionals must be 'exact' or 'merged', got {conditionals!r}")
+    log_omega, m, n = expand_parameters(log_omega, m, n, sizes.shape[:-1])
+    sizes = sizes.to(log_omega.dtype).expand(m.shape)
+    dtype = log_omega.dtype
+    inside = _in_support(sizes.detach(), m, n)
+    earlier = m.cumsum(-1) - m
+    some_sizes = torch.minimum((n.unsqueeze(-1) - earlier).clamp(min=0), m)  # a stand-in inside the support
+    sizes = torch.where(inside.unsqueeze(-1), sizes, some_sizes.to(dtype))
+
+    if conditionals == "exact":
+        count = m.to(dtype)
+        terms = torch.lgamma(count + 1) + log_factorial_ratio(count, sizes) + sizes * log_omega
+        log_prob = terms.sum(-1) - mvhg_log_normalizer(log_omega, m, n)
+    else:
+        log_prob = _merged_log_prob(sizes, log_omega, m, n)
+    possible = (n >= 0) & (n <= m.sum(-1))
+    return keep(keep(log_prob, inside, NEG_INF), possible, float("nan"))
+
+
+def _in_support(sizes: Tensor, m: Tensor, n: Tensor) -> Tensor:
+    """Whether 0 <= n_k <= m_k and sum n_k = n, up to the rounding of relaxed sizes."""
+    slack = 8 * sizes.shape[-1] * torch.finfo(sizes.dtype).eps * n.clamp(min=1).to(sizes.dtype)
+    slack = slack.clamp(max=0.25)
+    box = (sizes >= -slack.unsqueeze(-1)) & (sizes <= m + slack.unsqueeze(-1))
+    return box.all(-1) & ((sizes.sum(-1) - n).abs() <= slack)
+
+
+def _merged_log_prob(sizes: Tensor, log_omega: Tensor, m: Tensor, n: Tensor) -> Tensor:
+    remaining = n.to(log_omega.dtype)
+    log_prob = torch.zeros_like(remaining)
+    for k in range(sizes.shape[-1] - 1):
+        m_left, drawn = m[..., k], sizes[..., k]
+        m_right, log_omega_right = merged_classes(log_omega[..., k + 1 :], m[..., k + 1 :])
+        logits = hypergeometric_log_weights(log_omega[..., k], log_omega_right, m_left, m_right, remaining)
+        left_over = remaining - drawn
+        chosen = (
+            drawn * log_omega[..., k]
+            + left_over * log_omega_right
+            + log_factorial_ratio(m_left.to(drawn.dtype), drawn)
+            + log_factorial_ratio(m_right.to(drawn.dtype), left_over)
+        )
+        log_prob = log_prob + chosen - safe_logsumexp(logits)
+        remaining = left_over
+    return log_prob

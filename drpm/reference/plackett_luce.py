@@ -1,0 +1,31 @@
+"""Plackett-Luce log-probability: the readable twin of `drpm.ops.plackett_luce_log_prob`."""
+
+import torch
+from torch import Tensor
+
+
+def plackett_luce_log_prob(
+    order: Tensor,  # (*, n) int64, or (*, n, n) floating point
+    log_scores: Tensor,  # (*, n)
+) -> Tensor:  # (*)
+    """Log-probability of an ordering under the Plackett-Luce model.
+
+    log p(pi; s) = sum_i [ log s_(i) - log sum_{j >= i} s_(j) ]            (thesis Eq. 2.63)
+
+    with s_(i) the score of the element at position i.
+    Args:
+        order: (*, n) int64, order[i] is the element at position i; or a (relaxed) permutation matrix
+            (*, n, n), for which log s_(i) is read as (pi log s)_i. At a permutation this equals the
+            log (pi s)_i of thesis Eq. 2.64, and its gradient stays finite for any spread of the scores.
+        log_scores: (*, n).
+    Returns: (*).
+    Gradient: exact w.r.t. log_scores and, when it is a matrix, order.
+    """
+    if order.is_floating_point():
+        ordered = (order @ log_scores.unsqueeze(-1)).squeeze(-1)
+    else:
+        batch = torch.broadcast_shapes(order.shape[:-1], log_scores.shape[:-1])
+        n = log_scores.shape[-1]
+        ordered = log_scores.expand(*batch, n).gather(-1, order.expand(*batch, n))
+    log_remaining = ordered.flip(-1).logcumsumexp(-1)  # log of the scores not yet placed, last first
+    return ordered.sum(-1) - log_remaining.sum(-1)

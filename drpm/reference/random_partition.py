@@ -1,0 +1,59 @@
+"""Two-stage random partitions: the readable twin of `drpm.ops.random_partition`."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .mvhg import mvhg_sample
+from .partition import partition, partition_labels
+from .relaxed_sort import sort_order
+
+
+class Partition(NamedTuple):
+    assignment: Tensor  # (*, K, n)
+    sizes: Tensor  # (*, K)
+    order: Tensor  # (*, n) int64
+    labels: Tensor  # (*, n) int64
+
+
+def random_partition(
+    log_omega: Tensor,  # (*, K)
+    log_scores: Tensor,  # (*, n)
+    tau: float = 1.0,
+    *,
+    m=None,  # None, int, (K,) or (*, K) int64
+    hard: bool = True,
+    size_gumbel: Tensor | None = None,  # (*, K - 1 or K, max m + 1)
+    score_gumbel: Tensor | None = None,  # (*, n)
+    conditionals: str = "exact",
+) -> Partition:
+    """Draw a partition: sizes from the MVHG, order from Plackett-Luce, then fill the subsets in order.
+
+    n ~ p(n; omega),  pi ~ p(pi; s),  y_k = sum_{i = nu_k + 1}^{nu_k + n_k} pi_i    (thesis Eq. 5.60)
+
+    Args:
+        log_omega: (*, K), log importance of the subsets.
+        log_scores: (*, n), Plackett-Luce log-scores.
+        tau: float > 0, shared by sizes, order and boundaries.
+        m: items per class; None: n for every class.
+        size_gumbel: noise of the sizes, indexed as in `mvhg_sample`. None: no noise.
+        score_gumbel: noise added to log_scores. None: no noise.
+    Returns: `Partition`; hard=False relaxes assignment and sizes, while order and labels are those of the
+        hard partition on the same noise.
+    Gradient: w.r.t. log_omega (through the sizes) and log_scores (through the order).
+    """
+    n = log_scores.shape[-1]
+    m = n if m is None else m
+    scores = log_scores if score_gumbel is None else log_scores + score_gumbel
+    arguments = {"gumbel": size_gumbel, "conditionals": conditionals}
+    sizes = mvhg_sample(log_omega, m, n, tau, hard=hard, **arguments)
+    with torch.no_grad():
+        whole_sizes = sizes if hard else mvhg_sample(log_omega, m, n, tau, hard=True, **arguments)
+
+    batch = torch.broadcast_shapes(sizes.shape[:-1], scores.shape[:-1])
+    scores = scores.expand(*batch, n)
+    sizes = sizes.expand(*batch, sizes.shape[-1])
+    order = sort_order(scores)
+    labels = partition_labels(order, whole_sizes.expand(sizes.shape))
+    return Partition(partition(scores, sizes, tau, hard=hard), sizes, order, labels)
