@@ -14,6 +14,8 @@ STABLE_TORCH_LIBRARY(drpm, m) {
   m.def(
       "hypergeometric_log_weights_backward(Tensor grad, Tensor m_left, Tensor m_right, Tensor n) -> "
       "(Tensor, Tensor)");
+
+  m.def("plackett_luce_log_prob(Tensor log_scores, Tensor? order, bool with_gradient) -> (Tensor, Tensor)");
 }
 
 PYBIND11_MODULE(_C, module) {
