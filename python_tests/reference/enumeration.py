@@ -15,9 +15,7 @@ def sizes_in_support(m, n):
 def mvhg_log_weights(log_omega, m, n):
     """Support and log [prod_k C(m_k, n_k) omega_k^{n_k}] on it, from exact integer binomials."""
     support = sizes_in_support(m, n)
-    log_binomials = [
-        sum(math.log(math.comb(c, x)) for c, x in zip(m, row, strict=True)) for row in support.tolist()
-    ]
+    log_binomials = [sum(math.log(math.comb(c, x)) for c, x in zip(m, row, strict=True)) for row in support.tolist()]
     weights = torch.tensor(log_binomials, dtype=torch.float64)
     return support, weights + support.double() @ log_omega
 

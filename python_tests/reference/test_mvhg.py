@@ -18,10 +18,7 @@ def gumbel_noise(*shape):
 def two_class_log_pmf(log_left, log_right, m_left, m_right, n):
     """log PMF of the two-class distribution from integer binomials, {x: value}."""
     weights = {
-        x: math.log(math.comb(m_left, x))
-        + math.log(math.comb(m_right, n - x))
-        + x * log_left
-        + (n - x) * log_right
+        x: math.log(math.comb(m_left, x)) + math.log(math.comb(m_right, n - x)) + x * log_left + (n - x) * log_right
         for x in range(max(0, n - m_right), min(m_left, n) + 1)
     }
     total = math.log(sum(math.exp(w) for w in weights.values()))
@@ -74,9 +71,7 @@ def test_log_weights_batch_over_counts_and_have_clean_gradients():
 
 def test_log_weights_gradcheck_including_a_real_count():
     arguments = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.4, -0.8, 5.0)]
-    assert torch.autograd.gradcheck(
-        lambda left, right, n: hypergeometric_log_weights(left, right, 4, 6, n), arguments
-    )
+    assert torch.autograd.gradcheck(lambda left, right, n: hypergeometric_log_weights(left, right, 4, 6, n), arguments)
 
 
 @pytest.mark.parametrize("m, n", CASES)
@@ -109,8 +104,7 @@ def test_merging_is_exact_in_the_central_case_only():
         (torch.tensor([0.0, 2.0, 0.0]).double(), False),
     ):
         both = [
-            mvhg_log_prob(support, log_omega, torch.tensor(m), n, conditionals=kind)
-            for kind in ("exact", "merged")
+            mvhg_log_prob(support, log_omega, torch.tensor(m), n, conditionals=kind) for kind in ("exact", "merged")
         ]
         assert torch.allclose(*both, rtol=0, atol=1e-10) is equal
 
@@ -186,9 +180,7 @@ def test_noise_is_indexed_by_class_and_the_argmax_wins(conditionals, class_order
     m, n, num_classes = (3, 5, 4, 2), 7, 4
     log_omega = torch.randn(num_classes, dtype=torch.float64)
     noise = gumbel_noise(20, num_classes, 6)
-    sizes = mvhg_sample(
-        log_omega, torch.tensor(m), n, gumbel=noise, conditionals=conditionals, class_order=class_order
-    )
+    sizes = mvhg_sample(log_omega, torch.tensor(m), n, gumbel=noise, conditionals=conditionals, class_order=class_order)
     order = class_order or range(num_classes)
     for row, drawn in zip(noise, sizes.tolist(), strict=True):
         left = n
@@ -306,17 +298,13 @@ def test_straight_through_gradient_is_that_of_the_frozen_chain(m, n, conditional
         log_omega = torch.randn(len(m), dtype=torch.float64, requires_grad=True)
         noise = gumbel_noise(len(m), max(m) + 1)
         weights = torch.randn(len(m), dtype=torch.float64)
-        sizes = mvhg_sample(
-            log_omega, torch.tensor(m), n, tau, hard=False, gumbel=noise, conditionals=conditionals
-        )
+        sizes = mvhg_sample(log_omega, torch.tensor(m), n, tau, hard=False, gumbel=noise, conditionals=conditionals)
         anchor = log_omega.detach()
         arguments = (anchor, m, n, tau, noise, conditionals)
         torch.testing.assert_close(sizes.detach(), frozen_chain(anchor, *arguments), rtol=0, atol=1e-11)
         (grad,) = torch.autograd.grad((weights * sizes).sum(), log_omega)
         expected = [
-            (frozen_chain(anchor + e, *arguments) - frozen_chain(anchor - e, *arguments))
-            @ weights
-            / (2 * step)
+            (frozen_chain(anchor + e, *arguments) - frozen_chain(anchor - e, *arguments)) @ weights / (2 * step)
             for e in step * torch.eye(len(m), dtype=torch.float64)
         ]
         torch.testing.assert_close(grad, torch.stack(expected), rtol=1e-6, atol=1e-8)
@@ -332,9 +320,7 @@ def test_extreme_parameters_stay_finite(conditionals, tau):
         sizes = mvhg_sample(log_omega, 20, 30, tau, hard=hard, gumbel=noise, conditionals=conditionals)
         (grad,) = torch.autograd.grad(sizes.square().sum(), log_omega)
         assert torch.isfinite(sizes).all() and torch.isfinite(grad).all()
-    log_prob = mvhg_log_prob(
-        torch.tensor([5.0, 5.0, 10.0, 10.0]), log_omega, 20, 30, conditionals=conditionals
-    )
+    log_prob = mvhg_log_prob(torch.tensor([5.0, 5.0, 10.0, 10.0]), log_omega, 20, 30, conditionals=conditionals)
     (grad,) = torch.autograd.grad(log_prob.sum(), log_omega)
     assert torch.isfinite(log_prob).all() and torch.isfinite(grad).all()
 

@@ -35,9 +35,7 @@ def test_relaxed_matches_the_definition():
             return float(k == 3)
         return torch.sigmoid(torch.tensor((boundary[k] - i + eps) / tau, dtype=torch.float64))
 
-    expected = torch.stack(
-        [sum((f(k, i) - f(k - 1, i)) * order[i - 1] for i in range(1, 6)) for k in (1, 2, 3)]
-    )
+    expected = torch.stack([sum((f(k, i) - f(k - 1, i)) * order[i - 1] for i in range(1, 6)) for k in (1, 2, 3)])
     torch.testing.assert_close(partition(scores, sizes, tau, hard=False, eps=eps), expected)
 
 
@@ -54,9 +52,7 @@ def test_hard_gradient_combines_hard_factors_with_relaxed_derivatives():
     scores = torch.randn(6, dtype=torch.float64, requires_grad=True)
     sizes = torch.tensor([2.0, 1.0, 3.0], dtype=torch.float64, requires_grad=True)
     grad_out = torch.randn(3, 6, dtype=torch.float64)
-    grad_scores, grad_sizes = torch.autograd.grad(
-        (partition(scores, sizes, 0.7) * grad_out).sum(), (scores, sizes)
-    )
+    grad_scores, grad_sizes = torch.autograd.grad((partition(scores, sizes, 0.7) * grad_out).sum(), (scores, sizes))
 
     hard_order, hard_weights = relaxed_sort(scores, hard=True).detach(), subset_weights(sizes, 6).detach()
     through_order = (hard_weights @ relaxed_sort(scores, 0.7) * grad_out).sum()

@@ -23,9 +23,7 @@ def test_permutation_matrix_gives_the_same_as_its_order():
     log_scores = torch.randn(3, 6, dtype=torch.float64)
     order = torch.stack([torch.randperm(6) for _ in range(3)])
     matrix = permutation_matrix(order, torch.float64)
-    torch.testing.assert_close(
-        plackett_luce_log_prob(matrix, log_scores), plackett_luce_log_prob(order, log_scores)
-    )
+    torch.testing.assert_close(plackett_luce_log_prob(matrix, log_scores), plackett_luce_log_prob(order, log_scores))
 
 
 def test_gradcheck():
@@ -43,6 +41,4 @@ def test_extreme_scores_and_empty_orders():
         log_prob = plackett_luce_log_prob(order, log_scores)
         assert torch.isfinite(log_prob)
         assert torch.isfinite(torch.autograd.grad(log_prob, log_scores)[0]).all()
-    assert torch.equal(
-        plackett_luce_log_prob(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0)), torch.zeros(2)
-    )
+    assert torch.equal(plackett_luce_log_prob(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(2, 0)), torch.zeros(2))

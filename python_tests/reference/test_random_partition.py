@@ -45,9 +45,7 @@ def test_gradients_reach_both_parameters():
     torch.manual_seed(2)
     log_omega = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
     log_scores = torch.randn(2, 6, dtype=torch.float64, requires_grad=True)
-    drawn = random_partition(
-        log_omega, log_scores, size_gumbel=gumbel_noise(2, 2, 7), score_gumbel=gumbel_noise(2, 6)
-    )
+    drawn = random_partition(log_omega, log_scores, size_gumbel=gumbel_noise(2, 2, 7), score_gumbel=gumbel_noise(2, 6))
     loss = (drawn.assignment * torch.randn(2, 3, 6)).sum()
     for grad in torch.autograd.grad(loss, (log_omega, log_scores)):
         assert torch.isfinite(grad).all() and grad.abs().max() > 0

@@ -45,8 +45,7 @@ def test_hard_has_the_gradient_of_the_relaxation():
     scores = torch.randn(6, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(6, 6, dtype=torch.float64)
     grads = [
-        torch.autograd.grad((relaxed_sort(scores, 0.8, hard=hard) * weights).sum(), scores)[0]
-        for hard in (True, False)
+        torch.autograd.grad((relaxed_sort(scores, 0.8, hard=hard) * weights).sum(), scores)[0] for hard in (True, False)
     ]
     assert torch.equal(grads[0], grads[1])
 
