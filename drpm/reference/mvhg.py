@@ -6,7 +6,7 @@ Nothing here is fast: tables are built by plain convolutions in log-space, O(K n
 Rows whose n lies outside [0, sum m] are NaN.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -75,7 +75,8 @@ def merged_classes(log_omega: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
 class _LookupLogSuffix(torch.autograd.Function):
     """log G(rho) read from a table; d/d rho is the central log-difference of the table.
 
-    1/2 [log G(rho + 1) - log G(rho - 1)], one-sided at the ends of the support of G, 0 if it is one point.
+    1/2 [log G(rho + 1) - log G(rho - 1)], one-sided at the ends of the support of G (0 and the later
+    classes' sum of m_l), 0 if it is one point.
     """
 
     @staticmethod
@@ -98,12 +99,34 @@ class _LookupLogSuffix(torch.autograd.Function):
         return grad_table, grad * keep(slope, inside, 0.0), None
 
 
-def _exact_log_weights(log_weights: Tensor, log_suffix: Tensor, remaining: Tensor) -> Tensor:
-    """log C(m_k, x) + x log omega_k + log G_k(r - x): the exact conditional of n_k = x given r items left."""
-    x = torch.arange(log_weights.shape[-1], device=log_weights.device)
-    index = remaining.detach().round().to(torch.int64).unsqueeze(-1) - x
-    rho = remaining.unsqueeze(-1) - x
-    return log_weights + _LookupLogSuffix.apply(log_suffix, rho, index)
+def _exact_conditionals(log_omega: Tensor, m: Tensor, n: Tensor) -> Callable[[int, Tensor], Tensor]:
+    """Logits log C(m_k, x) + x log omega_k + log G_k(r - x) of class k when r items remain.
+
+    G_k(rho) is the total weight of all ways in which the later classes make up rho.
+    """
+    log_weights = log_outcome_weights(log_omega, m)
+    # one entry beyond n: the central difference at rho = n needs it
+    log_later = log_suffix_tables(log_weights, max_count(n) + 2)
+    x = torch.arange(log_weights.shape[-1], device=log_omega.device)
+
+    def logits(k: int, remaining: Tensor) -> Tensor:
+        rho = remaining.unsqueeze(-1) - x
+        table = log_later[k + 1].expand(*remaining.shape, -1)
+        return log_weights[..., k, :] + _LookupLogSuffix.apply(table, rho, rho.detach().round().long())
+
+    return logits
+
+
+def _merged_conditionals(log_omega: Tensor, m: Tensor) -> Callable[[int, Tensor], Tensor]:
+    """Logits of Eq. 5.18 with the later classes merged into one by Eq. 5.2-5.5."""
+    length = max_count(m) + 1
+
+    def logits(k: int, remaining: Tensor) -> Tensor:
+        m_right, log_omega_right = merged_classes(log_omega[..., k + 1 :], m[..., k + 1 :])
+        weights = hypergeometric_log_weights(log_omega[..., k], log_omega_right, m[..., k], m_right, remaining)
+        return torch.nn.functional.pad(weights, (0, length - weights.shape[-1]), value=NEG_INF)
+
+    return logits
 
 
 def mvhg_sample(
@@ -123,8 +146,8 @@ def mvhg_sample(
     pi_k = softmax((l_k + g_k) / tau),  n_k = argmax(l_k + g_k)             (thesis Eq. 5.24, 5.25)
     r_{k+1} = r_k - n_k,  r_1 = n, and the last class takes what remains.
     Logits l_k(x; r_k): "merged": Eq. 5.18 with the later classes merged by Eq. 5.2-5.5, biased off the
-    central case; "exact": log C(m_k, x) + x log omega_k + log G_k(r_k - x), G_k the weight of the later
-    classes' total.
+    central case; "exact": log C(m_k, x) + x log omega_k + log G_k(r_k - x), where G_k(rho) is the total
+    weight of all ways in which the later classes make up rho.
 
     Args:
         log_omega: (*, K), log importance of the classes.
@@ -145,46 +168,32 @@ def mvhg_sample(
     """
     if conditionals not in ("exact", "merged"):
         raise ValueError(f"mvhg_sample: conditionals must be 'exact' or 'merged', got {conditionals!r}")
-    noise_batch = () if gumbel is None else gumbel.shape[:-2]
-    log_omega, m, n = expand_parameters(log_omega, m, n, noise_batch)
-    dtype, num_classes = log_omega.dtype, log_omega.shape[-1]
-    order = torch.arange(num_classes) if class_order is None else torch.as_tensor(class_order)
+    order = torch.arange(log_omega.shape[-1]) if class_order is None else torch.as_tensor(class_order)
+    log_omega, m, n = expand_parameters(log_omega, m, n, order.shape[:-1])
     order = order.to(log_omega.device).expand(m.shape)
     log_omega, m = log_omega.gather(-1, order), m.gather(-1, order)  # from here on by position
+    exact = conditionals == "exact"
+    logits_of = _exact_conditionals(log_omega, m, n) if exact else _merged_conditionals(log_omega, m)
 
-    log_weights = log_suffixes = None
-    if conditionals == "exact":
-        log_weights = log_outcome_weights(log_omega, m)
-        # one entry beyond n: the central difference at rho = n needs it
-        log_suffixes = log_suffix_tables(log_weights, max_count(n) + 2)
-
-    possible = (n >= 0) & (n <= m.sum(-1))
-    remaining = keep(n.to(dtype), possible, float("nan"))
-    outcome = torch.arange(max_count(m) + 1, dtype=dtype, device=log_omega.device)
+    batch = n.shape if gumbel is None else torch.broadcast_shapes(n.shape, gumbel.shape[:-2])
+    order = order.expand(*batch, -1)
+    possible = ((n >= 0) & (n <= m.sum(-1))).expand(batch)
+    whole = torch.where(possible, n, 0).to(log_omega.dtype)
+    remaining = whole
     hard_sizes, soft_sizes = [], []
-    for k in range(num_classes - 1):
-        left = keep(remaining, possible, 0.0)
-        if conditionals == "exact":
-            logits = _exact_log_weights(log_weights[..., k, :], log_suffixes[k + 1], left)
-        else:
-            m_right, log_omega_right = merged_classes(log_omega[..., k + 1 :], m[..., k + 1 :])
-            logits = hypergeometric_log_weights(log_omega[..., k], log_omega_right, m[..., k], m_right, left)
-            logits = _pad_outcomes(logits, outcome.shape[-1])
+    for k in range(m.shape[-1] - 1):
+        logits = logits_of(k, remaining)
         if gumbel is not None:
             logits = logits + _noise_of_class(gumbel, order[..., k])
-        logits = keep(logits, possible.unsqueeze(-1), 0.0)
+        outcome = torch.arange(logits.shape[-1], dtype=logits.dtype, device=logits.device)
         soft = (outcome * torch.softmax(logits / tau, dim=-1)).sum(-1)
-        soft_sizes.append(keep(soft, possible, float("nan")))
-        hard_sizes.append(logits.argmax(-1).to(dtype) + (soft_sizes[-1] - soft_sizes[-1].detach()))
+        soft_sizes.append(soft)
+        hard_sizes.append(logits.argmax(-1).to(soft.dtype) + (soft - soft.detach()))
         remaining = remaining - hard_sizes[-1]
-    sizes = hard_sizes if hard else soft_sizes
-    last = remaining if hard else keep(n.to(dtype), possible, float("nan")) - sum(sizes)
-    by_position = torch.stack([*sizes, last], dim=-1)
-    return torch.zeros_like(by_position).scatter(-1, order, by_position)
-
-
-def _pad_outcomes(logits: Tensor, length: int) -> Tensor:
-    return torch.nn.functional.pad(logits, (0, length - logits.shape[-1]), value=NEG_INF)
+    by_position = [*hard_sizes, remaining] if hard else [*soft_sizes, whole - sum(soft_sizes)]
+    sizes = torch.stack(by_position, dim=-1)
+    sizes = keep(sizes, possible.unsqueeze(-1), float("nan"))
+    return torch.zeros_like(sizes).scatter(-1, order, sizes)
 
 
 def _noise_of_class(gumbel: Tensor, classes: Tensor) -> Tensor:
@@ -200,10 +209,14 @@ def mvhg_log_normalizer(log_omega: Tensor, m, n) -> Tensor:  # (*, K) -> (*)
     Gradient: exact w.r.t. log_omega (it is the mean).
     """
     log_omega, m, n = expand_parameters(log_omega, m, n)
-    possible = (n >= 0) & (n <= m.sum(-1))
-    tables = log_suffix_tables(log_outcome_weights(log_omega, m), max_count(n) + 1)
-    log_p0 = lookup(tables[0], n.unsqueeze(-1)).squeeze(-1)
-    return keep(log_p0, possible, float("nan"))
+    return log_normalizer_of_weights(log_outcome_weights(log_omega, m), m, n)
+
+
+def log_normalizer_of_weights(log_weights: Tensor, m: Tensor, n: Tensor) -> Tensor:  # (*, K, X) -> (*)
+    """log P0 as a function of the outcomes' log-weights."""
+    total = log_suffix_tables(log_weights, max_count(n) + 1)[0]
+    log_p0 = lookup(total, n.unsqueeze(-1)).squeeze(-1)
+    return keep(log_p0, (n >= 0) & (n <= m.sum(-1)), float("nan"))
 
 
 def mvhg_log_prob(

@@ -46,10 +46,13 @@ def random_partition(
     n = log_scores.shape[-1]
     m = n if m is None else m
     scores = log_scores if score_gumbel is None else log_scores + score_gumbel
-    arguments = {"gumbel": size_gumbel, "conditionals": conditionals}
-    sizes = mvhg_sample(log_omega, m, n, tau, hard=hard, **arguments)
+
+    def draw_sizes(hard: bool) -> Tensor:
+        return mvhg_sample(log_omega, m, n, tau, hard=hard, gumbel=size_gumbel, conditionals=conditionals)
+
+    sizes = draw_sizes(hard)
     with torch.no_grad():
-        whole_sizes = sizes if hard else mvhg_sample(log_omega, m, n, tau, hard=True, **arguments)
+        whole_sizes = sizes if hard else draw_sizes(hard=True)
 
     batch = torch.broadcast_shapes(sizes.shape[:-1], scores.shape[:-1])
     scores = scores.expand(*batch, n)
