@@ -22,11 +22,9 @@ def mvhg_log_weights(log_omega, m, n):
 
 def plackett_luce_prob(order, log_scores):
     """Thesis Eq. 2.63, term by term."""
-    scores = log_scores.exp()
-    prob, left = torch.ones((), dtype=log_scores.dtype), scores.sum()
-    for element in order:
-        prob, left = prob * scores[element] / left, left - scores[element]
-    return prob
+    scores, order = log_scores.exp(), list(order)
+    factors = [scores[element] / scores[order[i:]].sum() for i, element in enumerate(order)]
+    return torch.stack(factors).prod()
 
 
 def all_labels(n, num_subsets):
