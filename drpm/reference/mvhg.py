@@ -4,6 +4,8 @@ p(n; omega) = (1 / P0) prod_k C(m_k, n_k) omega_k^{n_k},  sum_k n_k = n         
 
 Nothing here is fast: tables are built by plain convolutions in log-space, O(K n^2) per row.
 Rows whose n lies outside [0, sum m] are NaN.
+Numerics: float64 agrees with enumeration to 1e-13 at small sizes. Log-gamma differences lose digits as counts grow:
+at K = 10, m = n = 256 the error is 4e-13 in log P0, 1e-11 in the mean, 1e-9 in the covariance (float32 log P0: 4e-4).
 """
 
 from collections.abc import Callable, Sequence

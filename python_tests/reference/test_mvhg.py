@@ -290,12 +290,15 @@ def frozen_chain(log_omega, anchor, m, n, tau, noise, conditionals):
 
 
 @pytest.mark.parametrize("conditionals", ["exact", "merged"])
-@pytest.mark.parametrize("m, n", [((4, 5, 3, 4), 7), ((2, 1, 3), 5), ((6, 6, 6), 6)])
-def test_straight_through_gradient_is_that_of_the_frozen_chain(m, n, conditionals):
+@pytest.mark.parametrize("first", [0.0, -3.0])  # at -3 the first size is 0: the next class meets all n items
+@pytest.mark.parametrize("m, n", [((4, 5, 3, 4), 7), ((2, 1, 3), 5), ((6, 6, 6), 6), ((5, 5, 5, 5), 4)])
+def test_straight_through_gradient_is_that_of_the_frozen_chain(m, n, first, conditionals):
     torch.manual_seed(8)
     tau, step = 0.7, 1e-5
     for _ in range(4):
-        log_omega = torch.randn(len(m), dtype=torch.float64, requires_grad=True)
+        log_omega = torch.randn(len(m), dtype=torch.float64)
+        log_omega[0] += first
+        log_omega.requires_grad_()
         noise = gumbel_noise(len(m), max(m) + 1)
         weights = torch.randn(len(m), dtype=torch.float64)
         sizes = mvhg_sample(log_omega, torch.tensor(m), n, tau, hard=False, gumbel=noise, conditionals=conditionals)

@@ -24,6 +24,13 @@ def test_hard_is_the_one_hot_form_of_the_labels():
     assert torch.equal(assignment.sum(-1), sizes)
 
 
+def test_hard_boundaries_of_fractional_sizes():
+    weights = subset_weights(torch.tensor([1.4, 2.3, 1.3]), 5)  # boundaries 1.4, 3.7: 1 - 0.5 < 1.4 < 2 - 0.5
+    assert weights.tolist() == [[1, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 1]]
+    early = subset_weights(torch.tensor([1.4, 2.3, 1.3]), 5, eps=0.1)
+    assert early.tolist() == [[1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
+
+
 def test_relaxed_matches_the_definition():
     torch.manual_seed(1)
     scores, sizes, tau, eps = torch.randn(5).double(), torch.tensor([1.3, 0.4, 3.3]).double(), 0.6, 0.3

@@ -32,6 +32,12 @@ def test_hard_is_an_exact_permutation_with_ties_by_index(dtype):
     assert torch.equal(hard, torch.eye(5, dtype=dtype)[[1, 3, 4, 0, 2]])
 
 
+def test_ties_keep_their_order_in_long_rows():
+    scores = torch.arange(500) % 3
+    order = relaxed_sort(scores.double(), hard=True).argmax(-1)
+    assert torch.equal(order, torch.cat([(scores == value).nonzero()[:, 0] for value in (2, 1, 0)]))
+
+
 def test_rows_sum_to_one_and_permuting_the_scores_permutes_the_columns():
     torch.manual_seed(2)
     scores, shuffle = torch.randn(2, 8, dtype=torch.float64), torch.randperm(8)
