@@ -98,7 +98,7 @@ DRPM_HD inline V log_lane(V x) {
   using Int = IntOf<V>;
   const Int bits = bits_as<Int>(x);
   const Int k = (bits - Format::kSqrtHalf) >> Format::kMantissaBits;
-  const V m = bits_as<V>(bits - (k << Format::kMantissaBits));  // in [sqrt(1/2), sqrt(2))
+  const V m = bits_as<V>(bits - ((bits - Format::kSqrtHalf) & ~Format::kMantissaMask));  // in [sqrt(1/2), sqrt(2))
   const V f = m - T(1);
   const V s = f / (f + T(2));
   const V z = s * s;
