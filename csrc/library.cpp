@@ -16,6 +16,9 @@ STABLE_TORCH_LIBRARY(drpm, m) {
       "(Tensor, Tensor)");
 
   m.def("plackett_luce_log_prob(Tensor log_scores, Tensor? order, bool with_gradient) -> (Tensor, Tensor)");
+  m.def(
+      "partition_log_prob(Tensor log_scores, Tensor labels, int num_subsets, bool with_gradient) -> "
+      "(Tensor, Tensor)");
 }
 
 PYBIND11_MODULE(_C, module) {

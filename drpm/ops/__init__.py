@@ -7,6 +7,14 @@ require_compiled()
 from drpm.ops._random import STREAM_ORDER, STREAM_SIZES  # noqa: E402
 from drpm.ops.gumbel_noise import gumbel_noise  # noqa: E402
 from drpm.ops.hypergeometric_log_weights import hypergeometric_log_weights  # noqa: E402
+from drpm.ops.partition_log_prob import partition_log_prob  # noqa: E402
 from drpm.ops.plackett_luce_log_prob import plackett_luce_log_prob  # noqa: E402
 
-__all__ = ["STREAM_ORDER", "STREAM_SIZES", "gumbel_noise", "hypergeometric_log_weights", "plackett_luce_log_prob"]
+__all__ = [
+    "STREAM_ORDER",
+    "STREAM_SIZES",
+    "gumbel_noise",
+    "hypergeometric_log_weights",
+    "partition_log_prob",
+    "plackett_luce_log_prob",
+]

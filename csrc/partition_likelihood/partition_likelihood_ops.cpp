@@ -1,0 +1,164 @@
+#include <cmath>
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "common/tensors.h"
+#include "partition_likelihood/partition_likelihood.h"
+
+namespace drpm {
+namespace {
+
+constexpr const char* kOp = "partition_log_prob";
+constexpr double kPi = 3.14159265358979323846;
+
+// Gauss-Legendre nodes and Chebyshev values of one dtype.
+struct RuleTables {
+  std::vector<double> node, weight, chebyshev;
+  PartitionRule rule;
+
+  RuleTables(int nodes, double drop, int degree) : node(nodes), weight(nodes), chebyshev(degree * degree) {
+    for (int j = 0; j < nodes; ++j) {  // Newton on P_nodes, from the usual cosine
+      long double x = -std::cos(kPi * (j + 0.75) / (nodes + 0.5)), slope = 1;
+      for (int step = 0; step < 10; ++step) {
+        long double before = 1, now = x;
+        for (int r = 2; r <= nodes; ++r) {
+          const long double next = ((2 * r - 1) * x * now - (r - 1) * before) / r;
+          before = now;
+          now = next;
+        }
+        slope = nodes * (x * now - before) / (x * x - 1);
+        x -= now / slope;
+      }
+      node[j] = static_cast<double>(x);
+      weight[j] = static_cast<double>(2 / ((1 - x * x) * slope * slope));
+    }
+    for (int c = 0; c < degree; ++c)
+      for (int r = 0; r < degree; ++r)
+        chebyshev[c * degree + r] =
+            static_cast<double>(std::cos(static_cast<long double>(kPi) * r * (c + 0.5L) / degree));
+    rule = {nodes, degree, drop, node.data(), weight.data(), chebyshev.data()};
+  }
+};
+
+template <class T>
+const PartitionRule& partition_rule() {
+  static const RuleTables tables = sizeof(T) == 8 ? RuleTables(80, 31, kPartitionDegreeMax) : RuleTables(32, 16, 12);
+  return tables.rule;
+}
+
+// The scratch of one row: one uninitialised block, carved.
+class RowScratch {
+ public:
+  template <class T>
+  RowScratch(PartitionLikelihoodArgs<T>* args) {
+    const int64_t n = args->n, subsets = args->num_subsets;
+    const int64_t chunks = n / kPartitionChunk + (subsets < n ? subsets : n) + 1;
+    const int64_t slots = n / kPartitionChunk + n / kPartitionMomentsFrom;
+    for (int pass = 0; pass < 2; ++pass) {  // the size, then the pointers
+      at_ = 0;
+      take(&args->offset, subsets + 1);
+      take(&args->grouped, n);
+      take(&args->score, n);
+      take(&args->log_remainder, subsets);
+      take(&args->value, subsets);
+      take(&args->log_factor, subsets);
+      take(&args->chunks, chunks);
+      take(&args->chunk_sum, chunks);
+      take(&args->moments, slots * kPartitionMomentsSize);
+      take(&args->first_slot, subsets);
+      take(&args->by_moments, subsets);
+      take(&args->counts, 2);
+      take(&args->factor_scratch, partition_factor_scratch(n, args->rule.nodes));
+      if (pass == 0) memory_.reset(new char[at_]);
+    }
+  }
+
+ private:
+  template <class P>
+  void take(P** pointer, int64_t count) {
+    if (memory_) *pointer = reinterpret_cast<P*>(memory_.get() + at_);
+    at_ += (count * static_cast<int64_t>(sizeof(P)) + 63) / 64 * 64;
+  }
+
+  std::unique_ptr<char[]> memory_;
+  int64_t at_ = 0;
+};
+
+// One long row, each phase spread over the threads.
+template <class T>
+void run_long_row(PartitionLikelihoodArgs<T> row) {
+  const RowScratch scratch(&row);
+  const bool with_gradient = row.grad_log_scores != nullptr;
+  const auto spread = [&](int64_t items, int64_t grain,
+                          void (*phase)(const PartitionLikelihoodArgs<T>&, int64_t, int64_t)) {
+    torch::stable::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) { phase(row, begin, end); });
+  };
+  partition_group(row, 0, 1);
+  if (!row.counts[1]) return partition_likelihood_rows(row, 0, 1);  // writes the NaN
+  const int64_t chunks = row.counts[0];
+  const int64_t grain = std::max<int64_t>(1, chunks * 4096 / std::max<int64_t>(row.n, 1));
+  spread(chunks, grain, partition_log_sums);
+  partition_remainders(row, 0, 1);
+  spread(chunks, grain, partition_moments);
+  torch::stable::parallel_for(0, row.num_subsets, 1, [&](int64_t begin, int64_t end) {
+    const std::unique_ptr<double[]> own(new double[partition_factor_scratch(row.n, row.rule.nodes)]);
+    PartitionLikelihoodArgs<T> task = row;
+    task.factor_scratch = own.get();
+    partition_factors(task, begin, end);
+  });
+  if (with_gradient) spread(chunks, grain, partition_interpolate);
+  partition_totals(row, 0, 1);
+  if (with_gradient) spread(chunks, grain, partition_gradient);
+}
+
+template <class T>
+void run(const Tensor& log_scores, const Tensor& labels, int64_t num_subsets, const Tensor& log_prob,
+         const Tensor& grad) {
+  const int64_t rows = log_scores.size(0), n = log_scores.size(1);
+  PartitionLikelihoodArgs<T> args{};
+  args.log_scores = checked_data<T>(kOp, "log_scores", log_scores, rows * n);
+  args.labels = checked_data<int64_t>(kOp, "labels", labels, rows * n);
+  args.log_prob = log_prob.mutable_data_ptr<T>();
+  if (grad.numel() > 0) args.grad_log_scores = grad.mutable_data_ptr<T>();
+  args.n = n;
+  args.num_subsets = num_subsets;
+  args.rule = partition_rule<T>();
+  const int64_t threads = torch::stable::get_num_threads();
+  if (n >= 2 * kPartitionChunk && threads > 1 && rows < 4 * threads) {
+    for (int64_t row = 0; row < rows; ++row) {
+      PartitionLikelihoodArgs<T> one = args;
+      one.log_scores += row * n;
+      one.labels += row * n;
+      one.log_prob += row;
+      if (one.grad_log_scores != nullptr) one.grad_log_scores += row * n;
+      run_long_row(one);
+    }
+    return;
+  }
+  for_rows(rows, 400 * n + 20 * num_subsets, [&](int64_t begin, int64_t end) {
+    PartitionLikelihoodArgs<T> task = args;
+    const RowScratch scratch(&task);
+    partition_likelihood_rows(task, begin, end);
+  });
+}
+
+std::tuple<Tensor, Tensor> partition_log_prob(const Tensor& log_scores, const Tensor& labels, int64_t num_subsets,
+                                              bool with_gradient) {
+  check_float(kOp, "log_scores", log_scores);
+  const int64_t rows = log_scores.size(0), n = log_scores.size(1);
+  DRPM_CHECK(n < (int64_t{1} << 31), kOp, "log_scores", "have fewer than 2^31 elements", n);
+  DRPM_CHECK(num_subsets >= 0 && num_subsets < (int64_t{1} << 31), kOp, "num_subsets", "be in [0, 2^31)", num_subsets);
+  Tensor log_prob = torch::stable::new_empty(log_scores, {rows});
+  Tensor grad = torch::stable::new_empty(log_scores, {rows, with_gradient ? n : 0});
+  if (is_float64(log_scores))
+    run<double>(log_scores, labels, num_subsets, log_prob, grad);
+  else
+    run<float>(log_scores, labels, num_subsets, log_prob, grad);
+  return {log_prob, grad};
+}
+
+}  // namespace
+}  // namespace drpm
+
+STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) { m.impl("partition_log_prob", TORCH_BOX(&drpm::partition_log_prob)); }

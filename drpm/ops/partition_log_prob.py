@@ -1,0 +1,91 @@
+"""Exact log-probability of a partition given its subset sizes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drpm.ops._arguments import (
+    argument_error,
+    broadcast_batch,
+    check_finite,
+    check_floating,
+    check_same_device,
+    is_readable,
+    require,
+    rows,
+)
+
+_OP = "partition_log_prob"
+
+
+def partition_log_prob(
+    labels: Tensor,  # (*, n) int64
+    log_scores: Tensor,  # (*, n)
+    num_subsets: int,
+) -> Tensor:  # (*)
+    """Exact log-probability that Plackett-Luce fills the subsets with these elements, given the sizes.
+
+        log p(Y | sizes) = Σ_k log ∫_0^1 Π_{i∈S_k} (1 − u^{s_i/Z_k}) du,  Z_k = Σ_{l>k} Σ_{i∈S_l} s_i
+                                                                      (Eq. 2, docs/math/partition_likelihood.md)
+
+    Args:
+        labels: (*, n) int64, the subset of each element, in [0, num_subsets); empty subsets are allowed.
+        log_scores: (*, n) float, log-scores; finite.
+        num_subsets: K >= 1 (0 only where n = 0).
+    Returns: (*); 0 where n = 0 or one subset holds everything, NaN where a device label is out of range.
+    Gradient: exact, w.r.t. log_scores; sums to 0. First order only. log p is concave in log_scores.
+    Numerics: 32 (float32) or 80 (float64) Gauss–Legendre nodes a subset; error below 1e-6 and 1e-11 of max(1, |log p|),
+        of the gradient 1e-6 and 1e-10. O(n) time and memory: large subsets enter through Chebyshev moments.
+    Raises: ValueError for labels out of range or log_scores that are not finite (CPU, eager), TypeError for wrong
+        dtypes.
+    Reference: T. Sutter, thesis, Proposition 5.2.1 (there called intractable).
+    """
+    check_floating(_OP, "log_scores", log_scores)
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"{_OP}: labels must be a tensor, got {type(labels).__name__}")
+    if labels.dtype != torch.int64:
+        raise TypeError(f"{_OP}: labels must be int64, got {labels.dtype}")
+    if isinstance(num_subsets, bool) or not isinstance(num_subsets, (int, torch.SymInt)):
+        raise TypeError(f"{_OP}: num_subsets must be an int, got {type(num_subsets).__name__}")
+    check_same_device(_OP, log_scores, labels=labels)
+    require(log_scores.dim() >= 1, _OP, "log_scores", "have an element dimension", "a scalar")
+    n = log_scores.shape[-1]
+    require(labels.dim() >= 1 and labels.shape[-1] == n, _OP, "labels", f"be (*, {n})", tuple(labels.shape))
+    require(num_subsets >= (1 if n else 0), _OP, "num_subsets", "be >= 1", num_subsets)
+    check_finite(_OP, "log_scores", log_scores)
+    batch = broadcast_batch(_OP, labels=labels.shape[:-1], log_scores=log_scores.shape[:-1])
+    dtype = log_scores.dtype
+    scores = log_scores if dtype in (torch.float32, torch.float64) else log_scores.to(torch.float32)
+    with_gradient = torch.is_grad_enabled() and scores.requires_grad
+    flat, _ = torch.ops.drpm.partition_log_prob(
+        rows(scores, batch, (n,)), rows(labels, batch, (n,)), num_subsets, with_gradient
+    )
+    if is_readable(flat) and math.isnan(flat.detach().sum().item()):
+        wrong = labels[(labels < 0) | (labels >= num_subsets)]
+        if wrong.numel():
+            raise argument_error(_OP, "labels", f"be in [0, {num_subsets})", int(wrong[0]))
+    return flat.reshape(batch).to(dtype)
+
+
+@torch.library.register_fake("drpm::partition_log_prob")
+def _fake(log_scores: Tensor, labels: Tensor, num_subsets: int, with_gradient: bool) -> tuple[Tensor, Tensor]:
+    count, n = log_scores.shape
+    return log_scores.new_empty(count), log_scores.new_empty((count, n if with_gradient else 0))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    grad = output[1]
+    ctx.mark_non_differentiable(grad)
+    ctx.save_for_backward(grad)
+
+
+def _backward(ctx: Any, grad_log_prob: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    (grad,) = ctx.saved_tensors
+    return grad * grad_log_prob.unsqueeze(-1), None, None, None
+
+
+torch.library.register_autograd("drpm::partition_log_prob", _backward, setup_context=_setup_context)
