@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 BUILD_INPUTS := $(shell find csrc _build -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.py' \)) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test test-cpp test-python lint format bench clean
+.PHONY: demo test test-cpp test-python lint format bench bench-peers clean
 demo: .venv/.installed-demo
 	$(BIN)/python -m drpm demo $(ARGS)
 
@@ -32,6 +32,9 @@ format: .venv/.installed-lint
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-peers: .venv/.installed-bench .venv/.peers
+	$(BIN)/python -m benchmarks --peers $(ARGS)
+
 # torch first, pinned and from the default index; drpm then compiles against it.
 .venv/.torch:
 	$(PYTHON) -m venv .venv
@@ -49,6 +52,12 @@ bench: .venv/.installed-bench
 	touch $@
 
 .venv/.installed-%: .venv/.installed .venv/.extra-%
+	touch $@
+
+# The packages that benchmarks compare with are optional: one that does not install is an absent column.
+.venv/.peers: .venv/.torch benchmarks/requirements-peers.txt
+	$(BIN)/pip install --quiet setuptools wheel ninja
+	grep -v '^#' benchmarks/requirements-peers.txt | while read -r peer; do $(BIN)/pip install --no-build-isolation "$$peer" || true; done
 	touch $@
 
 .PRECIOUS: .venv/.extra-% .venv/.installed-%

@@ -1,4 +1,4 @@
-"""Command line: run (the default), table, plot, list."""
+"""Command line: run (the default), table, plot, list, overhead."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.results import Results
 if TYPE_CHECKING:
     from benchmarks.runner import Settings
 
-COMMANDS = ("run", "table", "plot", "list")
+COMMANDS = ("run", "table", "plot", "list", "overhead")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -59,6 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--forward", action="store_true", help="forward only (default: forward + backward)")
     plot.add_argument("--columns", type=_names, help="contestants to show, comma separated")
     plot.add_argument("--output", type=Path, default=Path("out/benchmarks/plot.png"))
+
+    overhead = commands.add_parser("overhead", help="where the microseconds of a small call go")
+    overhead.add_argument("--ops", type=_names)
+    overhead.add_argument("--threads", type=int, default=2)
+    overhead.add_argument("--calls", action="store_true", help="name every operator that the public function calls")
 
     _selection(commands.add_parser("list", help="print the cases and contestants of a grid"))
     return parser
@@ -159,6 +164,10 @@ def main(arguments: list[str] | None = None) -> None:
             with_notes=not options.no_notes,
         )
         print(shown, end="")
+    elif options.command == "overhead":
+        from benchmarks.overhead import render as render_overhead
+
+        print(render_overhead(options.ops, options.threads, options.calls), end="")
     else:
         from benchmarks.plot import plot
 

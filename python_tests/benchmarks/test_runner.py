@@ -119,6 +119,8 @@ def test_command_line_runs_resumes_and_renders(tmp_path, capsys):
     main(["table", str(path)])
     text = capsys.readouterr().out
     assert "### plackett_luce_log_prob, order, float32" in text and "kernel fwd / f+b" in text
+    main(["overhead", "--ops", "plackett_luce_log_prob"])
+    assert "| plackett_luce_log_prob, order |" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*arguments, "--resume", "--threads", "1"])
     assert "was measured with threads 2" in capsys.readouterr().err
@@ -170,6 +172,8 @@ def test_checks_fit_and_keep_the_band_width():
     assert smaller.tau * smaller["n"] == huge.tau * huge["n"]
     assert said.startswith("checked at B=1, n=2048")
     assert checkable(CASE) == (CASE, "")
+    sizes = Case("mvhg_sample", "exact", (("B", 100), ("K", 100), ("m", 1000), ("n", 1000)))
+    assert checkable(sizes)[0] == sizes.resized(B=1, m=250, n=250)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
