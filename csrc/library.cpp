@@ -15,6 +15,17 @@ STABLE_TORCH_LIBRARY(drpm, m) {
       "hypergeometric_log_weights_backward(Tensor grad, Tensor m_left, Tensor m_right, Tensor n) -> "
       "(Tensor, Tensor)");
 
+  m.def(
+      "mvhg_sample_merged(Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, float tau, "
+      "int samples, bool hard, bool noise, bool with_statistics) -> (Tensor, Tensor)");
+  m.def(
+      "mvhg_sample_merged_backward(Tensor grad, Tensor log_omega, Tensor m, Tensor n, Tensor class_order, "
+      "Tensor statistics) -> Tensor");
+  m.def("mvhg_log_prob_merged(Tensor sizes, Tensor log_omega, Tensor m, Tensor n) -> (Tensor, Tensor)");
+  m.def(
+      "mvhg_log_prob_merged_backward(Tensor grad, Tensor sizes, Tensor log_omega, Tensor m, Tensor n, "
+      "Tensor log_prob, Tensor statistics) -> (Tensor, Tensor)");
+
   m.def("plackett_luce_log_prob(Tensor log_scores, Tensor? order, bool with_gradient) -> (Tensor, Tensor)");
   m.def(
       "partition_log_prob(Tensor log_scores, Tensor labels, int num_subsets, bool with_gradient) -> "

@@ -7,6 +7,8 @@ require_compiled()
 from drpm.ops._random import STREAM_ORDER, STREAM_SIZES  # noqa: E402
 from drpm.ops.gumbel_noise import gumbel_noise  # noqa: E402
 from drpm.ops.hypergeometric_log_weights import hypergeometric_log_weights  # noqa: E402
+from drpm.ops.mvhg_log_prob import mvhg_log_prob  # noqa: E402
+from drpm.ops.mvhg_sample import mvhg_sample  # noqa: E402
 from drpm.ops.partition_log_prob import partition_log_prob  # noqa: E402
 from drpm.ops.plackett_luce_log_prob import plackett_luce_log_prob  # noqa: E402
 
@@ -15,6 +17,8 @@ __all__ = [
     "STREAM_SIZES",
     "gumbel_noise",
     "hypergeometric_log_weights",
+    "mvhg_log_prob",
+    "mvhg_sample",
     "partition_log_prob",
     "plackett_luce_log_prob",
 ]

@@ -1,0 +1,97 @@
+// Numerics of the merged chain that do not concern single outcomes (docs/math/mvhg.md, sections 2 and 3).
+#pragma once
+
+#include "mvhg/mvhg_merged.h"
+#include "mvhg/two_class.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+
+constexpr double kNaN = __builtin_nan("");
+
+struct MergedRow {
+  const int64_t* m;      // (K), by class
+  const int64_t* order;  // (K) or null
+  int64_t n, classes;
+  bool valid;
+};
+
+DRPM_HD inline int64_t class_at(const MergedRow& row, int64_t position) {
+  return row.order == nullptr ? position : row.order[position];
+}
+
+// `log_omega` is the row's own (K).
+template <class T>
+DRPM_HD inline MergedRow merged_row(const MergedCounts& counts, const T* log_omega, int64_t row) {
+  const int64_t parameters = row % counts.batch;
+  MergedRow out{counts.m + parameters * counts.m_stride,
+                counts.order == nullptr ? nullptr : counts.order + row * counts.order_stride,
+                counts.n[parameters * counts.n_stride], counts.classes, true};
+  int64_t total = 0;
+  for (int64_t k = 0; k < out.classes; ++k) {
+    if (out.m[k] < 0 || !(log_omega[k] - log_omega[k] == 0)) out.valid = false;  // inf - inf is NaN
+    if (out.order != nullptr && (out.order[k] < 0 || out.order[k] >= out.classes)) out.valid = false;
+    total += out.m[k];
+  }
+  if (out.n < 0 || out.n > total) out.valid = false;
+  return out;
+}
+
+// log(e^a + e^b); -inf stands for zero.
+DRPM_HD inline double log_add(double a, double b) {
+  const double high = a > b ? a : b, low = a > b ? b : a;
+  return low == -__builtin_huge_val() ? high : high + log1p_lane<double>(exp_lane<double>(low - high));
+}
+
+// By position: log_mass[p] = log(m omega) of the class at p, log_later[p] = log of the sum of m omega over the later
+// classes.                                                                     (Eq. 5, thesis Eq. 5.3, 5.5)
+template <class T>
+DRPM_HD inline void merged_masses(const MergedRow& row, const T* log_omega, double* log_mass, double* log_later) {
+  const double none = -__builtin_huge_val();
+  double later = none;
+  for (int64_t p = row.classes - 1; p >= 0; --p) {
+    const int64_t k = class_at(row, p);
+    log_mass[p] = row.m[k] == 0 ? none : log_lane<double>(static_cast<double>(row.m[k])) + log_omega[k];
+    log_later[p] = later;
+    later = log_add(later, log_mass[p]);
+  }
+}
+
+// Log mean weight of the later classes; nothing can be drawn from an empty one.
+DRPM_HD inline double merged_log_omega(double log_later, int64_t m_right) {
+  return m_right == 0 ? 0 : log_later - log_lane<double>(static_cast<double>(m_right));
+}
+
+// Spreads cotangents c[p] of the merged log omega after position p over the later classes, adding to grad:
+// d log omega_R(p) / d log omega_l = m_l omega_l / sum of the later ones. With W_p that sum, the shares telescope:
+// s_p = c_{p-1} + s_{p-1} W_{p-1} / W_{p-2}, grad_p += s_p m_p omega_p / W_{p-1}: every ratio is at most 1.    (Eq. 8)
+template <class T>
+DRPM_HD inline void spread_merged_gradient(const MergedRow& row, const double* log_mass, const double* log_later,
+                                           const double* c, T* grad) {
+  double spread = 0;
+  for (int64_t p = 1; p < row.classes; ++p) {
+    const int64_t k = class_at(row, p);
+    const double carried = p == 1 || spread == 0 ? 0 : exp_lane<double>(log_later[p - 1] - log_later[p - 2]);
+    spread = c[p - 1] + spread * carried;
+    if (row.m[k] > 0) grad[k] = static_cast<T>(grad[k] + spread * exp_lane<double>(log_mass[p] - log_later[p - 1]));
+  }
+}
+
+// Whether 0 <= n_k <= m_k and sum n_k = n, up to the rounding of relaxed sizes.
+template <class T>
+DRPM_HD inline bool sizes_are_possible(const MergedRow& row, const T* sizes) {
+  const double eps = sizeof(T) == 4 ? 1.1920929e-7 : 2.220446049250313e-16;
+  double slack = 8 * static_cast<double>(row.classes) * eps * static_cast<double>(row.n < 1 ? 1 : row.n);
+  slack = slack < 0.25 ? slack : 0.25;
+  double sum = 0;
+  for (int64_t k = 0; k < row.classes; ++k) {
+    const double x = sizes[k];
+    if (!(x >= -slack && x <= static_cast<double>(row.m[k]) + slack)) return false;
+    sum += x;
+  }
+  const double excess = sum - static_cast<double>(row.n);
+  return excess <= slack && -excess <= slack;
+}
+
+}  // namespace DRPM_ISA
+}  // namespace drpm

@@ -1,0 +1,82 @@
+"""Log-probability of subset sizes under the multivariate noncentral hypergeometric distribution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drpm.ops._arguments import Counts, check_same_device, require, rows
+from drpm.ops._mvhg_arguments import check_conditionals, mvhg_arguments
+
+_OP = "mvhg_log_prob"
+
+
+def mvhg_log_prob(
+    sizes: Tensor,  # (*, K)
+    log_omega: Tensor,  # (*, K)
+    m: Counts,  # int, (K,) or (*, K)
+    n: Counts,  # int or (*)
+    *,
+    conditionals: str = "exact",
+) -> Tensor:  # (*)
+    """Log-probability of the sizes.
+
+        exact:   log p(n; ω) = Σ_k [log C(m_k, n_k) + n_k log ω_k] − log P0                         (thesis Eq. 2.79)
+        merged:  Σ_{k<K} [ℓ_k(n_k; r_k) − log Σ_x exp ℓ_k(x; r_k)], the chain of `mvhg_sample`       (Eq. 9)
+
+    Args:
+        sizes: (*, K) float or int, whole numbers or relaxed sizes.
+        log_omega: (*, K) float, natural-log weights of the classes; finite.
+        m: int, (K,) or (*, K) int64, items per class; >= 0.
+        n: int or (*) int64, items drawn; 0 <= n <= sum of m.
+        conditionals: "exact", or "merged": the sequential probability of the merged chain in natural class order.
+    Returns: (*) of log_omega's dtype; −inf where sizes leave [0, m_k] or do not sum to n (up to rounding), NaN where
+        device counts are invalid.
+    Gradient: exact, w.r.t. log_omega and floating sizes (merged: none for the last class); zero where −inf.
+    Numerics: float64 inside for every dtype. Tested for log_omega within ±80.
+    Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes, NotImplementedError for
+        conditionals="exact".
+    Reference: T. Sutter, thesis, Eq. 2.79, 5.1–5.5, 5.18.
+    """
+    check_conditionals(_OP, conditionals)
+    if conditionals == "exact":
+        raise NotImplementedError(f"{_OP}: conditionals='exact' is not there yet; pass conditionals='merged'")
+    if not isinstance(sizes, Tensor):
+        raise TypeError(f"{_OP}: sizes must be a tensor, got {type(sizes).__name__}")
+    check_same_device(_OP, log_omega, sizes=sizes)
+    arguments = mvhg_arguments(_OP, log_omega, m, n, others={"sizes": sizes.shape[:-1]})
+    classes = arguments.classes
+    require(sizes.shape[-1:] == (classes,), _OP, "sizes", f"have {classes} classes", tuple(sizes.shape))
+    flat = rows(sizes.to(arguments.log_omega.dtype), arguments.batch, (classes,))
+    log_prob, _ = torch.ops.drpm.mvhg_log_prob_merged(flat, arguments.log_omega, arguments.m, arguments.n)
+    return log_prob.reshape(arguments.batch).to(log_omega.dtype)
+
+
+@torch.library.register_fake("drpm::mvhg_log_prob_merged")
+def _fake(sizes: Tensor, log_omega: Tensor, m: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+    return log_omega.new_empty(log_omega.shape[0]), log_omega.new_empty((*log_omega.shape, 2), dtype=torch.float64)
+
+
+@torch.library.register_fake("drpm::mvhg_log_prob_merged_backward")
+def _fake_backward(
+    grad: Tensor, sizes: Tensor, log_omega: Tensor, m: Tensor, n: Tensor, log_prob: Tensor, statistics: Tensor
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(sizes), torch.empty_like(log_omega)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs, *output)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return None, None, None, None
+    grads = torch.ops.drpm.mvhg_log_prob_merged_backward(grad.contiguous(), *ctx.saved_tensors)
+    return *grads, None, None
+
+
+torch.library.register_autograd("drpm::mvhg_log_prob_merged", _backward, setup_context=_setup_context)
