@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <torch/csrc/stable/library.h>
 
+#include "common/finite.h"
 #include "common/simd.h"
 
 STABLE_TORCH_LIBRARY(drpm, m) {
@@ -45,5 +46,15 @@ PYBIND11_MODULE(_C, module) {
     info["simd_compiled"] = py::str(DRPM_SIMD_COMPILED).attr("split")(",");
     info["cuda_architectures"] = py::str(DRPM_CUDA_ARCHITECTURES).attr("split")();
     return info;
+  });
+  // For argument checks: contiguous float32 or float64 values on the host, by address (a torch op would cost 3 us).
+  module.def("all_finite", [](uintptr_t address, int64_t count, bool float64) {
+    bool finite = true;
+    if (address == 0) return finite;  // no values, or zeros that were never stored
+    if (float64)
+      drpm::all_finite({reinterpret_cast<const double*>(address), &finite}, 0, count);
+    else
+      drpm::all_finite({reinterpret_cast<const float*>(address), &finite}, 0, count);
+    return finite;
   });
 }

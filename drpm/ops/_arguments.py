@@ -13,6 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drpm._build_info import _C
+
+_COMPUTED = (torch.float32, torch.float64)
+_PLAIN = (Tensor, torch.nn.Parameter)
+
 Counts = int | Sequence[int] | Tensor
 """Whole numbers: a Python int, a sequence of them, or an int64 tensor."""
 
@@ -32,10 +37,10 @@ def is_readable(x: Any) -> bool:
     if not isinstance(x, Tensor):
         return True
     return (
-        x.device.type == "cpu"
+        type(x) in _PLAIN
+        and x.is_cpu
         and not torch.compiler.is_compiling()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-        and type(x) in (Tensor, torch.nn.Parameter)
     )
 
 
@@ -53,16 +58,18 @@ def check_floating(op: str, argument: str, x: Tensor) -> None:
         raise TypeError(f"{op}: {argument} must have a floating dtype, got {x.dtype}")
 
 
+def all_finite(x: Tensor) -> bool:
+    """Whether a readable tensor (`is_readable`) holds neither NaN nor infinity."""
+    if x.dtype in _COMPUTED and x.is_contiguous():
+        return _C.all_finite(x.data_ptr(), x.numel(), x.dtype == torch.float64)
+    return bool(torch.isfinite(x.detach()).all())
+
+
 def check_finite(op: str, argument: str, x: Tensor) -> None:
     """No NaN, no infinity; for CPU tensors in eager mode only."""
-    if not is_readable(x) or x.numel() == 0:
-        return
-    x = x.detach()
-    if math.isfinite(x.sum().item()):  # one cheap pass; a sum may overflow though its terms are finite
-        return
-    bad = x[~torch.isfinite(x)]
-    if bad.numel():
-        raise argument_error(op, argument, "be finite", bad[0].item())
+    if is_readable(x) and not all_finite(x):
+        x = x.detach()
+        raise argument_error(op, argument, "be finite", x[~torch.isfinite(x)][0].item())
 
 
 def check_same_device(op: str, reference: Tensor, **others: Any) -> None:
@@ -73,15 +80,24 @@ def check_same_device(op: str, reference: Tensor, **others: Any) -> None:
 
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
     """float64 if any argument is, else float32 (half and bfloat16 compute in float32)."""
-    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    for t in tensors:
+        if t.dtype == torch.float64:
+            return torch.float64
+    return torch.float32
 
 
 def result_dtype(*tensors: Tensor) -> torch.dtype:
     """The promoted dtype of the arguments, what relaxed values come back as."""
     dtype = tensors[0].dtype
     for t in tensors[1:]:
-        dtype = torch.promote_types(dtype, t.dtype)
+        if t.dtype != dtype:
+            dtype = torch.promote_types(dtype, t.dtype)
     return dtype
+
+
+def as_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x.to(dtype), without the call where it is that already."""
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def counts_tensor(op: str, argument: str, value: Counts, device: torch.device) -> Tensor:
@@ -113,8 +129,12 @@ def counts_tensor(op: str, argument: str, value: Counts, device: torch.device) -
 
 def broadcast_batch(op: str, **shapes: torch.Size | tuple[int, ...]) -> torch.Size:
     """Broadcast of the named batch shapes."""
-    first, *others = shapes.values()
-    if all(shape == first for shape in others):  # the common case: torch's own function takes 20 us
+    given = iter(shapes.values())
+    first = next(given)
+    for shape in given:
+        if shape != first:
+            break
+    else:  # the common case: torch's own function takes 20 us
         return torch.Size(first)
     try:
         return torch.broadcast_shapes(*shapes.values())

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from drpm.ops._arguments import (
     Counts,
+    as_dtype,
     broadcast_batch,
     check_finite,
     check_floating,
@@ -20,6 +21,7 @@ from drpm.ops._arguments import (
     result_dtype,
     rows,
 )
+from drpm.ops._autograd import differentiable
 
 _OP = "hypergeometric_log_weights"
 
@@ -70,15 +72,15 @@ def hypergeometric_log_weights(
     largest = m_left if isinstance(m_left, int) else int(m_left_t.max()) if m_left_t.numel() else 0
     width = largest + 1
     dtype = compute_dtype(log_omega_left, log_omega_right)
-    out = torch.ops.drpm.hypergeometric_log_weights(
-        rows(log_omega_left.to(dtype), batch),
-        rows(log_omega_right.to(dtype), batch),
+    out = _kernel(
+        rows(as_dtype(log_omega_left, dtype), batch),
+        rows(as_dtype(log_omega_right, dtype), batch),
         rows(m_left_t, batch),
         rows(m_right_t, batch),
         rows(n_t, batch),
         width,
     )
-    return out.reshape(*batch, width).to(result_dtype(log_omega_left, log_omega_right))
+    return as_dtype(out.reshape(*batch, width), result_dtype(log_omega_left, log_omega_right))
 
 
 @torch.library.register_fake("drpm::hypergeometric_log_weights")
@@ -101,4 +103,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return left, right, None, None, None, None
 
 
-torch.library.register_autograd("drpm::hypergeometric_log_weights", _backward, setup_context=_setup_context)
+_kernel = differentiable("hypergeometric_log_weights", _backward, _setup_context)

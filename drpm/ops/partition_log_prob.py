@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from drpm.ops._arguments import (
+    all_finite,
     argument_error,
+    as_dtype,
     broadcast_batch,
     check_finite,
     check_floating,
@@ -18,6 +19,7 @@ from drpm.ops._arguments import (
     require,
     rows,
 )
+from drpm.ops._autograd import differentiable
 
 _OP = "partition_log_prob"
 
@@ -61,14 +63,12 @@ def partition_log_prob(
     dtype = log_scores.dtype
     scores = log_scores if dtype in (torch.float32, torch.float64) else log_scores.to(torch.float32)
     with_gradient = torch.is_grad_enabled() and scores.requires_grad
-    flat, _ = torch.ops.drpm.partition_log_prob(
-        rows(scores, batch, (n,)), rows(labels, batch, (n,)), num_subsets, with_gradient
-    )
-    if is_readable(flat) and math.isnan(flat.detach().sum().item()):
+    flat, _ = _kernel(rows(scores, batch, (n,)), rows(labels, batch, (n,)), num_subsets, with_gradient)
+    if is_readable(flat) and not all_finite(flat):
         wrong = labels[(labels < 0) | (labels >= num_subsets)]
         if wrong.numel():
             raise argument_error(_OP, "labels", f"be in [0, {num_subsets})", int(wrong[0]))
-    return flat.reshape(batch).to(dtype)
+    return as_dtype(flat.reshape(batch), dtype)
 
 
 @torch.library.register_fake("drpm::partition_log_prob")
@@ -88,4 +88,4 @@ def _backward(ctx: Any, grad_log_prob: Tensor, _: Tensor) -> tuple[Tensor | None
     return grad * grad_log_prob.unsqueeze(-1), None, None, None
 
 
-torch.library.register_autograd("drpm::partition_log_prob", _backward, setup_context=_setup_context)
+_kernel = differentiable("partition_log_prob", _backward, _setup_context)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from drpm.ops._arguments import (
+    all_finite,
     argument_error,
+    as_dtype,
     broadcast_batch,
     check_finite,
     check_floating,
@@ -20,6 +21,7 @@ from drpm.ops._arguments import (
     result_dtype,
     rows,
 )
+from drpm.ops._autograd import differentiable
 
 _OP = "plackett_luce_log_prob"
 
@@ -56,7 +58,7 @@ def plackett_luce_log_prob(
         check_finite(_OP, "order", order)
         broadcast_batch(_OP, order=order.shape[:-2], log_scores=log_scores.shape[:-1])
         dtype, result = compute_dtype(order, log_scores), result_dtype(order, log_scores)
-        ranked = (order.to(dtype) @ log_scores.to(dtype).unsqueeze(-1)).squeeze(-1)
+        ranked = (as_dtype(order, dtype) @ as_dtype(log_scores, dtype).unsqueeze(-1)).squeeze(-1)
         batch, index = ranked.shape[:-1], None
     else:
         if order.dtype != torch.int64:
@@ -66,13 +68,13 @@ def plackett_luce_log_prob(
         dtype = result = log_scores.dtype
         if dtype not in (torch.float32, torch.float64):
             dtype = torch.float32
-        ranked = log_scores.to(dtype)
+        ranked = as_dtype(log_scores, dtype)
         index = rows(order, batch, (n,))
     with_gradient = torch.is_grad_enabled() and ranked.requires_grad
-    flat, _ = torch.ops.drpm.plackett_luce_log_prob(rows(ranked, batch, (n,)), index, with_gradient)
-    if index is not None and is_readable(flat) and math.isnan(flat.detach().sum().item()):
+    flat, _ = _kernel(rows(ranked, batch, (n,)), index, with_gradient)
+    if index is not None and is_readable(flat) and not all_finite(flat):
         _reject_order(order, n)
-    return flat.reshape(batch).to(result)
+    return as_dtype(flat.reshape(batch), result)
 
 
 def _reject_order(order: Tensor, n: int) -> None:
@@ -101,4 +103,4 @@ def _backward(ctx: Any, grad_log_prob: Tensor, _: Tensor) -> tuple[Tensor | None
     return grad * grad_log_prob.unsqueeze(-1), None, None
 
 
-torch.library.register_autograd("drpm::plackett_luce_log_prob", _backward, setup_context=_setup_context)
+_kernel = differentiable("plackett_luce_log_prob", _backward, _setup_context)

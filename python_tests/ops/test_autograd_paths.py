@@ -1,0 +1,98 @@
+"""Eager calls take a shorter way to the kernels than torch.library's; both must be the same function."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from drpm.ops import partition_log_prob, plackett_luce_log_prob
+from drpm.ops._arguments import all_finite
+
+ORDER = torch.tensor([[2, 0, 1, 3], [3, 2, 1, 0]])
+
+
+def op(scores):
+    return plackett_luce_log_prob(ORDER, scores)
+
+
+def value_and_gradient(function, scores):
+    scores = scores.detach().requires_grad_()
+    out = function(scores)
+    return out.detach(), torch.autograd.grad(out.sum(), scores)[0]
+
+
+@pytest.fixture
+def scores():
+    return torch.randn(2, 4, dtype=torch.float64)
+
+
+def test_registered_and_eager_way_agree(scores):
+    def registered(x):
+        return torch.ops.drpm.plackett_luce_log_prob(x, ORDER, True)[0]
+
+    for got, want in zip(value_and_gradient(op, scores), value_and_gradient(registered, scores), strict=True):
+        assert torch.equal(got, want)
+
+
+def test_the_eager_way_is_taken(scores):
+    out = op(scores.requires_grad_())
+    names, function = set(), out.grad_fn
+    while function is not None:
+        names.add(type(function).__name__)
+        function = function.next_functions[0][0] if function.next_functions else None
+    assert "plackett_luce_log_probBackward" in names
+
+
+def test_no_graph_without_need(scores):
+    assert op(scores).grad_fn is None
+    with torch.no_grad():
+        assert op(scores.requires_grad_()).grad_fn is None
+    with torch.inference_mode():
+        assert torch.isfinite(op(scores)).all()
+
+
+def test_torch_func_grad(scores):
+    want = value_and_gradient(op, scores)[1]
+    assert torch.equal(torch.func.grad(lambda x: op(x).sum())(scores), want)
+
+
+def test_compiled_fullgraph(scores):
+    compiled = torch.compile(op, fullgraph=True, backend="aot_eager")
+    for got, want in zip(value_and_gradient(compiled, scores), value_and_gradient(op, scores), strict=True):
+        assert torch.equal(got, want)
+
+
+def test_fake_mode_gives_shapes_without_running():
+    with FakeTensorMode():
+        scores = torch.empty(3, 5, requires_grad=True)
+        labels = torch.zeros(3, 5, dtype=torch.int64)
+        assert partition_log_prob(labels, scores, 2).shape == (3,)
+
+
+def test_saved_tensor_hooks_see_what_is_saved(scores):
+    packed = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: packed.append(x.shape) or x, lambda x: x):
+        op(scores.requires_grad_())
+    assert torch.Size([2, 4]) in packed
+
+
+def test_checkpointing_recomputes_the_same(scores):
+    def checkpointed(x):
+        return torch.utils.checkpoint.checkpoint(op, x, use_reentrant=False)
+
+    for got, want in zip(value_and_gradient(checkpointed, scores), value_and_gradient(op, scores), strict=True):
+        assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_all_finite(dtype):
+    for count in (0, 1, 7, 64, 5000, 9001):
+        x = torch.full((count,), torch.finfo(dtype).max, dtype=dtype)
+        assert all_finite(x) and all_finite(-x)
+        for position in {0, count // 2, count - 1} if count else ():
+            for bad in (float("nan"), -float("nan"), float("inf"), -float("inf")):
+                y = x.clone()
+                y[position] = bad
+                assert not all_finite(y), (count, position, bad)
+    strided = torch.zeros(10, 2, dtype=dtype)
+    strided[:, 1] = float("nan")
+    assert all_finite(strided[:, 0]) and not all_finite(strided[:, 1])
