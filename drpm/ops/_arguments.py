@@ -129,13 +129,13 @@ def counts_tensor(op: str, argument: str, value: Counts, device: torch.device) -
 
 def broadcast_batch(op: str, **shapes: torch.Size | tuple[int, ...]) -> torch.Size:
     """Broadcast of the named batch shapes."""
-    given = iter(shapes.values())
-    first = next(given)
-    for shape in given:
-        if shape != first:
+    batch: torch.Size | tuple[int, ...] = ()
+    for shape in shapes.values():
+        if batch and shape and shape != batch:
             break
-    else:  # the common case: torch's own function takes 20 us
-        return torch.Size(first)
+        batch = batch or shape
+    else:  # the common case, one shape or none: torch's own function takes 20 us
+        return torch.Size(batch)
     try:
         return torch.broadcast_shapes(*shapes.values())
     except RuntimeError as error:

@@ -11,6 +11,7 @@ from torch import Tensor
 from drpm.ops._arguments import (
     Counts,
     argument_error,
+    as_dtype,
     broadcast_batch,
     check_finite,
     check_floating,
@@ -53,18 +54,30 @@ def mvhg_arguments(
     require(classes >= 1, op, name, "have at least one class", tuple(log_omega.shape))
     check_finite(op, name, log_omega)
     device = log_omega.device
+    batch = log_omega.shape[:-1]
+    same = not others or all(shape == batch for shape in others.values())
+    if type(m) is int and type(n) is int and len(batch) == 1 and same:  # the common case: fewer tensor ops
+        require(m >= 0, op, "m", "be >= 0", m)
+        require(n >= 0, op, "n", "be >= 0", n)
+        require(n <= m * classes, op, "n", "be <= the sum of m", f"{n} > {m * classes}")
+        return MvhgArguments(
+            as_dtype(log_omega, compute_dtype(log_omega)).contiguous(),
+            torch.full((1, classes), m, dtype=torch.int64, device=device),
+            torch.full((1,), n, dtype=torch.int64, device=device),
+            batch,
+            classes,
+        )
     m_t, n_t = counts_tensor(op, "m", m, device), counts_tensor(op, "n", n, device)
     if m_t.dim() == 0:
         m_t = m_t.expand(classes)
     require(m_t.shape[-1] == classes, op, "m", f"have {classes} classes in its last dimension", tuple(m_t.shape))
     if is_readable(m_t) and is_readable(n_t) and m_t.numel() and n_t.numel():
         check_draws(op, n_t, m_t)
-    batch = log_omega.shape[:-1]
     if m_t.dim() > 1 or n_t.dim() or others:
         shapes = {name: batch, "m": m_t.shape[:-1], "n": n_t.shape, **(others or {})}
         batch = broadcast_batch(op, **shapes)
     return MvhgArguments(
-        rows(log_omega.to(compute_dtype(log_omega)), batch, (classes,)),
+        rows(as_dtype(log_omega, compute_dtype(log_omega)), batch, (classes,)),
         m_t.reshape(1, classes).contiguous() if m_t.dim() == 1 else rows(m_t, batch, (classes,)),
         n_t.reshape(1) if n_t.dim() == 0 else rows(n_t, batch),
         batch,

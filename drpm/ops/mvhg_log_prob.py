@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drpm.ops._arguments import Counts, check_same_device, require, rows
+from drpm.ops._arguments import Counts, as_dtype, check_same_device, require, rows
+from drpm.ops._autograd import differentiable
 from drpm.ops._mvhg_arguments import check_conditionals, mvhg_arguments
 
 _OP = "mvhg_log_prob"
@@ -49,9 +50,9 @@ def mvhg_log_prob(
     arguments = mvhg_arguments(_OP, log_omega, m, n, others={"sizes": sizes.shape[:-1]})
     classes = arguments.classes
     require(sizes.shape[-1:] == (classes,), _OP, "sizes", f"have {classes} classes", tuple(sizes.shape))
-    flat = rows(sizes.to(arguments.log_omega.dtype), arguments.batch, (classes,))
-    log_prob, _ = torch.ops.drpm.mvhg_log_prob_merged(flat, arguments.log_omega, arguments.m, arguments.n)
-    return log_prob.reshape(arguments.batch).to(log_omega.dtype)
+    flat = rows(as_dtype(sizes, arguments.log_omega.dtype), arguments.batch, (classes,))
+    log_prob, _ = _merged(flat, arguments.log_omega, arguments.m, arguments.n)
+    return as_dtype(log_prob.reshape(arguments.batch), log_omega.dtype)
 
 
 @torch.library.register_fake("drpm::mvhg_log_prob_merged")
@@ -79,4 +80,4 @@ def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor |
     return *grads, None, None
 
 
-torch.library.register_autograd("drpm::mvhg_log_prob_merged", _backward, setup_context=_setup_context)
+_merged = differentiable("mvhg_log_prob_merged", _backward, _setup_context)

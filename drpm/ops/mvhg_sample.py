@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import Counts, argument_error, check_tau
+from drpm.ops._autograd import differentiable
 from drpm.ops._mvhg_arguments import (
     as_class_order,
     check_conditionals,
@@ -87,7 +88,7 @@ def mvhg_sample(
     else:
         order = arguments.m.new_empty((0, classes))
     with_statistics = torch.is_grad_enabled() and log_omega.requires_grad
-    sizes, _ = torch.ops.drpm.mvhg_sample_merged(
+    sizes, _ = _merged(
         arguments.log_omega, arguments.m, arguments.n, drawn, order, tau, samples, hard, noise, with_statistics
     )
     return sizes.reshape(*shape, *arguments.batch, classes)
@@ -142,4 +143,4 @@ def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor |
     return (by_row, *nothing)
 
 
-torch.library.register_autograd("drpm::mvhg_sample_merged", _backward, setup_context=_setup_context)
+_merged = differentiable("mvhg_sample_merged", _backward, _setup_context)
