@@ -10,6 +10,7 @@ from drpm.ops.hypergeometric_log_weights import hypergeometric_log_weights  # no
 from drpm.ops.mvhg_log_prob import mvhg_log_prob  # noqa: E402
 from drpm.ops.mvhg_sample import mvhg_sample  # noqa: E402
 from drpm.ops.partition_log_prob import partition_log_prob  # noqa: E402
+from drpm.ops.partition_marginals import partition_marginals  # noqa: E402
 from drpm.ops.plackett_luce_log_prob import plackett_luce_log_prob  # noqa: E402
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "mvhg_log_prob",
     "mvhg_sample",
     "partition_log_prob",
+    "partition_marginals",
     "plackett_luce_log_prob",
 ]
