@@ -27,6 +27,12 @@ STABLE_TORCH_LIBRARY(drpm, m) {
       "mvhg_log_prob_merged_backward(Tensor grad, Tensor sizes, Tensor log_omega, Tensor m, Tensor n, "
       "Tensor log_prob, Tensor statistics) -> (Tensor, Tensor)");
 
+  m.def("mvhg_log_normalizer(Tensor log_omega, Tensor m, Tensor n, bool with_mean) -> (Tensor, Tensor)");
+  m.def("mvhg_log_prob(Tensor sizes, Tensor log_omega, Tensor m, Tensor n, bool with_mean) -> (Tensor, Tensor)");
+  m.def("mvhg_covariance_product(Tensor log_omega, Tensor m, Tensor n, Tensor v) -> Tensor");
+  m.def("mvhg_third_cumulant(Tensor log_omega, Tensor m, Tensor n, Tensor v, Tensor w) -> Tensor");
+  m.def("mvhg_kl(Tensor log_omega_q, Tensor log_omega_p, Tensor m, Tensor n) -> (Tensor, Tensor, Tensor)");
+
   m.def("plackett_luce_log_prob(Tensor log_scores, Tensor? order, bool with_gradient) -> (Tensor, Tensor)");
   m.def(
       "partition_log_prob(Tensor log_scores, Tensor labels, int num_subsets, bool with_gradient) -> "

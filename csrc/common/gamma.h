@@ -1,5 +1,6 @@
 // log Gamma and digamma at x + 1 for real x > -1, in double: counts that a relaxation made real.
-// Absolute error below 4e-15 max(1, value), measured by csrc/tests/test_gamma.cpp for -0.75 <= x <= 1e7.
+// Errors relative to max(1, value): log Gamma 2e-14, digamma 4e-15, measured by csrc/tests/test_gamma.cpp for -0.75 <=
+// x <= 1e7.
 #pragma once
 
 #include "common/log_factorial.h"

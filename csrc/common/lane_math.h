@@ -7,6 +7,8 @@
 //   log        x > 0, normal; 0 -> -inf       1.5           1.5
 //   log1p      x > -1                         2.5           2.5
 //   expm1      |x| < 80                       4.5           4.5
+//   sin, cos   |x| <= 8192 (float), 1e5       1.0 absolute  1.0 absolute   in ulp of 1 (2^-23, 2^-52)
+//   atan       all                            3.0           3.0
 #pragma once
 
 #include "common/lane.h"
@@ -144,6 +146,91 @@ DRPM_HD inline V expm1_lane(V x) {
 #pragma GCC unroll 16
   for (int i = Format::kExpTerms; i >= 1; --i) p = fmadd<V>(p, x, splat<V>(inverse_factorial<T>(i)));
   return abs_lane<V>(x) < splat<V>(T(0.35)) ? p * x : y;
+}
+
+// Splitting of pi/2 into parts whose products with small integers are exact, and polynomial sizes.
+template <class T>
+struct CircleFormat;
+
+template <>
+struct CircleFormat<float> {
+  static constexpr float kHalfPi[3] = {1.5703125f, 4.837512969970703125e-4f, 7.549789415861596e-8f};
+  static constexpr int kTerms = 5;
+  // (atan(z)/z - 1)/z^2 in powers of z^2, interpolated at Chebyshev points of 0 <= z <= tan(pi/8): error 2e-9
+  static constexpr int kAtanTerms = 5;
+  static constexpr float kAtan[5] = {-0.333333317538169689f, 0.199995387947719215f, -0.142638971125986755f,
+                                     0.107430996676745703f, -0.0644983522459149592f};
+};
+
+template <>
+struct CircleFormat<double> {
+  static constexpr double kHalfPi[3] = {0x1.921fb544p0, 0x1.0b4611a6p-34, 0x1.3198a2e037073p-69};
+  static constexpr int kTerms = 9;
+  static constexpr int kAtanTerms = 12;  // as above: error 2e-19
+  static constexpr double kAtan[12] = {-0.333333333333333332,  0.199999999999998025,   -0.142857142856593273,
+                                       0.111111111051067051,   -0.0909090875107663588, 0.0769229630497447006,
+                                       -0.0666642362806925758, 0.058789145444006217,   -0.0523034787301607418,
+                                       0.0455110812632517188,  -0.0345580925514137961, 0.0162719447516240604};
+};
+
+template <class V>
+struct SinCos {
+  V sin, cos;
+};
+
+// Both at once: reduction to |r| <= pi/4 by multiples of pi/2, then the Taylor series.
+template <class V>
+DRPM_HD inline SinCos<V> sincos_lane(V x) {
+  using T = ScalarOf<V>;
+  using Circle = CircleFormat<T>;
+  const V shifted = x * static_cast<T>(0.63661977236758134308) + FloatFormat<T>::kRoundMagic;
+  const V kf = shifted - FloatFormat<T>::kRoundMagic;
+  const IntOf<V> k = bits_as<IntOf<V>>(shifted) - bits_as<IntOf<V>>(splat<V>(FloatFormat<T>::kRoundMagic));
+  V r = fmadd<V>(kf, splat<V>(-Circle::kHalfPi[0]), x);
+  r = fmadd<V>(kf, splat<V>(-Circle::kHalfPi[1]), r);
+  r = fmadd<V>(kf, splat<V>(-Circle::kHalfPi[2]), r);
+  const V z = -(r * r);
+  V s = splat<V>(inverse_factorial<T>(2 * Circle::kTerms - 1)), c = splat<V>(inverse_factorial<T>(2 * Circle::kTerms));
+#pragma GCC unroll 16
+  for (int i = Circle::kTerms - 1; i >= 1; --i) {
+    s = fmadd<V>(s, z, splat<V>(inverse_factorial<T>(2 * i - 1)));
+    c = fmadd<V>(c, z, splat<V>(inverse_factorial<T>(2 * i)));
+  }
+  s = s * r;
+  c = fmadd<V>(c, z, splat<V>(1));
+  const V sin_part = (k & 1) == 0 ? s : c, cos_part = (k & 1) == 0 ? c : s;
+  return {(k & 2) == 0 ? sin_part : -sin_part, ((k + 1) & 2) == 0 ? cos_part : -cos_part};
+}
+
+template <class V>
+DRPM_HD inline V sin_lane(V x) {
+  return sincos_lane<V>(x).sin;
+}
+
+template <class V>
+DRPM_HD inline V cos_lane(V x) {
+  return sincos_lane<V>(x).cos;
+}
+
+// |x| > 1 by the reciprocal, then |y| > tan(pi/8) by (y - 1)/(y + 1).
+template <class V>
+DRPM_HD inline V atan_lane(V x) {
+  using T = ScalarOf<V>;
+  using Circle = CircleFormat<T>;
+  const V a = abs_lane<V>(x), one = splat<V>(1), zero = splat<V>(0);
+  const auto large = a > one;
+  const V y = large ? one / a : a;
+  const auto middle = y > splat<V>(static_cast<T>(0.4142135623730950488));
+  const V z = middle ? (y - one) / (y + one) : y;
+  const V w = z * z;
+  V p = splat<V>(Circle::kAtan[Circle::kAtanTerms - 1]);
+#pragma GCC unroll 16
+  for (int i = Circle::kAtanTerms - 2; i >= 0; --i) p = fmadd<V>(p, w, splat<V>(Circle::kAtan[i]));
+  V angle = fmadd<V>(p * w, z, z);
+  angle = middle ? angle + static_cast<T>(0.78539816339744830962) : angle;
+  angle = large ? static_cast<T>(1.57079632679489661923) - angle : angle;
+  angle = x < zero ? -angle : angle;
+  return x != x ? x : angle;
 }
 
 }  // namespace DRPM_ISA

@@ -1,6 +1,7 @@
 #include "common/noise_tile.h"
 #include "mvhg/mvhg_merged.h"
 #include "mvhg/mvhg_merged_math.h"
+#include "mvhg/mvhg_support.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -216,7 +217,7 @@ void log_prob_row(const MvhgLogProbMergedArgs<T>& args, int64_t row) {
   args.log_prob[row] = static_cast<T>(kNaN);
   if (!parameters.valid) return;
   args.log_prob[row] = static_cast<T>(-__builtin_huge_val());
-  if (!sizes_are_possible(parameters, sizes)) return;
+  if (!sizes_are_possible(parameters.m, parameters.n, classes, sizes)) return;
 
   double *log_mass = args.classes, *log_later = args.classes + classes;
   merged_masses(parameters, log_omega, log_mass, log_later);

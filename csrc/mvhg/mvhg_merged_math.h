@@ -77,21 +77,5 @@ DRPM_HD inline void spread_merged_gradient(const MergedRow& row, const double* l
   }
 }
 
-// Whether 0 <= n_k <= m_k and sum n_k = n, up to the rounding of relaxed sizes.
-template <class T>
-DRPM_HD inline bool sizes_are_possible(const MergedRow& row, const T* sizes) {
-  const double eps = sizeof(T) == 4 ? 1.1920929e-7 : 2.220446049250313e-16;
-  double slack = 8 * static_cast<double>(row.classes) * eps * static_cast<double>(row.n < 1 ? 1 : row.n);
-  slack = slack < 0.25 ? slack : 0.25;
-  double sum = 0;
-  for (int64_t k = 0; k < row.classes; ++k) {
-    const double x = sizes[k];
-    if (!(x >= -slack && x <= static_cast<double>(row.m[k]) + slack)) return false;
-    sum += x;
-  }
-  const double excess = sum - static_cast<double>(row.n);
-  return excess <= slack && -excess <= slack;
-}
-
 }  // namespace DRPM_ISA
 }  // namespace drpm

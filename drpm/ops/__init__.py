@@ -7,7 +7,11 @@ require_compiled()
 from drpm.ops._random import STREAM_ORDER, STREAM_SIZES  # noqa: E402
 from drpm.ops.gumbel_noise import gumbel_noise  # noqa: E402
 from drpm.ops.hypergeometric_log_weights import hypergeometric_log_weights  # noqa: E402
+from drpm.ops.mvhg_covariance import mvhg_covariance  # noqa: E402
+from drpm.ops.mvhg_kl import mvhg_kl  # noqa: E402
+from drpm.ops.mvhg_log_normalizer import mvhg_log_normalizer  # noqa: E402
 from drpm.ops.mvhg_log_prob import mvhg_log_prob  # noqa: E402
+from drpm.ops.mvhg_mean import mvhg_mean  # noqa: E402
 from drpm.ops.mvhg_sample import mvhg_sample  # noqa: E402
 from drpm.ops.partition_log_prob import partition_log_prob  # noqa: E402
 from drpm.ops.partition_marginals import partition_marginals  # noqa: E402
@@ -18,7 +22,11 @@ __all__ = [
     "STREAM_SIZES",
     "gumbel_noise",
     "hypergeometric_log_weights",
+    "mvhg_covariance",
+    "mvhg_kl",
+    "mvhg_log_normalizer",
     "mvhg_log_prob",
+    "mvhg_mean",
     "mvhg_sample",
     "partition_log_prob",
     "partition_marginals",

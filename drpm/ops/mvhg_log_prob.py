@@ -10,6 +10,7 @@ from torch import Tensor
 from drpm.ops._arguments import Counts, as_dtype, check_same_device, require, rows
 from drpm.ops._autograd import differentiable
 from drpm.ops._mvhg_arguments import check_conditionals, mvhg_arguments
+from drpm.ops.mvhg_covariance import covariance_product
 
 _OP = "mvhg_log_prob"
 
@@ -36,14 +37,13 @@ def mvhg_log_prob(
     Returns: (*) of log_omega's dtype; −inf where sizes leave [0, m_k] or do not sum to n (up to rounding), NaN where
         device counts are invalid.
     Gradient: exact, w.r.t. log_omega and floating sizes (merged: none for the last class); zero where −inf.
-    Numerics: float64 inside for every dtype. Tested for log_omega within ±80.
-    Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes, NotImplementedError for
-        conditionals="exact".
+        exact: w.r.t. sizes log ω_k + ψ(m_k − n_k + 1) − ψ(n_k + 1), w.r.t. log_omega n − E n; twice differentiable.
+    Numerics: float64 inside for every dtype; exact: Loader's form of the binomials and at most 34 contour nodes,
+        whatever the counts. Tested for log_omega within ±80 and counts up to 1e7 (merged: 1e5).
+    Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Eq. 2.79, 5.1–5.5, 5.18.
     """
     check_conditionals(_OP, conditionals)
-    if conditionals == "exact":
-        raise NotImplementedError(f"{_OP}: conditionals='exact' is not there yet; pass conditionals='merged'")
     if not isinstance(sizes, Tensor):
         raise TypeError(f"{_OP}: sizes must be a tensor, got {type(sizes).__name__}")
     check_same_device(_OP, log_omega, sizes=sizes)
@@ -51,33 +51,69 @@ def mvhg_log_prob(
     classes = arguments.classes
     require(sizes.shape[-1:] == (classes,), _OP, "sizes", f"have {classes} classes", tuple(sizes.shape))
     flat = rows(as_dtype(sizes, arguments.log_omega.dtype), arguments.batch, (classes,))
-    log_prob, _ = _merged(flat, arguments.log_omega, arguments.m, arguments.n)
+    if conditionals == "exact":
+        with_mean = torch.is_grad_enabled() and log_omega.requires_grad
+        log_prob, _ = _exact(flat, arguments.log_omega, arguments.m, arguments.n, with_mean)
+    else:
+        log_prob, _ = _merged(flat, arguments.log_omega, arguments.m, arguments.n)
     return as_dtype(log_prob.reshape(arguments.batch), log_omega.dtype)
 
 
+@torch.library.register_fake("drpm::mvhg_log_prob")
+def _fake(sizes: Tensor, log_omega: Tensor, m: Tensor, n: Tensor, with_mean: bool) -> tuple[Tensor, Tensor]:
+    rows_, classes = log_omega.shape
+    return log_omega.new_empty(rows_), log_omega.new_empty((rows_ if with_mean else 0, classes))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:4], *output)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, grad_mean: Tensor | None) -> tuple[Tensor | None, ...]:
+    sizes, log_omega, m, n, log_prob, mean = ctx.saved_tensors
+    by_sizes = by_omega = None
+    if grad is not None:
+        # where -inf, the gradient is zero
+        grad = torch.where(log_prob.detach() == -torch.inf, torch.zeros_like(grad), grad).unsqueeze(-1)
+        if ctx.needs_input_grad[1]:
+            by_omega = grad * (sizes - mean)
+        if ctx.needs_input_grad[0]:
+            inside = torch.minimum(sizes.double().clamp(min=0), m)  # relaxed sizes may leave the support by rounding
+            slope = torch.digamma(m - inside + 1) - torch.digamma(inside + 1)
+            by_sizes = grad * (log_omega + slope.to(log_omega.dtype))
+    if grad_mean is not None and ctx.needs_input_grad[1]:
+        through_mean = covariance_product(log_omega, m, n, grad_mean.contiguous())
+        by_omega = through_mean if by_omega is None else by_omega + through_mean
+    return by_sizes, by_omega, None, None, None
+
+
+_exact = differentiable("mvhg_log_prob", _backward, _setup_context)
+
+
 @torch.library.register_fake("drpm::mvhg_log_prob_merged")
-def _fake(sizes: Tensor, log_omega: Tensor, m: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
+def _fake_merged(sizes: Tensor, log_omega: Tensor, m: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
     return log_omega.new_empty(log_omega.shape[0]), log_omega.new_empty((*log_omega.shape, 2), dtype=torch.float64)
 
 
 @torch.library.register_fake("drpm::mvhg_log_prob_merged_backward")
-def _fake_backward(
+def _fake_merged_backward(
     grad: Tensor, sizes: Tensor, log_omega: Tensor, m: Tensor, n: Tensor, log_prob: Tensor, statistics: Tensor
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(sizes), torch.empty_like(log_omega)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+def _setup_context_merged(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs, *output)
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward_merged(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return None, None, None, None
     grads = torch.ops.drpm.mvhg_log_prob_merged_backward(grad.contiguous(), *ctx.saved_tensors)
     return *grads, None, None
 
 
-_merged = differentiable("mvhg_log_prob_merged", _backward, _setup_context)
+_merged = differentiable("mvhg_log_prob_merged", _backward_merged, _setup_context_merged)
