@@ -76,10 +76,16 @@ VARIANTS = {
     "plackett_luce_log_prob": ("order",),
 }
 
-# "tiny" is for tests. "small": the first table; "full": sorting without the n x n matrix; "mvhg": subset sizes.
-BATCHES = {"tiny": (2,), "small": (1, 8, 64), "full": (1, 8, 64, 1024)}
-LENGTHS = {"tiny": (8,), "small": (16, 64, 256), "full": (16, 64, 256, 1024, 4096, 16384)}
-CLASSES = {"tiny": (3,), "small": (2, 10), "full": (2, 10)}
+# "tiny" is for tests. "small": the first table; "full": sorting without the n x n matrix; "large": where only the
+# kernels fit; "mvhg": subset sizes.
+BATCHES = {"tiny": (2,), "small": (1, 8, 64), "full": (1, 8, 64, 1024), "large": (1,)}
+LENGTHS = {
+    "tiny": (8,),
+    "small": (16, 64, 256),
+    "full": (16, 64, 256, 1024, 4096, 16384),
+    "large": (65536, 262144, 1_000_000),
+}
+CLASSES = {"tiny": (3,), "small": (2, 10), "full": (2, 10), "large": (10,)}
 MVHG_BATCHES = (1, 100, 10000)
 MVHG_SIZES = ((3, 200, 180), (10, 256, 256), (10, 1024, 1024), (10, 4096, 4096), (100, 1000, 1000))
 GRIDS = (*BATCHES, "mvhg")
@@ -88,6 +94,7 @@ DEFAULT_OPS = {
     "tiny": tuple(VARIANTS),
     "small": tuple(VARIANTS),
     "full": ("random_partition", "partition", "relaxed_sort", "relaxed_sort_matmul"),
+    "large": ("partition", "relaxed_sort_matmul", "plackett_luce_log_prob"),
     "mvhg": ("mvhg_sample", "mvhg_log_prob"),
 }
 

@@ -22,6 +22,10 @@ MANY_SECONDS = 5.0  # a call that takes longer is measured once
 _OUT = sys.stdout
 
 
+class WrongResult(Exception):
+    """Seen at the full size, where there may be no reference to compare with."""
+
+
 def emit(event: str, **fields: Any) -> None:
     print(json.dumps({"event": event, **fields}), file=_OUT, flush=True)
 
@@ -36,6 +40,9 @@ def attempt(contestant: str, phase: str, work: Callable[[], Any]) -> tuple[str, 
     except NotImplementedError as error:
         emit("end")
         return "absent", str(error)
+    except WrongResult as error:
+        emit("end")
+        return "wrong", str(error)
     except Exception as error:
         emit("end")
         if is_out_of_memory(error):
@@ -139,6 +146,17 @@ def _seconds(work: Callable[[], Any], calls: int = 1) -> float:
     return (time.perf_counter() - start) / calls
 
 
+def _first_call(work: Callable[[], Any]) -> float:
+    """Seconds of a call whose results are looked at: no NaN."""
+    start = time.perf_counter()
+    out = work()
+    seconds = time.perf_counter() - start
+    for x in out if isinstance(out, tuple) else (out,):
+        if x is not None and bool(x.detach().sum().isnan()):
+            raise WrongResult("NaN in the result")
+    return seconds
+
+
 def _time(direction: str, works: dict[str, Callable], job: dict) -> set[str]:
     """Warm up, time in turns, then measure memory. Returns those who failed."""
     from benchmarks.memory import peak_memory
@@ -147,7 +165,7 @@ def _time(direction: str, works: dict[str, Callable], job: dict) -> set[str]:
     blocks: dict[str, int] = {}
     rounds: dict[str, int] = {}
     for name, work in works.items():
-        status, first = attempt(name, direction, lambda work=work: _seconds(work))
+        status, first = attempt(name, direction, lambda work=work: _first_call(work))
         if status == "ok" and first > job["cap"]:
             status, first = "too slow", f"{first:.0f} s"
         elif status == "ok":

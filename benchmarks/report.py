@@ -132,7 +132,7 @@ def notes(entries: list[dict]) -> list[str]:
                 say(f"correctness {size}", case)
             for direction in DIRECTIONS:
                 result = found.get(direction, {})
-                if result.get("status") in ("crashed", "failed"):
+                if result.get("status") in ("crashed", "failed", "wrong"):
                     say(f"{name}, {direction}: {result['status']} ({result.get('detail', '')})", case)
     lines = []
     for text, sizes in said.items():

@@ -61,10 +61,21 @@ def _dying(problem):
     return run
 
 
+def _nan(problem):
+    call = prepare_reference(problem)
+
+    def run():
+        out = call()
+        return out if torch.is_grad_enabled() else out * float("nan")  # right where it is checked
+
+    return run
+
+
 for name, prepare in {
     "right": _right,
     "wrong": _wrong,
     "wrong gradient": _wrong_gradient,
+    "nan": _nan,
     "greedy": _greedy,
     "sleepy": _sleepy,
     "stuck": _stuck,
