@@ -72,8 +72,11 @@ VARIANTS = {
     "relaxed_sort_matmul": ("soft",),
     "mvhg_sample": ("merged", "exact"),
     "mvhg_log_prob": ("merged", "exact"),
+    "mvhg_mean": ("exact",),
+    "mvhg_kl": ("exact",),
     "hypergeometric_log_weights": ("exact",),
     "plackett_luce_log_prob": ("order",),
+    "partition_log_prob": ("exact",),
 }
 
 # "tiny" is for tests. "small": the first table; "full": sorting without the n x n matrix; "large": where only the
@@ -90,12 +93,13 @@ MVHG_BATCHES = (1, 100, 10000)
 MVHG_SIZES = ((3, 200, 180), (10, 256, 256), (10, 1024, 1024), (10, 4096, 4096), (100, 1000, 1000))
 GRIDS = (*BATCHES, "mvhg")
 
+MVHG_OPS = ("mvhg_sample", "mvhg_log_prob", "mvhg_mean", "mvhg_kl")
 DEFAULT_OPS = {
     "tiny": tuple(VARIANTS),
     "small": tuple(VARIANTS),
     "full": ("random_partition", "partition", "relaxed_sort", "relaxed_sort_matmul"),
-    "large": ("partition", "relaxed_sort_matmul", "plackett_luce_log_prob"),
-    "mvhg": ("mvhg_sample", "mvhg_log_prob"),
+    "large": ("partition", "relaxed_sort_matmul", "plackett_luce_log_prob", "partition_log_prob"),
+    "mvhg": MVHG_OPS,
 }
 
 
@@ -105,7 +109,7 @@ def _dims(op: str, grid: str) -> Iterator[Dims]:
             yield (("B", b), ("K", k), ("m", m), ("n", n))
         return
     for n, b, k in product(LENGTHS[grid], BATCHES[grid], CLASSES[grid]):
-        if op in ("mvhg_sample", "mvhg_log_prob"):
+        if op in MVHG_OPS:
             yield (("B", b), ("K", k), ("m", n), ("n", n))
         elif op in ("relaxed_sort", "relaxed_sort_matmul", "plackett_luce_log_prob"):
             if k == CLASSES[grid][0]:

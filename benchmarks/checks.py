@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.cases import REFERENCE, Case
+from benchmarks.cases import MVHG_OPS, REFERENCE, Case
 from benchmarks.problems import NOISY, Problem, cotangent, make_problem
 from benchmarks.registry import Call, Contestant, oracle
 from drpm.testing import TOLERANCE, relative_error
@@ -40,7 +40,9 @@ def _elements_per_row(case: Case) -> int:
         return n + 1
     if case.op == "plackett_luce_log_prob":
         return n
-    if case.op in ("mvhg_sample", "mvhg_log_prob"):
+    if case.op == "partition_log_prob":
+        return case["K"] * n * 160  # quadrature nodes
+    if case.op in MVHG_OPS:
         return case["K"] * (n * case["m"] if case.variant == "exact" else case["m"])
     if case.op == "random_partition" and case.variant == "exact":
         return case["K"] * n * n

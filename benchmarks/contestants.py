@@ -27,10 +27,13 @@ _POSITIONAL = {
     "random_partition": ("log_omega", "log_scores"),
     "mvhg_sample": ("log_omega", "m", "n"),
     "mvhg_log_prob": ("sizes", "log_omega", "m", "n"),
+    "mvhg_mean": ("log_omega", "m", "n"),
+    "mvhg_kl": ("log_omega", "log_omega_p", "m", "n"),
     "partition": ("scores", "sizes"),
     "relaxed_sort": ("scores",),
     "hypergeometric_log_weights": ("log_omega_left", "log_omega_right", "m", "m_right", "n"),
     "plackett_luce_log_prob": ("order", "log_scores"),
+    "partition_log_prob": ("labels", "log_scores", "num_subsets"),
 }
 
 

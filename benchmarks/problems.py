@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from benchmarks.cases import Case
+from benchmarks.cases import MVHG_OPS, Case
 from drpm.ops import STREAM_ORDER, STREAM_SIZES, gumbel_noise
 
 NOISY = ("random_partition", "mvhg_sample")
@@ -79,7 +79,7 @@ def make_problem(case: Case, seed: int | None = None) -> Problem:
     rows, n = case["B"], case["n"]
     leaves: dict[str, Tensor] = {}
     constants: dict[str, Tensor | int] = {"n": n, "m": case.get("m", n)}
-    if case.op in ("random_partition", "mvhg_sample", "mvhg_log_prob"):
+    if case.op == "random_partition" or case.op in MVHG_OPS:
         leaves["log_omega"] = normal(rows, case["K"], scale=0.5)
     if case.op == "random_partition":
         leaves["log_scores"] = normal(rows, n)
@@ -90,6 +90,12 @@ def make_problem(case: Case, seed: int | None = None) -> Problem:
         leaves["scores"] = normal(rows, n)
     elif case.op == "mvhg_log_prob":
         constants["sizes"] = _even_sizes(rows, case["K"], n)
+    elif case.op == "mvhg_kl":
+        leaves["log_omega_p"] = normal(rows, case["K"], scale=0.5)
+    elif case.op == "partition_log_prob":
+        leaves["log_scores"] = normal(rows, n)
+        constants["labels"] = torch.randint(case["K"], (rows, n), generator=generator)
+        constants["num_subsets"] = case["K"]
     elif case.op == "hypergeometric_log_weights":
         leaves["log_omega_left"], leaves["log_omega_right"] = normal(rows, scale=0.5), normal(rows, scale=0.5)
         constants["m_right"] = n * (case["K"] - 1)
