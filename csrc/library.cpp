@@ -37,6 +37,7 @@ STABLE_TORCH_LIBRARY(drpm, m) {
   m.def(
       "partition_log_prob(Tensor log_scores, Tensor labels, int num_subsets, bool with_gradient) -> "
       "(Tensor, Tensor)");
+  m.def("partition_mode(Tensor log_omega, Tensor m, Tensor log_scores) -> Tensor");
   m.def("partition_marginals(Tensor log_omega, Tensor m, Tensor log_scores) -> Tensor");
   m.def("partition_marginals_backward(Tensor grad, Tensor log_omega, Tensor m, Tensor log_scores) -> (Tensor, Tensor)");
 }
