@@ -1,0 +1,60 @@
+"""The exact log-probability of a partition beside the thesis' bounds (Lemma 5.2.3).
+
+    python -m benchmarks.partition_bounds
+
+Partitions are drawn from the model: scores of the given standard deviation, subsets as equal in size as possible, the
+order from Plackett-Luce. "lower, drawn" takes the order that was drawn, "lower, best" decreasing scores within
+each subset. Means over the draws, in nats; log p(n) is the same in all columns, with equal weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from torch import Tensor
+
+from drpm.ops import partition_log_prob_bounds, random_partition_log_prob
+
+CASES = ((6, 3), (20, 3), (20, 10), (256, 3), (256, 10))
+SPREADS = (1.0, 3.0)
+
+
+def draw(n: int, num_subsets: int, spread: float, draws: int) -> tuple[Tensor, Tensor, Tensor]:
+    """log_scores, order and labels, each (draws, n)."""
+    log_scores = torch.randn(draws, n, dtype=torch.float64) * spread
+    gumbel = -torch.log(-torch.log(torch.rand(draws, n, dtype=torch.float64)))
+    order = (log_scores + gumbel).argsort(-1, descending=True)
+    sizes = torch.tensor([n // num_subsets + (k < n % num_subsets) for k in range(num_subsets)])
+    by_rank = torch.arange(num_subsets).repeat_interleave(sizes).expand(draws, n)
+    return log_scores, order, torch.empty_like(order).scatter_(-1, order, by_rank)
+
+
+def row(n: int, num_subsets: int, spread: float, draws: int) -> list[float]:
+    log_scores, order, labels = draw(n, num_subsets, spread, draws)
+    log_omega = torch.zeros(num_subsets, dtype=torch.float64)
+    exact = random_partition_log_prob(labels, log_omega, log_scores)
+    lower_drawn, upper = partition_log_prob_bounds(labels, log_omega, log_scores, order=order)
+    lower_best, _ = partition_log_prob_bounds(labels, log_omega, log_scores)
+    assert (lower_drawn <= lower_best + 1e-9).all() and (lower_best <= exact + 1e-9).all()
+    assert (exact <= upper + 1e-9).all()
+    return [x.mean().item() for x in (exact, lower_drawn, lower_best, upper)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.manual_seed(arguments.seed)
+    print("| n | K | sd of log s | exact | lower, drawn | lower, best | upper | width |")
+    print("|---|---|---|---|---|---|---|---|")
+    for n, num_subsets in CASES:
+        for spread in SPREADS:
+            exact, drawn, best, upper = row(n, num_subsets, spread, arguments.draws)
+            numbers = " | ".join(f"{x:.2f}" for x in (exact, drawn, best, upper, upper - best))
+            print(f"| {n} | {num_subsets} | {spread:g} | {numbers} |")
+
+
+if __name__ == "__main__":
+    main()
