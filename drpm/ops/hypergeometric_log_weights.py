@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -54,30 +55,31 @@ def hypergeometric_log_weights(
     check_same_device(_OP, log_omega_left, log_omega_right=log_omega_right)
     check_finite(_OP, "log_omega_left", log_omega_left)
     check_finite(_OP, "log_omega_right", log_omega_right)
-    m_left_t = counts_tensor(_OP, "m_left", m_left, device)
-    m_right_t = counts_tensor(_OP, "m_right", m_right, device)
-    n_t = counts_tensor(_OP, "n", n, device)
-    if is_readable(n_t) and is_readable(m_left_t) and is_readable(m_right_t):
-        excess = n_t - m_left_t - m_right_t
-        if excess.numel() and int(excess.max()) > 0:
-            require(False, _OP, "n", "be <= m_left + m_right", f"{int(excess.max())} more")
-    batch = broadcast_batch(
-        _OP,
-        log_omega_left=log_omega_left.shape,
-        log_omega_right=log_omega_right.shape,
-        m_left=m_left_t.shape,
-        m_right=m_right_t.shape,
-        n=n_t.shape,
-    )
-    largest = m_left if isinstance(m_left, int) else int(m_left_t.max()) if m_left_t.numel() else 0
-    width = largest + 1
+    shapes = {"log_omega_left": log_omega_left.shape, "log_omega_right": log_omega_right.shape}
+    if type(m_left) is int and type(m_right) is int and type(n) is int:  # the common case: without tensor arithmetic
+        for argument, count in (("m_left", m_left), ("m_right", m_right), ("n", n)):
+            require(count >= 0, _OP, argument, "be >= 0", count)
+        require(n <= m_left + m_right, _OP, "n", "be <= m_left + m_right", f"{n - m_left - m_right} more")
+        batch = broadcast_batch(_OP, **shapes)
+        size = (math.prod(batch),)
+        counts = [torch.full(size, count, dtype=torch.int64, device=device) for count in (m_left, m_right, n)]
+        width = m_left + 1
+    else:
+        m_left_t = counts_tensor(_OP, "m_left", m_left, device)
+        m_right_t = counts_tensor(_OP, "m_right", m_right, device)
+        n_t = counts_tensor(_OP, "n", n, device)
+        if is_readable(n_t) and is_readable(m_left_t) and is_readable(m_right_t):
+            excess = n_t - m_left_t - m_right_t
+            if excess.numel() and int(excess.max()) > 0:
+                require(False, _OP, "n", "be <= m_left + m_right", f"{int(excess.max())} more")
+        batch = broadcast_batch(_OP, **shapes, m_left=m_left_t.shape, m_right=m_right_t.shape, n=n_t.shape)
+        counts = [rows(count, batch) for count in (m_left_t, m_right_t, n_t)]
+        width = (m_left if isinstance(m_left, int) else int(m_left_t.max()) if m_left_t.numel() else 0) + 1
     dtype = compute_dtype(log_omega_left, log_omega_right)
     out = _kernel(
         rows(as_dtype(log_omega_left, dtype), batch),
         rows(as_dtype(log_omega_right, dtype), batch),
-        rows(m_left_t, batch),
-        rows(m_right_t, batch),
-        rows(n_t, batch),
+        *counts,
         width,
     )
     return as_dtype(out.reshape(*batch, width), result_dtype(log_omega_left, log_omega_right))
