@@ -126,6 +126,8 @@ struct FactorPoints {
   float *search_scale, *search_weight, *search_inverse;
   bool weighted;
   double elements, linear, linear_sum;
+
+  bool few() const { return count <= kPartitionProduct && !weighted; }
 };
 
 template <class T>
@@ -189,7 +191,7 @@ double log_complements(const FactorPoints<T>& points, double y) {
 // log I by Gauss-Legendre quadrature on the panel around the mode; the nodes keep the normalised weights, and
 // points.g the derivatives at every point and node.                                                   (Eq. 6 to 10)
 template <class T>
-double integrate(FactorPoints<T>& points, const PartitionRule& rule, bool with_gradient, PartitionNode* node) {
+double integrate(FactorPoints<T>& points, const PartitionRule& rule, bool with_gradient, PartitionNodes* nodes) {
   using V = Pack<T>;
   const PartitionSearch search{points.search_scale,   points.weighted ? points.search_weight : nullptr,
                                points.search_inverse, points.lanes,
@@ -202,20 +204,20 @@ double integrate(FactorPoints<T>& points, const PartitionRule& rule, bool with_g
   const double scale_mode = static_cast<T>(exp_lane<double>(mode.y));
   const double y_mode = log_lane<double>(scale_mode);
   const double centre = mode.y + 0.5 * (right - left), half = 0.5 * (right + left);
-  for (int j = 0; j < rule.nodes; ++j) {
-    node[j].scale = static_cast<T>(exp_lane<double>(centre + half * rule.node[j]));
-    node[j].measure = half * rule.node_weight[j];
-    const double away = log_lane<double>(node[j].scale / scale_mode);
-    node[j].h = away * (1 + points.linear) - (node[j].scale - scale_mode);
-  }
+  partition_set_nodes<VecD, T>(centre, half, scale_mode, points.linear, rule.node, rule.node_weight, rule.nodes, nodes);
   constexpr int kWidth = Lane<V>::kWidth;
   for (int64_t i = 0; i < points.lanes; i += kWidth) {
     const V z = cut_z<V>(load<V>(points.scale + i) * static_cast<T>(scale_mode));
     store<V>(points.inverse + i, T(1) / decay<V>(z).complement);
   }
-  partition_evaluate<V>(points.scale, points.weighted ? points.weight : nullptr, points.inverse, points.lanes, node,
-                        rule.nodes, with_gradient ? points.g : nullptr, points.ratio, points.total);
-  return y_mode - scale_mode + log_complements(points, y_mode) + partition_normalise(node, rule.nodes);
+  T* g = with_gradient ? points.g : nullptr;
+  if (points.few()) {
+    partition_evaluate_few<V>(points.scale, points.inverse, points.count, nodes, rule.nodes, g);
+  } else {
+    partition_evaluate<V>(points.scale, points.weighted ? points.weight : nullptr, points.inverse, points.lanes, nodes,
+                          rule.nodes, g, points.ratio, points.total);
+  }
+  return y_mode - scale_mode + log_complements(points, y_mode) + partition_normalise<VecD>(nodes, rule.nodes);
 }
 
 // sum_j w_j g(z_ij) for the lanes of points from i on.                                                      (Eq. 11)
@@ -236,12 +238,21 @@ void direct_factor(const PartitionLikelihoodArgs<T>& args, int64_t k) {
   points.elements = static_cast<double>(count);
   for (int64_t i = 0; i < count; ++i) points.a[i] = args.score[begin + i] - args.log_remainder[k];
   prepare(points);
-  PartitionNode node[kPartitionNodesMax];
-  args.value[k] = integrate(points, args.rule, with_gradient, node);
+  PartitionNodes nodes;
+  args.value[k] = integrate(points, args.rule, with_gradient, &nodes);
   if (!with_gradient) return;
   T weight[kPartitionNodesMax];
-  for (int j = 0; j < args.rule.nodes; ++j) weight[j] = static_cast<T>(node[j].h);
+  for (int j = 0; j < args.rule.nodes; ++j) weight[j] = static_cast<T>(nodes.h[j]);
   constexpr int kWidth = Lane<Pack<T>>::kWidth;
+  if (points.few()) {
+    for (int64_t i = 0; i < count; ++i) {
+      Pack<T> sum = splat<Pack<T>>(0);
+      for (int j = 0; j < args.rule.nodes; j += kWidth)
+        sum = fmadd<Pack<T>>(load<Pack<T>>(points.g + i * args.rule.nodes + j), load<Pack<T>>(weight + j), sum);
+      args.score[begin + i] = sum_lanes<Pack<T>>(sum);
+    }
+    return;
+  }
   for (int64_t i = 0; i < count; i += kWidth) {
     T out[kWidth];
     store<Pack<T>>(out, derivative<T>(points, weight, args.rule.nodes, i));
@@ -281,12 +292,12 @@ void panel_factor(const PartitionLikelihoodArgs<T>& args, int64_t k, int occupie
     }
   }
   prepare(points);
-  PartitionNode node[kPartitionNodesMax];
+  PartitionNodes nodes;
   const bool with_gradient = args.grad_log_scores != nullptr;
-  args.value[k] = integrate(points, args.rule, with_gradient, node);
+  args.value[k] = integrate(points, args.rule, with_gradient, &nodes);
   if (!with_gradient) return;
   double weight[kPartitionNodesMax];
-  for (int j = 0; j < args.rule.nodes; ++j) weight[j] = node[j].h;
+  for (int j = 0; j < args.rule.nodes; ++j) weight[j] = nodes.h[j];
   constexpr int kWidth = Lane<VecD>::kWidth;
   for (int64_t i = 0; i < points.lanes; i += kWidth)
     store<VecD>(points.inverse + i, derivative<double>(points, weight, args.rule.nodes, i));

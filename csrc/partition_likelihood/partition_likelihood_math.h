@@ -184,33 +184,79 @@ DRPM_HD inline double partition_edge(const PartitionSearch& points, const Partit
   return distance;
 }
 
-// Gauss-Legendre nodes on the panel: e^{y_j} as a number of type T, and h without the points' part.
-struct PartitionNode {
-  double scale;    // Y_j = e^{y_j}, exactly a T: then the points see the same y_j as everything else
-  double h;        // (y_j - y_m) (1 + linear) - (Y_j - Y_m); later log F_j, then the normalised weight
-  double measure;  // quadrature weight
+// Gauss-Legendre nodes on the panel; their number is a multiple of 16, whole lanes of any type.
+struct PartitionNodes {
+  double scale[80];    // Y_j = e^{y_j}, exactly a T: then the points see the same y_j as everything else
+  double h[80];        // (y_j - y_m) (1 + linear) - (Y_j - Y_m); then h_j - h_m; then the normalised weight
+  double measure[80];  // quadrature weight
 };
 
+// Nodes for a panel from `centre - half` to `centre + half`; `mode` = e^{y_m}, exactly a T.
+template <class V, class T>
+DRPM_HD inline void partition_set_nodes(double centre, double half, double mode, double linear, const double* legendre,
+                                        const double* legendre_weight, int count, PartitionNodes* nodes) {
+  constexpr int kWidth = Lane<V>::kWidth;
+  for (int j = 0; j < count; j += kWidth)
+    store<V>(nodes->scale + j, exp_lane<V>(centre + half * load<V>(legendre + j)));
+  for (int j = 0; j < count; ++j) nodes->scale[j] = static_cast<double>(static_cast<T>(nodes->scale[j]));
+  for (int j = 0; j < count; j += kWidth) {
+    const V scale = load<V>(nodes->scale + j);
+    store<V>(nodes->measure + j, half * load<V>(legendre_weight + j));
+    store<V>(nodes->h + j, log_lane<V>(scale / mode) * (1 + linear) - (scale - mode));
+  }
+}
+
 // The value of the quadrature from the nodes' h: log int exp(h - h_m), and the normalised weights in `h`.   (Eq. 10)
-DRPM_HD inline double partition_normalise(PartitionNode* node, int count) {
-  double largest = node[0].h;
-  for (int j = 1; j < count; ++j) largest = node[j].h > largest ? node[j].h : largest;
-  double total = 0;
-  for (int j = 0; j < count; ++j) total += node[j].h = node[j].measure * exp_lane<double>(node[j].h - largest);
-  for (int j = 0; j < count; ++j) node[j].h /= total;
+template <class V>
+DRPM_HD inline double partition_normalise(PartitionNodes* nodes, int count) {
+  constexpr int kWidth = Lane<V>::kWidth;
+  V highest = load<V>(nodes->h);
+  for (int j = kWidth; j < count; j += kWidth) highest = max_lane<V>(highest, load<V>(nodes->h + j));
+  const double largest = max_over_lanes<V>(highest);
+  V sum = splat<V>(0);
+  for (int j = 0; j < count; j += kWidth) {
+    const V value = load<V>(nodes->measure + j) * exp_lane<V>(load<V>(nodes->h + j) - largest);
+    store<V>(nodes->h + j, value);
+    sum = sum + value;
+  }
+  const double total = sum_lanes<V>(sum);
+  for (int j = 0; j < count; ++j) nodes->h[j] /= total;
   return largest + log_lane<double>(total);
+}
+
+// As partition_evaluate for at most kPartitionProduct points of weight 1, with lanes over nodes: no lane is idle
+// however few points there are. g is laid out points by nodes.
+template <class V>
+DRPM_HD inline void partition_evaluate_few(const ScalarOf<V>* scale, const ScalarOf<V>* inverse, int64_t count,
+                                           PartitionNodes* nodes, int node_count, ScalarOf<V>* g) {
+  using T = ScalarOf<V>;
+  constexpr int kWidth = Lane<V>::kWidth;
+  T node_scale[80], ratio[80];
+  for (int j = 0; j < node_count; ++j) node_scale[j] = static_cast<T>(nodes->scale[j]);
+  for (int j = 0; j < node_count; j += kWidth) {
+    const V at_node = load<V>(node_scale + j);
+    V product = splat<V>(1);
+    for (int64_t i = 0; i < count; ++i) {
+      const V z = cut_z<V>(at_node * scale[i]);
+      const Decay<V> d = decay<V>(z);
+      if (g != nullptr) store<V>(g + i * node_count + j, z * d.exponential / d.complement);
+      product = product * (d.complement * inverse[i]);
+    }
+    store<V>(ratio + j, log_lane<V>(product));
+  }
+  for (int j = 0; j < node_count; ++j) nodes->h[j] += static_cast<double>(ratio[j]);
 }
 
 // Adds sum_i w_i [log(1 - e^{-z_ij}) - log(1 - e^{-z_im})] to every node's h, and keeps g(z_ij) (blocks of lanes by
 // nodes) for the derivative. `ratio` and `total` are scratch of nodes * width each.                          (Eq. 9)
 template <class V>
 DRPM_HD inline void partition_evaluate(const ScalarOf<V>* scale, const ScalarOf<V>* weight, const ScalarOf<V>* inverse,
-                                       int64_t count, PartitionNode* node, int nodes, ScalarOf<V>* g,
+                                       int64_t count, PartitionNodes* node, int nodes, ScalarOf<V>* g,
                                        ScalarOf<V>* ratio, ScalarOf<V>* total) {
   using T = ScalarOf<V>;
   constexpr int kWidth = Lane<V>::kWidth;
   T node_scale[80];
-  for (int j = 0; j < nodes; ++j) node_scale[j] = static_cast<T>(node[j].scale);
+  for (int j = 0; j < nodes; ++j) node_scale[j] = static_cast<T>(node->scale[j]);
   for (int j = 0; j < nodes * kWidth; ++j) ratio[j] = 1, total[j] = 0;
   int terms = 0;
   for (int64_t i = 0; i < count; i += kWidth) {
@@ -237,7 +283,7 @@ DRPM_HD inline void partition_evaluate(const ScalarOf<V>* scale, const ScalarOf<
       }
     }
   }
-  for (int j = 0; j < nodes; ++j) node[j].h += sum_lanes<V>(load<V>(total + j * kWidth));
+  for (int j = 0; j < nodes; ++j) node->h[j] += sum_lanes<V>(load<V>(total + j * kWidth));
 }
 
 // One element: I = s / (s + Z).  log I = -log(1 + e^{-a}), d log I / d a = 1 / (1 + e^a)                     (Eq. 5)
