@@ -27,6 +27,13 @@ STABLE_TORCH_LIBRARY(drpm, m) {
       "mvhg_log_prob_merged_backward(Tensor grad, Tensor sizes, Tensor log_omega, Tensor m, Tensor n, "
       "Tensor log_prob, Tensor statistics) -> (Tensor, Tensor)");
 
+  m.def(
+      "mvhg_sample_exact(Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, float tau, "
+      "int samples, bool hard, bool noise, bool with_statistics) -> (Tensor, Tensor)");
+  m.def(
+      "mvhg_sample_exact_backward(Tensor grad, Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, "
+      "float tau, int samples, bool noise, Tensor statistics) -> Tensor");
+
   m.def("mvhg_log_normalizer(Tensor log_omega, Tensor m, Tensor n, bool with_mean) -> (Tensor, Tensor)");
   m.def("mvhg_log_prob(Tensor sizes, Tensor log_omega, Tensor m, Tensor n, bool with_mean) -> (Tensor, Tensor)");
   m.def("mvhg_covariance_product(Tensor log_omega, Tensor m, Tensor n, Tensor v) -> Tensor");

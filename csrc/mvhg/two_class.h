@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/gamma.h"
+#include "mvhg/concave_window.h"
 #include "mvhg/hypergeometric_math.h"
 
 namespace drpm {
@@ -67,23 +68,10 @@ DRPM_HD inline TwoClassWindow two_class_window(const TwoClass& c, double cut, co
   const int64_t mode = two_class_mode(c);
   TwoClassWindow window{mode, mode, mode, two_class_log_factorials(c, static_cast<double>(mode), table)};
   if (cut <= 0) return window;
-  // Galloping from the mode, then bisection: `inside` is within the cut, `outside` is not or lies beyond the support.
-  int64_t inside = mode, step = 8;
-  while (inside - step >= c.low && two_class_drop(c, window, inside - step, table) <= cut) inside -= step, step *= 2;
-  int64_t outside = inside - step < c.low ? c.low - 1 : inside - step;
-  while (inside - outside > 1) {
-    const int64_t middle = outside + (inside - outside) / 2;
-    (two_class_drop(c, window, middle, table) <= cut ? inside : outside) = middle;
-  }
-  window.low = inside;
-  inside = mode, step = 8;
-  while (inside + step <= c.high && two_class_drop(c, window, inside + step, table) <= cut) inside += step, step *= 2;
-  outside = inside + step > c.high ? c.high + 1 : inside + step;
-  while (outside - inside > 1) {
-    const int64_t middle = inside + (outside - inside) / 2;
-    (two_class_drop(c, window, middle, table) <= cut ? inside : outside) = middle;
-  }
-  window.high = inside;
+  const OutcomeWindow range =
+      concave_window(mode, c.low, c.high, cut, [&](int64_t x) { return two_class_drop(c, window, x, table); });
+  window.low = range.low;
+  window.high = range.high;
   return window;
 }
 

@@ -50,26 +50,24 @@ def mvhg_sample(
             chain on the same noise; the last class gets n minus the others, which may leave [0, m_K].
         noise: False: no Gumbel noise, the successive argmax of the conditionals (not the joint mode); the smaller
             outcome wins ties.
-        conditionals: "merged": the later classes count as one with their mean weight (thesis Eq. 5.2–5.5), which is
-            biased unless all weights are equal; "exact": the exact conditionals.
+        conditionals: "exact": n_k given the classes before it, by tables of the later classes' total: hard sizes follow
+            the MVHG. "merged": the later classes count as one with their mean weight (thesis Eq. 5.2–5.5), which is
+            biased unless all weights are equal.
         class_order: classes in the order they are drawn; "random": an independent order for every row. None: 0 … K−1.
         sample_shape: independent draws per batch row.
         generator, seed: where the noise comes from; default torch's own generator.
     Returns: sample_shape + (*, K), float64 for float64 weights, else float32; rows sum to n; a row of NaN where device
         counts are invalid.
-    Gradient: w.r.t. log_omega, that of Σ_x x π_k(x), carried on through the remaining count (digamma); the same for
+    Gradient: w.r.t. log_omega, that of Σ_x x π_k(x), carried on through the remaining count; the same for
         hard and relaxed values. It is not the derivative of a function that finite differences see: the counts of the
         chain jump.
     Numerics: logits in float64 relative to the mode, rounded once. Outcomes that lie further below the mode than the
         noise can lift (25.7 nats in float32, 41.1 in float64) are skipped, for gradients and relaxed values τ·18
-        (τ·38) more. Tested for log_omega within ±80 and tau 1e-4 … 1e3.
-    Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes, NotImplementedError for
-        conditionals="exact".
-    Reference: T. Sutter, thesis, Algorithms 1–4, Eq. 5.1–5.5 and 5.18–5.25.
+        (τ·38) more. Tested for log_omega within ±80 and tau 1e-4 … 1e3, counts to 1e5.
+    Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
+    Reference: T. Sutter, thesis, Algorithms 1–4, Eq. 5.1–5.5 and 5.18–5.25; docs/math/mvhg.md, section 5.
     """
     check_conditionals(_OP, conditionals)
-    if conditionals == "exact":
-        raise NotImplementedError(f"{_OP}: conditionals='exact' is not there yet; pass conditionals='merged'")
     tau = check_tau(_OP, tau)
     order = None
     if class_order is not None and not isinstance(class_order, str):
@@ -88,7 +86,8 @@ def mvhg_sample(
     else:
         order = arguments.m.new_empty((0, classes))
     with_statistics = torch.is_grad_enabled() and log_omega.requires_grad
-    sizes, _ = _merged(
+    draw = _exact if conditionals == "exact" else _merged
+    sizes, _ = draw(
         arguments.log_omega, arguments.m, arguments.n, drawn, order, tau, samples, hard, noise, with_statistics
     )
     return sizes.reshape(*shape, *arguments.batch, classes)
@@ -115,6 +114,64 @@ def _fake(
     rows, classes = samples * log_omega.shape[0], log_omega.shape[1]
     sizes = log_omega.new_empty((rows, classes))
     return sizes, log_omega.new_empty((rows if with_statistics else 0, classes, 2), dtype=torch.float64)
+
+
+@torch.library.register_fake("drpm::mvhg_sample_exact")
+def _fake_exact(
+    log_omega: Tensor,
+    m: Tensor,
+    n: Tensor,
+    seed: Tensor,
+    class_order: Tensor,
+    tau: float,
+    samples: int,
+    hard: bool,
+    noise: bool,
+    with_statistics: bool,
+) -> tuple[Tensor, Tensor]:
+    rows, classes = samples * log_omega.shape[0], log_omega.shape[1]
+    sizes = log_omega.new_empty((rows, classes))
+    return sizes, log_omega.new_empty((rows if with_statistics else 0, classes, 3), dtype=torch.float64)
+
+
+@torch.library.register_fake("drpm::mvhg_sample_exact_backward")
+def _fake_exact_backward(
+    grad: Tensor,
+    log_omega: Tensor,
+    m: Tensor,
+    n: Tensor,
+    seed: Tensor,
+    class_order: Tensor,
+    tau: float,
+    samples: int,
+    noise: bool,
+    statistics: Tensor,
+) -> Tensor:
+    batch, classes = log_omega.shape
+    groups = (samples + 63) // 64  # kGroup of csrc/mvhg/mvhg_exact_ops.cpp
+    return log_omega.new_empty((batch, groups, classes), dtype=torch.float64)
+
+
+def _setup_context_exact(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    log_omega, m, n, seed, class_order, tau, samples, _, noise, _ = inputs
+    ctx.save_for_backward(log_omega, m, n, seed, class_order, output[1])
+    ctx.tau, ctx.samples, ctx.noise = tau, samples, noise
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward_exact(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    nothing = (None,) * 9
+    if grad is None:
+        return (None, *nothing)
+    log_omega, m, n, seed, class_order, statistics = ctx.saved_tensors
+    by_group = torch.ops.drpm.mvhg_sample_exact_backward(
+        grad.contiguous(), log_omega, m, n, seed, class_order, ctx.tau, ctx.samples, ctx.noise, statistics
+    )
+    return (by_group.sum(1).to(log_omega.dtype), *nothing)
+
+
+_exact = differentiable("mvhg_sample_exact", _backward_exact, _setup_context_exact)
 
 
 @torch.library.register_fake("drpm::mvhg_sample_merged_backward")

@@ -1,0 +1,34 @@
+// The stretch of outcomes around the mode of a log-concave weight that lies within a given drop.
+#pragma once
+
+#include <cstdint>
+
+#include "common/host_device.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+
+struct OutcomeWindow {
+  int64_t low, high;  // inclusive
+};
+
+// drop(x) = log w(mode) - log w(x), growing away from the mode. Galloping, then bisection, on either side.
+template <class Drop>
+DRPM_HD inline OutcomeWindow concave_window(int64_t mode, int64_t low, int64_t high, double cut, const Drop& drop) {
+  OutcomeWindow window{mode, mode};
+  for (int side = -1; side <= 1; side += 2) {
+    const int64_t reach = side < 0 ? mode - low : high - mode;
+    int64_t inside = 0, step = 8;  // distances from the mode
+    while (inside + step <= reach && drop(mode + side * (inside + step)) <= cut) inside += step, step *= 2;
+    int64_t outside = inside + step > reach ? reach + 1 : inside + step;
+    while (outside - inside > 1) {
+      const int64_t middle = inside + (outside - inside) / 2;
+      (drop(mode + side * middle) <= cut ? inside : outside) = middle;
+    }
+    (side < 0 ? window.low : window.high) = mode + side * inside;
+  }
+  return window;
+}
+
+}  // namespace DRPM_ISA
+}  // namespace drpm

@@ -1,0 +1,183 @@
+#include <memory>
+#include <tuple>
+#include <utility>
+
+#include "common/tensors.h"
+#include "mvhg/mvhg_exact.h"
+
+namespace drpm {
+namespace {
+
+constexpr const char* kOp = "mvhg_sample";
+
+// Largest counts over the parameter rows, for the size of tables.
+struct TableSizes {
+  int64_t max_m = 0, max_n = 0, f_capacity = 0, b_capacity = 0;
+};
+
+template <class T>
+TableSizes table_sizes(const MvhgExactArgs<T>& args) {
+  TableSizes out;
+  for (int64_t row = 0; row < args.batch; ++row) {
+    const int64_t* m = args.m + row * args.m_stride;
+    const int64_t n = args.n[row * args.n_stride];
+    int64_t f = 0, b = 0, total = 0;
+    bool valid = n >= 0;
+    for (int64_t k = 0; k < args.classes; ++k) {
+      valid = valid && m[k] >= 0;
+      total += m[k];
+    }
+    if (!valid || n > total) continue;  // the kernel answers with NaN
+    for (int64_t k = 0; k < args.classes; ++k) {
+      out.max_m = std::max(out.max_m, m[k]);
+      f += std::min(m[k], n + 1) + 1 + 2 * kTablePadding;
+      b += std::min(total, n + 1) + 1 + 2 * kTablePadding;  // whatever the order of the classes
+    }
+    out.max_n = std::max(out.max_n, n);
+    out.f_capacity = std::max(out.f_capacity, f);
+    out.b_capacity = std::max(out.b_capacity, b);
+    if (args.m_stride == 0 && args.n_stride == 0) break;
+  }
+  return out;
+}
+
+template <class T>
+MvhgExactArgs<T> make_args(const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& seed,
+                           const Tensor& order, double tau, int64_t samples, bool hard, bool noise) {
+  const int64_t batch = log_omega.size(0), classes = log_omega.size(1), rows = samples * batch;
+  DRPM_CHECK(classes >= 1, kOp, "log_omega", "have at least one class", classes);
+  const bool shared_m = m.size(0) == 1, shared_n = n.numel() == 1;
+  MvhgExactArgs<T> args{};
+  args.m = checked_data<int64_t>(kOp, "m", m, (shared_m ? 1 : batch) * classes);
+  args.n = checked_data<int64_t>(kOp, "n", n, shared_n ? 1 : batch);
+  args.batch = batch;
+  args.samples = samples;
+  args.classes = classes;
+  args.m_stride = shared_m ? 0 : classes;
+  args.n_stride = shared_n ? 0 : 1;
+  if (order.numel() > 0) {
+    const bool shared = order.size(0) == 1;
+    args.order = checked_data<int64_t>(kOp, "class_order", order, (shared ? 1 : rows) * classes);
+    args.order_stride = shared ? 0 : classes;
+  }
+  args.log_omega = checked_data<T>(kOp, "log_omega", log_omega, batch * classes);
+  args.seed = checked_data<int64_t>(kOp, "seed", seed, 1);
+  args.tau = tau;
+  args.hard = hard;
+  args.noise = noise;
+  return args;
+}
+
+// One task's memory; pages that the windows do not reach are never touched.
+template <class T>
+class TaskMemory {
+ public:
+  TaskMemory(const TableSizes& size, int64_t classes, bool backward, MvhgExactArgs<T>* args)
+      : windows_(new int64_t[static_cast<size_t>(8 * classes)]) {
+    const int64_t widest = size.max_n + 2, work = 4 * (widest + kTablePadding);
+    const int64_t tables = 2 * size.f_capacity + (backward ? 3 : 2) * size.b_capacity;
+    doubles_.reset(new double[static_cast<size_t>(2 * classes + tables + work)]);
+    double* at = doubles_.get();
+    ExactScratch& scratch = args->scratch;
+    auto take = [&](int64_t count) { return std::exchange(at, at + count); };
+    scratch.windows = windows_.get();
+    scratch.classes = take(2 * classes);
+    scratch.f = take(size.f_capacity);
+    scratch.log_f = take(size.f_capacity);
+    scratch.b = take(size.b_capacity);
+    scratch.log_b = take(size.b_capacity);
+    scratch.h = backward ? take(size.b_capacity) : nullptr;
+    scratch.work = take(work);
+    scratch.widest = widest;
+    args->outcome_width = std::min(size.max_m, size.max_n + 1) + 1 + 256;  // whole noise tiles and packs
+    outcomes_.reset(new T[static_cast<size_t>(2 * args->outcome_width)]);
+    args->outcomes = outcomes_.get();
+  }
+
+ private:
+  std::unique_ptr<int64_t[]> windows_;
+  std::unique_ptr<double[]> doubles_;
+  std::unique_ptr<T[]> outcomes_;
+};
+
+// Operations that the tables of a row take, roughly: windows grow with the square root of the counts.
+int64_t table_cost(const TableSizes& size, int64_t classes) {
+  int64_t root = 1;
+  while (root * root < size.max_n) ++root;
+  const int64_t window = std::min(size.max_n + 1, 16 + 8 * root);
+  return classes * (64 + 20 * window + window * window / 8);
+}
+
+template <class T>
+void run_forward(MvhgExactArgs<T> common, const Tensor& sizes, const Tensor* statistics) {
+  const TableSizes size = table_sizes(common);
+  common.log_factorials = log_factorial_table(size.max_m + 1);
+  const MvhgSampleExactArgs<T> args{common, sizes.mutable_data_ptr<T>(),
+                                    statistics == nullptr ? nullptr : statistics->mutable_data_ptr<double>()};
+  for_rows(common.batch * common.samples, table_cost(size, common.classes), [&](int64_t begin, int64_t end) {
+    MvhgSampleExactArgs<T> local = args;
+    const TaskMemory<T> memory(size, common.classes, false, &local.common);
+    mvhg_sample_exact_rows(local, begin, end);
+  });
+}
+
+std::tuple<Tensor, Tensor> mvhg_sample_exact(const Tensor& log_omega, const Tensor& m, const Tensor& n,
+                                             const Tensor& seed, const Tensor& class_order, double tau, int64_t samples,
+                                             bool hard, bool noise, bool with_statistics) {
+  check_float(kOp, "log_omega", log_omega);
+  const int64_t rows = samples * log_omega.size(0), classes = log_omega.size(1);
+  Tensor sizes = torch::stable::new_empty(log_omega, {rows, classes});
+  Tensor statistics = torch::stable::new_empty(log_omega, {with_statistics ? rows : 0, classes, 3}, ScalarType::Double);
+  const Tensor* wanted = with_statistics ? &statistics : nullptr;
+  if (is_float64(log_omega))
+    run_forward(make_args<double>(log_omega, m, n, seed, class_order, tau, samples, hard, noise), sizes, wanted);
+  else
+    run_forward(make_args<float>(log_omega, m, n, seed, class_order, tau, samples, hard, noise), sizes, wanted);
+  return {sizes, statistics};
+}
+
+constexpr int64_t kGroup = 64;  // samples whose cotangents go through the tables together; fixed: results do not
+                                // depend on the number of threads
+
+template <class T>
+void run_backward(MvhgExactArgs<T> common, const Tensor& grad_sizes, const Tensor& statistics, const Tensor& grad,
+                  int64_t chunks) {
+  const TableSizes size = table_sizes(common);
+  common.log_factorials = log_factorial_table(size.max_m + 1);
+  const int64_t elements = common.batch * common.samples * common.classes;
+  const MvhgSampleExactBackwardArgs<T> args{common,
+                                            checked_data<T>(kOp, "grad", grad_sizes, elements),
+                                            checked_data<double>(kOp, "statistics", statistics, 3 * elements),
+                                            grad.mutable_data_ptr<double>(),
+                                            chunks,
+                                            kGroup};
+  for_rows(common.batch * chunks, 4 * table_cost(size, common.classes), [&](int64_t begin, int64_t end) {
+    MvhgSampleExactBackwardArgs<T> local = args;
+    const TaskMemory<T> memory(size, common.classes, true, &local.common);
+    mvhg_sample_exact_backward_groups(local, begin, end);
+  });
+}
+
+// (B, C, K) float64: to be summed over the C groups of samples.
+Tensor mvhg_sample_exact_backward(const Tensor& grad_sizes, const Tensor& log_omega, const Tensor& m, const Tensor& n,
+                                  const Tensor& seed, const Tensor& class_order, double tau, int64_t samples,
+                                  bool noise, const Tensor& statistics) {
+  check_float(kOp, "log_omega", log_omega);
+  const int64_t chunks = (samples + kGroup - 1) / kGroup;
+  Tensor grad = torch::stable::new_empty(log_omega, {log_omega.size(0), chunks, log_omega.size(1)}, ScalarType::Double);
+  if (is_float64(log_omega))
+    run_backward(make_args<double>(log_omega, m, n, seed, class_order, tau, samples, true, noise), grad_sizes,
+                 statistics, grad, chunks);
+  else
+    run_backward(make_args<float>(log_omega, m, n, seed, class_order, tau, samples, true, noise), grad_sizes,
+                 statistics, grad, chunks);
+  return grad;
+}
+
+}  // namespace
+}  // namespace drpm
+
+STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) {
+  m.impl("mvhg_sample_exact", TORCH_BOX(&drpm::mvhg_sample_exact));
+  m.impl("mvhg_sample_exact_backward", TORCH_BOX(&drpm::mvhg_sample_exact_backward));
+}
