@@ -47,6 +47,19 @@ STABLE_TORCH_LIBRARY(drpm, m) {
   m.def("partition_mode(Tensor log_omega, Tensor m, Tensor log_scores) -> Tensor");
   m.def("partition_marginals(Tensor log_omega, Tensor m, Tensor log_scores) -> Tensor");
   m.def("partition_marginals_backward(Tensor grad, Tensor log_omega, Tensor m, Tensor log_scores) -> (Tensor, Tensor)");
+
+  m.def("relaxed_sort(Tensor scores, float tau, bool hard) -> (Tensor permutation, Tensor order)");
+  m.def("relaxed_sort_backward(Tensor grad, Tensor scores, Tensor order, float tau) -> Tensor");
+  m.def("relaxed_sort_matmul(Tensor scores, Tensor values, float tau, bool hard) -> (Tensor product, Tensor order)");
+  m.def(
+      "relaxed_sort_matmul_backward(Tensor grad, Tensor scores, Tensor values, Tensor order, float tau, bool hard) -> "
+      "(Tensor, Tensor)");
+  m.def(
+      "partition(Tensor scores, Tensor sizes, float tau, bool hard, float eps) -> "
+      "(Tensor assignment, Tensor order, Tensor labels)");
+  m.def(
+      "partition_backward(Tensor grad, Tensor scores, Tensor sizes, Tensor order, float tau, bool hard, float eps) -> "
+      "(Tensor, Tensor)");
 }
 
 PYBIND11_MODULE(_C, module) {

@@ -13,16 +13,20 @@ from drpm.ops.mvhg_log_normalizer import mvhg_log_normalizer  # noqa: E402
 from drpm.ops.mvhg_log_prob import mvhg_log_prob  # noqa: E402
 from drpm.ops.mvhg_mean import mvhg_mean  # noqa: E402
 from drpm.ops.mvhg_sample import mvhg_sample  # noqa: E402
+from drpm.ops.partition import partition  # noqa: E402
 from drpm.ops.partition_log_prob import partition_log_prob  # noqa: E402
 from drpm.ops.partition_log_prob_bounds import partition_log_prob_bounds  # noqa: E402
 from drpm.ops.partition_marginals import partition_marginals  # noqa: E402
 from drpm.ops.partition_mode import partition_mode  # noqa: E402
 from drpm.ops.plackett_luce_log_prob import plackett_luce_log_prob  # noqa: E402
+from drpm.ops.random_partition import Partition, random_partition  # noqa: E402
 from drpm.ops.random_partition_log_prob import random_partition_log_prob  # noqa: E402
+from drpm.ops.relaxed_sort import relaxed_sort, relaxed_sort_matmul  # noqa: E402
 
 __all__ = [
     "STREAM_ORDER",
     "STREAM_SIZES",
+    "Partition",
     "gumbel_noise",
     "hypergeometric_log_weights",
     "mvhg_covariance",
@@ -31,10 +35,14 @@ __all__ = [
     "mvhg_log_prob",
     "mvhg_mean",
     "mvhg_sample",
+    "partition",
     "partition_log_prob",
     "partition_log_prob_bounds",
     "partition_marginals",
     "partition_mode",
     "plackett_luce_log_prob",
+    "random_partition",
     "random_partition_log_prob",
+    "relaxed_sort",
+    "relaxed_sort_matmul",
 ]

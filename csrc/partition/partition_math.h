@@ -1,0 +1,112 @@
+// Numerics of the subset weights alpha_k[i] = f_k(i) - f_{k-1}(i) (docs/math/partition.md); positions i are 0-based.
+#pragma once
+
+#include "relaxed_sort/band_block.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+
+// Boundaries of one row: f_k(i) = sigmoid((nu_k - (i + 1) + eps) / tau), hard: 1[i < cut_k]; f_{-1} = 0, f_{K-1} = 1.
+struct SubsetWeights {
+  const double* boundary;  // (K) nu_k
+  const int64_t* cut;      // (K)
+  int64_t n, classes;
+  double tau, eps, saturation;
+  bool hard;
+};
+
+// Where a sigmoid counts as constant, in units of tau. Sharp boundaries are followed further: their gradient may
+// consist of nothing but tails.
+template <class T>
+DRPM_HD inline double boundary_reach(double tau) {
+  return tau < 0.2 ? BandConstants<double>::kSaturation : BandConstants<T>::kSaturation;
+}
+
+struct ClassRange {
+  int64_t low, high;  // inclusive
+};
+
+// Positions i (0-based) with 1[nu - (i + 1) + eps > 0] = 1, the first ones.                                 (Eq. 2)
+DRPM_HD inline int64_t hard_cut(double nu, double eps, int64_t n) {
+  const double x = nu + eps;  // i + 1 < x
+  if (x > static_cast<double>(n)) return n;
+  if (!(x > 1)) return 0;
+  const int64_t whole = static_cast<int64_t>(x);
+  return static_cast<double>(whole) < x ? whole : whole - 1;
+}
+
+// nu and the cuts; a cut never lies before the one of an earlier class, the last one is n.
+template <class T>
+DRPM_HD inline void subset_boundaries(const T* sizes, int64_t n, int64_t classes, double eps, double* boundary,
+                                      int64_t* cut) {
+  double sum = 0;
+  int64_t before = 0;
+  for (int64_t k = 0; k < classes; ++k) {
+    sum += static_cast<double>(sizes[k]);
+    boundary[k] = sum;
+    const int64_t here = k + 1 == classes ? n : hard_cut(sum, eps, n);
+    before = here > before ? here : before;
+    cut[k] = before;
+  }
+}
+
+// f_k at a position and its derivative w.r.t. nu_k.
+template <class V>
+struct BoundaryValue {
+  V value, slope;
+};
+
+// f = sigmoid(x), f' = sigmoid(x) sigmoid(-x) / tau, x = (nu_k - (i + 1) + eps) / tau; nothing cancels in the tails.
+template <class V>
+DRPM_HD inline BoundaryValue<V> boundary_value(const SubsetWeights& w, int64_t k, V position) {
+  if (k < 0) return {splat<V>(0), splat<V>(0)};
+  if (k + 1 >= w.classes) return {splat<V>(1), splat<V>(0)};
+  const V x = ((w.boundary[k] + w.eps - 1) - position) * (1 / w.tau);
+  const V e = exp_lane<V>(-abs_lane<V>(x));
+  const V above = splat<V>(1) / (1 + e), below = e * above;
+  return {x < splat<V>(0) ? below : above, above * below * (1 / w.tau)};
+}
+
+DRPM_HD inline int64_t hard_label(const SubsetWeights& w, int64_t position) {
+  int64_t k = 0;
+  while (k + 1 < w.classes && position >= w.cut[k]) ++k;
+  return k;
+}
+
+// Classes that weigh at positions [first, last]: all others are 0 there to working precision.
+DRPM_HD inline ClassRange active_classes(const SubsetWeights& w, int64_t first, int64_t last) {
+  if (w.hard) return {hard_label(w, first), hard_label(w, last)};
+  const double reach = w.saturation * w.tau;
+  auto zero = [&](int64_t k) {  // f_k = 0 on all of them
+    return k < 0 || (k + 1 < w.classes && w.boundary[k] + w.eps < static_cast<double>(first + 1) - reach);
+  };
+  auto one = [&](int64_t k) {
+    return k + 1 >= w.classes || (k >= 0 && w.boundary[k] + w.eps > static_cast<double>(last + 1) + reach);
+  };
+  auto idle = [&](int64_t k) { return (zero(k) && zero(k - 1)) || (one(k) && one(k - 1)); };
+  ClassRange range{0, w.classes - 1};
+  while (range.low < range.high && idle(range.low)) ++range.low;
+  while (range.high > range.low && idle(range.high)) --range.high;
+  return range;
+}
+
+// Positions where class k may be active; all of them where boundaries are not in order.
+DRPM_HD inline ClassRange active_positions(const SubsetWeights& w, int64_t k) {
+  if (w.hard) {
+    const int64_t low = k > 0 ? w.cut[k - 1] : 0;
+    const int64_t first = low < w.n ? low : w.n - 1;
+    return {first, w.cut[k] > first + 1 ? w.cut[k] - 1 : first};
+  }
+  for (int64_t l = 1; l + 1 < w.classes; ++l)
+    if (!(w.boundary[l] >= w.boundary[l - 1])) return {0, w.n - 1};
+  const double reach = w.saturation * w.tau + 2;
+  const double end = static_cast<double>(w.n - 1);
+  const double from = k > 0 ? w.boundary[k - 1] + w.eps - reach : 0;
+  const double to = k + 1 < w.classes ? w.boundary[k] + w.eps + reach : end;
+  const int64_t low = !(from > 0) ? 0 : from < end ? static_cast<int64_t>(from) : w.n - 1;
+  const int64_t high = !(to < end) ? w.n - 1 : to > 0 ? static_cast<int64_t>(to) : 0;
+  return {low, high > low ? high : low};
+}
+
+}  // namespace DRPM_ISA
+}  // namespace drpm

@@ -1,0 +1,292 @@
+#include "relaxed_sort/band_block.h"
+#include "relaxed_sort/relaxed_sort.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+namespace {
+
+template <class Args>
+int64_t task_begin(const Args& args, int64_t task) {
+  return args.rows * task / args.tasks;
+}
+
+template <class T>
+void sort_task(const SortArgs<T>& args, int64_t task) {
+  for (int64_t row = task_begin(args, task); row < task_begin(args, task + 1); ++row)
+    sort_order(args.scores + row * args.n, args.n, args.items + 2 * task * args.n, args.order + row * args.n);
+}
+
+template <class T>
+void plan_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
+  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  sort_scores(p, args.scores + row * args.n, args.order + row * args.n);
+  plan_blocks(p, BandTables{});  // every row is wanted: no interpolated blocks
+}
+
+template <class T>
+void plan_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
+  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  sort_scores(p, args.scores + row * args.n, args.order + row * args.n);
+  plan_blocks(p, args.tables);
+  const int64_t d = args.columns;
+  const int64_t* order = args.order + row * args.n;
+  const T* values = args.values + row * args.n * d;
+  T* planes = args.planes + slot * d * (args.n + kBandPad);
+  for (int64_t q = 0; q < d; ++q) {
+    T* plane = planes + q * (args.n + kBandPad);
+    for (int64_t j = 0; j < args.n; ++j) plane[j] = values[order[j] * d + q];
+    for (int64_t j = args.n; j < args.n + kBandPad; ++j) plane[j] = 0;
+  }
+}
+
+template <class T>
+void hard_row(const RelaxedSortArgs<T>& args, int64_t row) {
+  const int64_t n = args.n;
+  const int64_t* order = args.order + row * n;
+  T* out = args.permutation + row * n * n;
+  for (int64_t i = 0; i < n; ++i, out += n) {
+    memset(out, 0, sizeof(T) * static_cast<size_t>(n));
+    out[order[i]] = 1;
+  }
+}
+
+// Every value of P is written once: a row of zeros, then its band.
+template <class T>
+void forward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, int64_t index, T* storage) {
+  using V = Pack<T>;
+  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  const BandChunk& chunk = p.chunks[index];
+  const int64_t n = args.n;
+  const int64_t* order = args.order + row * n;
+  BlockWeights<T> u;
+  for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
+    const BandBlock& block = p.blocks[b];
+    fill_block<T>(p, block, args.tables, storage, &u);
+    const int64_t columns = block.high - block.low + 1;
+    const int64_t* to = order + block.low;
+    for (int64_t m = 0; m < u.lines; ++m) {
+      T* out = args.permutation + (row * n + block.first + m) * n;
+      T* weight = u.u + m * u.ld;
+      const V inverse = splat<V>(static_cast<T>(1 / u.sum[m]));
+      for (int64_t t = 0; t < u.ld; t += Lane<V>::kWidth) store<V>(weight + t, load<V>(weight + t) * inverse);
+      if (columns < n) memset(out, 0, sizeof(T) * static_cast<size_t>(n));
+      for (int64_t t = 0; t < columns; ++t) out[to[t]] = weight[t];
+    }
+  }
+}
+
+// C and M of the rows of a chunk; the right factor differs from row to row: G = grad's row in sorted order.
+template <class T>
+void backward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, int64_t index, T* storage) {
+  using V = Pack<T>;
+  constexpr int kWidth = Lane<V>::kWidth;
+  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  const BandChunk& chunk = p.chunks[index];
+  const int64_t n = args.n, slab_plane = chunk.high - chunk.low + 1 + kBandPad;
+  const int64_t* order = args.order + row * n;
+  T* c = args.slab + slot * args.slab_stride + 2 * chunk.offset;
+  memset(c, 0, sizeof(T) * static_cast<size_t>(2 * slab_plane));
+  T ramp[kWidth];
+  for (int i = 0; i < kWidth; ++i) ramp[i] = static_cast<T>(i);
+  const V steps = load<V>(ramp);
+  BlockWeights<T> u;
+  for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
+    const BandBlock& block = p.blocks[b];
+    fill_block<T>(p, block, args.tables, storage, &u);
+    const int64_t columns = block.high - block.low + 1;
+    const int64_t* from = order + block.low;
+    T* right = u.u + u.lines * u.ld;
+    for (int64_t t = columns; t < u.ld; ++t) right[t] = 0;
+    T* sums = c + (block.low - chunk.low);
+    T* moments = sums + slab_plane;
+    for (int64_t m = 0; m < u.lines; ++m) {
+      const int64_t i = block.first + m;
+      const T* grad = args.grad + (row * n + i) * n;
+      for (int64_t t = 0; t < columns; ++t) right[t] = grad[from[t]];
+      const T* weight = u.u + m * u.ld;
+      // relative to the peak's gradient: rows that are almost one-hot keep their small differences       (Eq. 8)
+      const V peak = splat<V>(right[i - block.low]);
+      V dot = V{};
+      for (int64_t t = 0; t < u.ld; t += kWidth) {
+        const V difference = load<V>(right + t) - peak;
+        store<V>(right + t, difference);
+        dot = fmadd<V>(load<V>(weight + t), difference, dot);
+      }
+      const double inverse = 1 / u.sum[m];
+      const V scale = splat<V>(static_cast<T>(inverse));
+      const V center = splat<V>(static_cast<T>(static_cast<double>(sum_lanes<V>(dot)) * inverse));
+      V j = steps + static_cast<T>(block.low - i);
+      for (int64_t t = 0; t < u.ld; t += kWidth) {
+        const V q = load<V>(weight + t) * scale * (load<V>(right + t) - center);
+        store<V>(sums + t, load<V>(sums + t) + q);
+        store<V>(moments + t, fmadd<V>(q, j, load<V>(moments + t)));
+        j += static_cast<T>(kWidth);
+      }
+    }
+  }
+}
+
+template <class T>
+void backward_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
+  finish_scores_gradient<T>(row_plan<T>(args.band, slot, args.n, args.tau), args.slab + slot * args.slab_stride,
+                            args.order + row * args.n, args.total + 2 * slot * args.n, args.grad_scores + row * args.n);
+}
+
+template <class T>
+void hard_row(const RelaxedSortMatmulArgs<T>& args, int64_t row) {
+  const int64_t n = args.n, d = args.columns;
+  for (int64_t i = 0; i < n; ++i)
+    memcpy(args.product + (row * n + i) * d, args.values + (row * n + args.order[row * n + i]) * d,
+           sizeof(T) * static_cast<size_t>(d));
+}
+
+template <class T>
+void forward_chunk(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row, int64_t index, T* storage) {
+  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  const BandChunk& chunk = p.chunks[index];
+  const int64_t d = args.columns, plane = args.n + kBandPad;
+  BlockWeights<T> u;
+  double product[kMaxBandNodes * kBandClasses];
+  for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
+    const BandBlock& block = p.blocks[b];
+    fill_block<T>(p, block, args.tables, storage, &u);
+    for (int64_t q = 0; q < d; q += kBandClasses) {
+      const int64_t count = d - q < kBandClasses ? d - q : kBandClasses;
+      contract<T>(u, false, args.planes + (slot * d + q) * plane + block.low, plane, count, product, kBandClasses);
+      auto visit = [&](int64_t first, int64_t rows, const VecD* value, VecD*, VecD*) {
+        T* out = args.product + (row * args.n + first) * d + q;
+        for (int64_t c = 0; c < count; ++c)
+          for (int64_t l = 0; l < rows; ++l) out[l * d + c] = static_cast<T>(value[c][l]);
+      };
+      visit_rows<T>(u, args.tables, count, product, visit, nullptr);
+    }
+  }
+}
+
+// C, M and, relaxed, grad_values = P^T grad: the left factors are the columns of grad.
+template <class T>
+void backward_chunk(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row, int64_t index, T* storage) {
+  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  const BandChunk& chunk = p.chunks[index];
+  const int64_t n = args.n, d = args.columns, plane = n + kBandPad;
+  const int64_t slab_plane = chunk.high - chunk.low + 1 + kBandPad;
+  T* c = args.slab + slot * args.slab_stride + 2 * chunk.offset;
+  T* grad_values = args.slab + slot * args.slab_stride + 2 * slab_columns(n) + d * chunk.offset;
+  memset(c, 0, sizeof(T) * static_cast<size_t>(2 * slab_plane));
+  if (!args.hard) memset(grad_values, 0, sizeof(T) * static_cast<size_t>(d * slab_plane));
+  BlockWeights<T> u;
+  LineFactors<T> factors;
+  double product[kMaxBandNodes * kBandClasses];
+  for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
+    const BandBlock& block = p.blocks[b];
+    fill_block<T>(p, block, args.tables, storage, &u);
+    const int64_t at = block.low - chunk.low;
+    for (int64_t q = 0; q < d; q += kBandClasses) {
+      const int64_t count = d - q < kBandClasses ? d - q : kBandClasses;
+      const T* g = args.planes + (slot * d + q) * plane + block.low;
+      contract<T>(u, true, g, plane, count, product, kBandClasses);
+      auto visit = [&](int64_t first, int64_t rows, const VecD* value, VecD* a, VecD* center) {
+        const T* grad = args.grad + (row * n + first) * d + q;
+        VecD sum = VecD{};
+        for (int64_t k = 0; k < count; ++k) {
+          VecD left = VecD{};
+          for (int64_t l = 0; l < rows; ++l) left[l] = static_cast<double>(grad[l * d + k]);
+          a[k] = left;
+          sum += left * value[k];
+        }
+        *center = sum;
+      };
+      visit_rows<T>(u, args.tables, count, product, visit, &factors);
+      add_moments<T>(u, factors, count, g, plane, c + at, c + slab_plane + at);
+      if (!args.hard) add_left<T>(u, factors.left, kBandClasses, count, grad_values + q * slab_plane + at, slab_plane);
+    }
+  }
+}
+
+template <class T>
+void backward_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
+  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  const int64_t n = args.n, d = args.columns;
+  const int64_t* order = args.order + row * n;
+  const T* slab = args.slab + slot * args.slab_stride;
+  finish_scores_gradient<T>(p, slab, order, args.total + 2 * slot * n, args.grad_scores + row * n);
+  T* out = args.grad_values + row * n * d;
+  if (args.hard) {
+    for (int64_t i = 0; i < n; ++i)
+      memcpy(out + order[i] * d, args.grad + (row * n + i) * d, sizeof(T) * static_cast<size_t>(d));
+    return;
+  }
+  for (int64_t i = 0; i < n * d; ++i) out[i] = 0;
+  for (int32_t k = 0; k < p.counts->chunks; ++k) {
+    const BandChunk& chunk = p.chunks[k];
+    const int64_t columns = chunk.high - chunk.low + 1;
+    const T* from = slab + 2 * slab_columns(n) + d * chunk.offset;
+    for (int64_t q = 0; q < d; ++q, from += columns + kBandPad)
+      for (int64_t t = 0; t < columns; ++t) out[order[chunk.low + t] * d + q] += from[t];
+  }
+}
+
+template <class Args>
+void forward_task(const Args& args, int64_t task) {
+  for (int64_t row = task_begin(args, task); row < task_begin(args, task + 1); ++row) {
+    plan_slot(args, task, row);
+    const int32_t chunks = args.band.counts[task].chunks;
+    for (int32_t c = 0; c < chunks; ++c) forward_chunk(args, task, row, c, args.block + task * args.block_stride);
+  }
+}
+
+template <class Args>
+void backward_task(const Args& args, int64_t task) {
+  for (int64_t row = task_begin(args, task); row < task_begin(args, task + 1); ++row) {
+    plan_slot(args, task, row);
+    const int32_t chunks = args.band.counts[task].chunks;
+    for (int32_t c = 0; c < chunks; ++c) backward_chunk(args, task, row, c, args.block + task * args.block_stride);
+    backward_slot(args, task, row);
+  }
+}
+
+// The block storage of a range's first item serves the whole range.
+template <class Args>
+void forward_item(const Args& args, int64_t item, int64_t begin) {
+  const BandItem& work = args.items[item];
+  forward_chunk(args, work.slot, args.first_row + work.slot, work.chunk, args.block + begin * args.block_stride);
+}
+
+template <class Args>
+void backward_item(const Args& args, int64_t item, int64_t begin) {
+  const BandItem& work = args.items[item];
+  backward_chunk(args, work.slot, args.first_row + work.slot, work.chunk, args.block + begin * args.block_stride);
+}
+
+}  // namespace
+
+#define DRPM_DEFINE(Name, Args, Item)                               \
+  void Name(const Args<float>& args, int64_t begin, int64_t end) {  \
+    for (int64_t item = begin; item < end; ++item) Item;            \
+  }                                                                 \
+  void Name(const Args<double>& args, int64_t begin, int64_t end) { \
+    for (int64_t item = begin; item < end; ++item) Item;            \
+  }
+
+DRPM_DEFINE(sort_tasks, SortArgs, sort_task(args, item))
+
+DRPM_DEFINE(relaxed_sort_hard_rows, RelaxedSortArgs, hard_row(args, item))
+DRPM_DEFINE(relaxed_sort_forward_tasks, RelaxedSortArgs, forward_task(args, item))
+DRPM_DEFINE(relaxed_sort_backward_tasks, RelaxedSortArgs, backward_task(args, item))
+DRPM_DEFINE(relaxed_sort_plan_slots, RelaxedSortArgs, plan_slot(args, item, args.first_row + item))
+DRPM_DEFINE(relaxed_sort_forward_chunks, RelaxedSortArgs, forward_item(args, item, begin))
+DRPM_DEFINE(relaxed_sort_backward_chunks, RelaxedSortArgs, backward_item(args, item, begin))
+DRPM_DEFINE(relaxed_sort_backward_slots, RelaxedSortArgs, backward_slot(args, item, args.first_row + item))
+
+DRPM_DEFINE(relaxed_sort_matmul_hard_rows, RelaxedSortMatmulArgs, hard_row(args, item))
+DRPM_DEFINE(relaxed_sort_matmul_forward_tasks, RelaxedSortMatmulArgs, forward_task(args, item))
+DRPM_DEFINE(relaxed_sort_matmul_backward_tasks, RelaxedSortMatmulArgs, backward_task(args, item))
+DRPM_DEFINE(relaxed_sort_matmul_plan_slots, RelaxedSortMatmulArgs, plan_slot(args, item, args.first_row + item))
+DRPM_DEFINE(relaxed_sort_matmul_forward_chunks, RelaxedSortMatmulArgs, forward_item(args, item, begin))
+DRPM_DEFINE(relaxed_sort_matmul_backward_chunks, RelaxedSortMatmulArgs, backward_item(args, item, begin))
+DRPM_DEFINE(relaxed_sort_matmul_backward_slots, RelaxedSortMatmulArgs, backward_slot(args, item, args.first_row + item))
+
+#undef DRPM_DEFINE
+
+}  // namespace DRPM_ISA
+}  // namespace drpm

@@ -1,0 +1,111 @@
+"""Two-stage random partitions: sizes from the MVHG, the order from Plackett-Luce, subsets filled in that order."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from drpm.ops._arguments import (
+    Counts,
+    broadcast_batch,
+    check_finite,
+    check_floating,
+    check_same_device,
+    check_tau,
+    compute_dtype,
+    require,
+)
+from drpm.ops._random import STREAM_ORDER, seed_tensor
+from drpm.ops.gumbel_noise import gumbel_noise
+from drpm.ops.mvhg_sample import mvhg_sample
+from drpm.ops.partition import partition_order_labels
+
+_OP = "random_partition"
+
+
+class Partition(NamedTuple):
+    """What `random_partition` returns."""
+
+    assignment: Tensor  # (..., K, n)
+    sizes: Tensor  # (..., K)
+    order: Tensor  # (..., n) int64, order[i] = element at position i
+    labels: Tensor  # (..., n) int64, subset of each element
+
+
+def random_partition(
+    log_omega: Tensor,  # (*, K)
+    log_scores: Tensor,  # (*, n)
+    tau: float = 1.0,
+    *,
+    m: Counts | None = None,  # int, (K,) or (*, K)
+    hard: bool = True,
+    noise: bool = True,
+    conditionals: str = "exact",
+    sample_shape: tuple[int, ...] = (),
+    generator: torch.Generator | None = None,
+    seed: int | Tensor | None = None,
+) -> Partition:
+    """Draw a partition of n elements into K ordered, possibly empty subsets.
+
+        n ~ MVHG(m, n; ω),  π ~ PL(s),  y_k = Σ_{i=ν_{k−1}+1}^{ν_k} π_i              (Eq. 1, docs/math/partition.md)
+
+    Args:
+        log_omega: (*, K) float, log importance of the subsets; finite.
+        log_scores: (*, n) float, Plackett-Luce log-scores; finite.
+        tau: float > 0, shared by sizes, order and boundaries.
+        m: int, (K,) or (*, K) int64, items per class of the MVHG; None: n for every class.
+        hard: exact partition with straight-through gradients; False: relaxed assignment and sizes, while order and
+            labels are those of the hard partition on the same noise.
+        noise: False: sizes by successive argmax, the order by sorting log_scores (ties by index).
+        conditionals: "exact", or "merged" for the scheme of the thesis; see `mvhg_sample`.
+        sample_shape: sizes of leading dimensions of independent samples.
+        generator, seed: where the one seed of both kinds of noise comes from; at most one of the two.
+    Returns: `Partition`, every field with leading dimensions sample_shape + (*).
+    Gradient: w.r.t. log_omega (through the sizes) and log_scores (through the order); see `mvhg_sample`, `partition`.
+    Numerics: as `mvhg_sample` and `partition`; O(n K) memory.
+    Raises: ValueError for shapes that do not match, values that are not finite (CPU, eager), tau <= 0, seed together
+        with generator, or either with noise=False; TypeError for wrong dtypes.
+    Reference: T. Sutter, thesis, Section 5.2, Eq. 5.60; Sutter et al., Differentiable random partition models, 2023.
+    """
+    check_floating(_OP, "log_omega", log_omega)
+    check_floating(_OP, "log_scores", log_scores)
+    check_same_device(_OP, log_scores, log_omega=log_omega)
+    require(log_omega.dim() >= 1 and log_omega.shape[-1] >= 1, _OP, "log_omega", "have a class", tuple(log_omega.shape))
+    require(log_scores.dim() >= 1, _OP, "log_scores", "have an element dimension", "a scalar")
+    tau = check_tau(_OP, tau)
+    check_finite(_OP, "log_omega", log_omega)
+    check_finite(_OP, "log_scores", log_scores)
+    batch = broadcast_batch(_OP, log_omega=log_omega.shape[:-1], log_scores=log_scores.shape[:-1])
+    classes, n = log_omega.shape[-1], log_scores.shape[-1]
+    shape = (*sample_shape, *batch)
+    drawn = seed_tensor(_OP, log_scores.device, noise=noise, generator=generator, seed=seed)
+
+    def draw_sizes(hard: bool) -> Tensor:
+        return mvhg_sample(
+            log_omega.expand(*batch, classes),
+            n if m is None else m,
+            n,
+            tau,
+            hard=hard,
+            noise=noise,
+            conditionals=conditionals,
+            sample_shape=sample_shape,
+            seed=drawn if noise else None,
+        )
+
+    sizes = draw_sizes(hard)
+    scores = log_scores.expand(*shape, n)
+    if noise:
+        dtype = compute_dtype(log_scores)
+        count = 1
+        for size in shape:
+            count *= size
+        gumbel = gumbel_noise(drawn, (count, 1, n), stream=STREAM_ORDER, dtype=dtype)
+        scores = scores.to(dtype) + gumbel.reshape(*shape, n)
+    assignment, order, labels = partition_order_labels(scores, sizes, tau, hard=hard)
+    if not hard:
+        with torch.no_grad():
+            _, order, labels = partition_order_labels(scores.detach(), draw_sizes(True), tau, hard=True)
+    return Partition(assignment.to(log_scores.dtype), sizes, order, labels)

@@ -1,0 +1,161 @@
+"""Relaxed sort (NeuralSort): the dense relaxed permutation, and its product with values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drpm.ops._arguments import (
+    as_dtype,
+    broadcast_batch,
+    check_finite,
+    check_floating,
+    check_same_device,
+    check_tau,
+    compute_dtype,
+    require,
+    result_dtype,
+    rows,
+)
+from drpm.ops._autograd import differentiable
+
+_OP = "relaxed_sort"
+_MATMUL = "relaxed_sort_matmul"
+
+
+def relaxed_sort(
+    scores: Tensor,  # (*, n)
+    tau: float = 1.0,
+    *,
+    hard: bool = False,
+) -> Tensor:  # (*, n, n)
+    """Relax the permutation matrix that sorts `scores` in decreasing order.
+
+        P[i, :] = softmax(((n + 1 − 2i) s − A_s 1) / τ),  A_s[j, l] = |s_j − s_l|   (Eq. 1, docs/math/relaxed_sort.md)
+
+    Args:
+        scores: (*, n) float, (perturbed) log-scores; finite.
+        tau: float > 0, temperature.
+        hard: return the exact permutation matrix (stable order, ties by index) with the gradient of the relaxation
+            (straight-through).
+    Returns: (*, n, n); row i is a distribution over the elements, peaked at the i-th largest; columns need not sum to
+        one unless hard.
+    Gradient: w.r.t. scores, that of the relaxation for both values of hard; sign(0) = 0 at ties. First order only.
+    Numerics: entries more than exp(−17.5) (float32) or exp(−38) (float64) below the largest of their row are 0.
+        Largest error relative to the row's maximum: 2e-6 (float32), 1e-12 (float64), for any offset of the scores and
+        tau from 1e-4 to 1e3. Each value is written once; time n² for the writing plus n times the width of the band.
+    Raises: ValueError for tau <= 0 or scores that are not finite (CPU, eager), TypeError for wrong dtypes.
+    Reference: Grover et al., Stochastic optimization of sorting networks via continuous relaxations, 2019; thesis
+        Eq. 2.68–2.69.
+    """
+    check_floating(_OP, "scores", scores)
+    require(scores.dim() >= 1, _OP, "scores", "have an element dimension", "a scalar")
+    tau = check_tau(_OP, tau)
+    check_finite(_OP, "scores", scores)
+    batch, n, dtype = scores.shape[:-1], scores.shape[-1], compute_dtype(scores)
+    flat, _ = _kernel(rows(as_dtype(scores, dtype), batch, (n,)), tau, hard)
+    return as_dtype(flat if len(batch) == 1 else flat.reshape(*batch, n, n), scores.dtype)
+
+
+@torch.library.register_fake("drpm::relaxed_sort")
+def _fake(scores: Tensor, tau: float, hard: bool) -> tuple[Tensor, Tensor]:
+    count, n = scores.shape
+    return scores.new_empty((count, n, n)), scores.new_empty((count, n), dtype=torch.int64)
+
+
+@torch.library.register_fake("drpm::relaxed_sort_backward")
+def _fake_backward(grad: Tensor, scores: Tensor, order: Tensor, tau: float) -> Tensor:
+    return torch.empty_like(scores)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    scores, ctx.tau, _ = inputs
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(scores, output[1])
+
+
+def _backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 3
+    scores, order = ctx.saved_tensors
+    return torch.ops.drpm.relaxed_sort_backward(grad.contiguous(), scores, order, ctx.tau), None, None
+
+
+_kernel = differentiable("relaxed_sort", _backward, _setup_context)
+
+
+def relaxed_sort_matmul(
+    scores: Tensor,  # (*, n)
+    values: Tensor,  # (*, n, d)
+    tau: float = 1.0,
+    *,
+    hard: bool = False,
+) -> Tensor:  # (*, n, d)
+    """Multiply the relaxed permutation with values, without forming it: P(scores) @ values.
+
+        Y[i, :] = Σ_j P_ij V_j                                                      (Eq. 1, docs/math/relaxed_sort.md)
+
+    Args:
+        scores: (*, n) float, (perturbed) log-scores; finite.
+        values: (*, n, d) float; finite.
+        tau: float > 0, temperature.
+        hard: take exactly the rows of `values` in decreasing order of the scores, with the gradient of the
+            relaxation w.r.t. scores (straight-through) and the exact one w.r.t. values.
+    Returns: (*, n, d); row i is a weighted mean of the rows of values (hard: the row of the i-th largest).
+    Gradient: w.r.t. scores and values; sign(0) = 0 at ties. First order only.
+    Numerics: as `relaxed_sort`; O(n d) memory, time n log n + n times the width of the band, or proportional to n
+        where bands are wide.
+    Raises: ValueError for tau <= 0, shapes that do not match or values that are not finite (CPU, eager), TypeError for
+        wrong dtypes.
+    Reference: Grover et al., Stochastic optimization of sorting networks via continuous relaxations, 2019.
+    """
+    check_floating(_MATMUL, "scores", scores)
+    check_floating(_MATMUL, "values", values)
+    check_same_device(_MATMUL, scores, values=values)
+    require(scores.dim() >= 1, _MATMUL, "scores", "have an element dimension", "a scalar")
+    n = scores.shape[-1]
+    require(values.dim() >= 2 and values.shape[-2] == n, _MATMUL, "values", f"be (*, {n}, d)", tuple(values.shape))
+    tau = check_tau(_MATMUL, tau)
+    check_finite(_MATMUL, "scores", scores)
+    check_finite(_MATMUL, "values", values)
+    batch = broadcast_batch(_MATMUL, scores=scores.shape[:-1], values=values.shape[:-2])
+    dtype, d = compute_dtype(scores, values), values.shape[-1]
+    flat, _ = _matmul_kernel(
+        rows(as_dtype(scores, dtype), batch, (n,)), rows(as_dtype(values, dtype), batch, (n, d)), tau, hard
+    )
+    return as_dtype(flat if len(batch) == 1 else flat.reshape(*batch, n, d), result_dtype(scores, values))
+
+
+@torch.library.register_fake("drpm::relaxed_sort_matmul")
+def _fake_matmul(scores: Tensor, values: Tensor, tau: float, hard: bool) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(values), torch.empty_like(scores, dtype=torch.int64)
+
+
+@torch.library.register_fake("drpm::relaxed_sort_matmul_backward")
+def _fake_matmul_backward(
+    grad: Tensor, scores: Tensor, values: Tensor, order: Tensor, tau: float, hard: bool
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(scores), torch.empty_like(values)
+
+
+def _setup_matmul_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    scores, values, ctx.tau, ctx.hard = inputs
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(scores, values, output[1])
+
+
+def _matmul_backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 4
+    scores, values, order = ctx.saved_tensors
+    grad_scores, grad_values = torch.ops.drpm.relaxed_sort_matmul_backward(
+        grad.contiguous(), scores, values, order, ctx.tau, ctx.hard
+    )
+    return grad_scores, grad_values, None, None
+
+
+_matmul_kernel = differentiable("relaxed_sort_matmul", _matmul_backward, _setup_matmul_context)
