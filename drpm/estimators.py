@@ -1,0 +1,91 @@
+"""Gradients of expectations over random partitions, E[f(Y)]: straight-through, score function, exact marginals.
+
+Which to use for what, with measured bias and variance: docs/estimators.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from drpm.ops import partition_marginals, random_partition, random_partition_log_prob
+from drpm.ops._arguments import Counts
+
+METHODS = ("marginals", "score", "straight-through")
+
+
+def leave_one_out(
+    values: Tensor,  # (S, *)
+    log_prob: Tensor,  # (S, *)
+) -> Tensor:  # (*)
+    """Mean of the values whose gradient is the score-function estimate with leave-one-out baselines.
+
+        ∇ ≈ 1/S Σ_s [(f_s − mean of the others) ∇ log p(Y_s) + ∇ f_s]
+
+    Unbiased for E[f(Y)] where the S samples are independent draws of p.
+
+    Args:
+        values: (S, *) f at each sample; its own gradient (to parameters of f) is kept.
+        log_prob: (S, *) log-probability of each sample, differentiable in the parameters of p.
+    Returns: (*), the mean of the values.
+    Raises: ValueError for fewer than 2 samples or shapes that differ.
+    Reference: Kool et al., Buy 4 REINFORCE samples, get a baseline for free, 2019.
+    """
+    if values.shape != log_prob.shape or values.dim() < 1 or values.shape[0] < 2:
+        raise ValueError(
+            "leave_one_out: values must be (S, *) with S >= 2 as log_prob is, "
+            f"got {tuple(values.shape)} and {tuple(log_prob.shape)}"
+        )
+    samples = values.shape[0]
+    fixed = values.detach()
+    advantage = (fixed - fixed.mean(0)) * (samples / (samples - 1))  # f_s minus the mean of the others
+    surrogate = (advantage * log_prob).mean(0)
+    return values.mean(0) + surrogate - surrogate.detach()
+
+
+def expectation(
+    f: Callable[[Tensor], Tensor],
+    log_omega: Tensor,  # (*, K)
+    log_scores: Tensor,  # (*, n)
+    *,
+    method: str = "score",
+    samples: int = 8,
+    tau: float = 1.0,
+    m: Counts | None = None,
+    generator: torch.Generator | None = None,
+    seed: int | Tensor | None = None,
+) -> Tensor:  # (*)
+    """E[f(Y)] over random partitions, differentiable in log_omega, log_scores and the parameters of f.
+
+    Args:
+        f: maps assignments (S, *, K, n) to (S, *).
+        log_omega: (*, K) float, natural-log weights of the subsets.
+        log_scores: (*, n) float, Plackett-Luce log-scores.
+        method: "score": unbiased, for any f, needs no gradient of f by the assignment;
+            "straight-through": hard samples with the relaxation's gradient: biased, f must be differentiable;
+            "marginals": f at the exact marginals: exact where f is linear (affine) in the assignment, and only then.
+        samples: S, number of draws; unused by "marginals".
+        tau: float > 0, temperature of "straight-through".
+        m: int, (K,) or (*, K) int64, capacity of each subset. None: n for each.
+        generator, seed: where the noise comes from; at most one of the two.
+    Returns: (*), the estimate.
+    Gradient: as `method` says.
+    Raises: ValueError for an unknown method, or "score" with fewer than 2 samples.
+    """
+    if method not in METHODS:
+        raise ValueError(f"expectation: method must be one of {METHODS}, got {method!r}")
+    if method == "marginals":
+        return f(partition_marginals(log_omega, log_scores, m=m).unsqueeze(0)).squeeze(0)
+    if method == "straight-through":
+        drawn = random_partition(
+            log_omega, log_scores, tau, m=m, sample_shape=(samples,), generator=generator, seed=seed
+        )
+        return f(drawn.assignment).mean(0)
+    if samples < 2:
+        raise ValueError(f"expectation: samples must be >= 2 for method 'score', got {samples}")
+    with torch.no_grad():
+        drawn = random_partition(log_omega, log_scores, m=m, sample_shape=(samples,), generator=generator, seed=seed)
+    log_prob = random_partition_log_prob(drawn.labels, log_omega, log_scores, m=m)
+    return leave_one_out(f(drawn.assignment), log_prob)
