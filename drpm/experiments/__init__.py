@@ -1,0 +1,1 @@
+"""Experiments: each trains a model on real data and writes numbers and pictures."""

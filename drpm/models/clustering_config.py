@@ -1,0 +1,132 @@
+"""What determines a fit of PartitionClustering, and the schedules that follow from it."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusteringConfig:
+    """Everything that determines a fit, apart from the data.
+
+    Weights and temperatures are those of thesis A.4.1, but for beta; sizes of the networks and lengths of the phases
+    are set for a dataset of a few thousand small images on a CPU. docs/demo.md says why.
+    """
+
+    # The model.
+    num_features: int = 64
+    num_clusters: int = 10
+    latent_dim: int = 10
+    hidden: tuple[int, ...] = (256, 256, 256, 512)
+    image_shape: tuple[int, int] | None = (8, 8)
+    conditionals: str = "merged"  # of the size model: "merged" or "exact"
+    seed: int = 0
+    batch_size: int = 256
+    # Phase 1, the autoencoder. Without an image_shape: reconstruction only.
+    pretrain_epochs: int = 120
+    pretrain_learning_rate: float = 1e-3
+    contrast_weight: float = 0.8
+    contrast_temperature: float = 1.0
+    reconstruction_scale: float = 0.1  # brings nats per image to the size of the contrastive loss
+    # Phase 2, the warm start.
+    warm_start_epochs: int = 60
+    score_scale: float = 20.0  # first value of lambda
+    posterior_scale: float = 0.3  # first standard deviation of q(z | x), relative to that of a cluster
+    # Phase 3, the partition.
+    epochs: int = 150
+    learning_rate: float = 1e-4
+    head_rate: float = 1.0  # learning rate of the heads, relative to learning_rate
+    sample_noise: bool = False  # False: the partition without noise; True: num_samples draws per step
+    num_samples: int = 8
+    augment: bool = True  # train on random views, where there is an image_shape
+    amortisation: float = 1.0  # weight of the cross-entropy of the heads to the responsibilities
+    vote_temperature_init: float = 1.0
+    vote_temperature_final: float = 0.25
+    frozen_layers: int = 3
+    anneal_fraction: float = 0.4
+    tau_init: float = 1.0
+    tau_final: float = 0.5
+    beta: float = 1.0
+    gamma: float = 1.0
+    delta: float = 0.001
+
+    def __post_init__(self) -> None:
+        """Check every field once, so that a bad value fails here and not in the middle of a fit."""
+        for name in ("num_features", "num_clusters", "latent_dim", "batch_size", "num_samples"):
+            require(getattr(self, name) >= 1, name, "be >= 1", getattr(self, name))
+        for name in ("pretrain_epochs", "warm_start_epochs", "epochs"):
+            require(getattr(self, name) >= 0, name, "be >= 0", getattr(self, name))
+        for name in (
+            "tau_init",
+            "tau_final",
+            "contrast_temperature",
+            "score_scale",
+            "posterior_scale",
+            "vote_temperature_init",
+            "vote_temperature_final",
+        ):
+            value = getattr(self, name)
+            require(math.isfinite(value) and value > 0, name, "be positive and finite", value)
+        for name in (
+            "beta",
+            "gamma",
+            "delta",
+            "learning_rate",
+            "pretrain_learning_rate",
+            "reconstruction_scale",
+            "head_rate",
+            "amortisation",
+        ):
+            value = getattr(self, name)
+            require(math.isfinite(value) and value >= 0, name, "be >= 0 and finite", value)
+        for name in ("contrast_weight", "anneal_fraction"):
+            require(0.0 <= getattr(self, name) <= 1.0, name, "lie in [0, 1]", getattr(self, name))
+        require(len(self.hidden) >= 1 and min(self.hidden) >= 1, "hidden", "hold positive widths", self.hidden)
+        require(
+            0 <= self.frozen_layers <= len(self.hidden),
+            "frozen_layers",
+            f"lie in [0, {len(self.hidden)}]",
+            self.frozen_layers,
+        )
+        known = self.conditionals in ("merged", "exact")
+        require(known, "conditionals", "be 'merged' or 'exact'", self.conditionals)
+        if self.image_shape is not None:
+            require(
+                math.prod(self.image_shape) == self.num_features,
+                "image_shape",
+                f"multiply to num_features = {self.num_features}",
+                self.image_shape,
+            )
+
+
+class Annealed(NamedTuple):
+    """Temperature and weights at one training step (thesis A.4.1)."""
+
+    tau: float
+    beta: float
+    gamma: float
+    delta: float
+    vote_temperature: float
+
+
+def annealed(config: ClusteringConfig, step: int, steps: int) -> Annealed:
+    """Give temperatures and weights at `step` of `steps`: exponential between their first and last values.
+
+    tau and the weights reach their last values after `anneal_fraction` of the steps, the votes at the end.
+    """
+    anneal_steps = int(config.anneal_fraction * steps)
+    progress = min(1.0, step / anneal_steps) if anneal_steps > 0 else 1.0
+    rising = 0.1 ** (1.0 - progress)
+    return Annealed(
+        config.tau_init * (config.tau_final / config.tau_init) ** progress,
+        config.beta * rising,
+        config.gamma * rising,
+        config.delta * rising,
+        config.vote_temperature_init
+        * (config.vote_temperature_final / config.vote_temperature_init) ** min(1.0, step / max(1, steps)),
+    )
+
+
+def require(condition: bool, argument: str, contract: str, value: object, op: str = "ClusteringConfig") -> None:
+    if not condition:
+        raise ValueError(f"{op}: {argument} must {contract}, got {value!r}")

@@ -1,0 +1,272 @@
+"""PartitionClustering: the bound and its gradients, fitting, prediction, files, bad input."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("sklearn")
+
+from drpm.experiments.cluster_scores import match_clusters, score_clusters
+from drpm.models import ClusteringConfig, PartitionClustering
+from drpm.models.clustering import split_evenly
+from drpm.models.clustering_config import annealed
+from drpm.models.clustering_trainer import ClusteringTrainer, fit_gaussian_mixture, linear_arrangement
+from drpm.models.contrastive import contrastive_loss, random_affine_views
+
+SMALL = ClusteringConfig(
+    num_features=12,
+    num_clusters=3,
+    latent_dim=2,
+    hidden=(24, 24),
+    image_shape=None,
+    batch_size=30,
+    pretrain_epochs=20,
+    warm_start_epochs=60,
+    epochs=5,
+    num_samples=3,
+    frozen_layers=1,
+)
+
+
+def blobs(n: int = 90, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Three clouds in [0, 1]^12, far apart: a third of the coordinates is bright in each."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = (torch.arange(n) % 3)[torch.randperm(n, generator=generator)]
+    bright = torch.nn.functional.one_hot(labels, 3).repeat_interleave(4, dim=1)
+    noise = torch.randn(n, 12, generator=generator)
+    return (0.15 + 0.7 * bright + 0.05 * noise).clamp(0.0, 1.0), labels
+
+
+@pytest.fixture(scope="module")
+def fitted() -> PartitionClustering:
+    return PartitionClustering(SMALL).fit(blobs()[0])
+
+
+def test_shapes() -> None:
+    model, x = PartitionClustering(SMALL), blobs(17)[0]
+    code = model(x)
+    assert code.mean.shape == code.log_variance.shape == (17, 2)
+    assert code.log_omega.shape == (3,)
+    assert code.log_scores.shape == (17,)
+    assert model.latent_kl(code.mean, code.log_variance).shape == (17, 3)
+    part = model.partition(x, noise=True, num_samples=4, generator=torch.Generator().manual_seed(0))
+    assert part.assignment.shape == (4, 3, 17)
+    assert part.sizes.sum(-1).tolist() == [17.0] * 4
+    assert model.predict(x).shape == model.predict_gaussian(x).shape == (17,)
+
+
+def test_omega_is_the_log_of_the_batch_averaged_softmax() -> None:
+    model, x = PartitionClustering(SMALL).double(), blobs(17)[0].double()
+    code = model(x)
+    torch.testing.assert_close(code.log_omega, code.size_votes.softmax(-1).mean(0).log())
+
+
+def test_scores_put_the_first_subset_first() -> None:
+    model, x = PartitionClustering(SMALL).double(), blobs(17)[0].double()
+    code = model(x)
+    ranks = torch.arange(1, 4, dtype=torch.float64)
+    expected = -SMALL.score_scale * (code.score_votes.softmax(-1) * ranks).sum(-1)
+    torch.testing.assert_close(code.log_scores, expected)
+
+
+def test_latent_kl_agrees_with_torch_distributions() -> None:
+    model, x = PartitionClustering(SMALL).double(), blobs(5)[0].double()
+    with torch.no_grad():
+        model.prior_log_variance.uniform_(-1.0, 1.0)
+    code = model(x)
+    posterior = torch.distributions.Normal(code.mean[:, None], (0.5 * code.log_variance[:, None]).exp())
+    prior = torch.distributions.Normal(model.prior_mean, (0.5 * model.prior_log_variance).exp())
+    expected = torch.distributions.kl_divergence(posterior, prior).sum(-1)
+    torch.testing.assert_close(model.latent_kl(code.mean, code.log_variance), expected)
+
+
+@pytest.mark.parametrize("sample_noise", [False, True])
+def test_gradients_reach_both_heads_and_are_finite(sample_noise: bool) -> None:
+    model = PartitionClustering(dataclasses.replace(SMALL, sample_noise=sample_noise, score_scale=1.0))
+    x = blobs()[0]
+    bound = model.bound(x, annealed(SMALL, 3, 10), torch.Generator().manual_seed(0))
+    (-bound.elbo).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0.0, name
+
+
+@pytest.mark.parametrize("head", ["size_head", "score_head"])
+def test_the_partition_itself_trains_each_head(head: str) -> None:
+    # Only the latent KL depends on the assignment: with the other weights at zero, all of a head's gradient has come
+    # through Y.
+    model, x = PartitionClustering(dataclasses.replace(SMALL, score_scale=1.0)), blobs()[0]
+    weights = annealed(SMALL, 3, 10)._replace(gamma=0.0, delta=0.0)
+    (-model.bound(x, weights, torch.Generator().manual_seed(0)).elbo).backward()
+    gradient = getattr(model, head).weight.grad
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0.0
+
+
+def test_bound_is_the_weighted_sum_of_its_terms() -> None:
+    model, x, weights = PartitionClustering(SMALL), blobs()[0], annealed(SMALL, 3, 10)
+    bound = model.bound(x, weights, torch.Generator().manual_seed(0))
+    expected = (
+        bound.reconstruction
+        - weights.beta * bound.latent_kl
+        - weights.gamma * bound.size_term
+        - weights.delta * bound.order_term
+    )
+    torch.testing.assert_close(bound.elbo, expected)
+    assert bound.latent_kl >= 0.0
+    assert bound.order_term >= 0.0
+
+
+def test_amortisation_trains_the_heads_only() -> None:
+    model, x = PartitionClustering(SMALL), blobs()[0]
+    model.bound(x, annealed(SMALL, 3, 10), torch.Generator().manual_seed(0)).amortisation.backward()
+    reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert reached == {"size_head.weight", "size_head.bias", "score_head.weight", "score_head.bias"}
+
+
+def test_schedules_run_between_their_ends() -> None:
+    config = dataclasses.replace(SMALL, anneal_fraction=0.5)
+    first, half, last = (annealed(config, step, 100) for step in (0, 50, 100))
+    assert first.tau == config.tau_init
+    assert half.tau == last.tau == config.tau_final
+    for name in ("beta", "gamma", "delta"):
+        assert getattr(first, name) == pytest.approx(0.1 * getattr(config, name))
+        assert getattr(last, name) == getattr(config, name)
+    assert first.vote_temperature == config.vote_temperature_init
+    assert last.vote_temperature == pytest.approx(config.vote_temperature_final)
+
+
+def test_separable_data_are_found(fitted: PartitionClustering) -> None:
+    x, labels = blobs(60, seed=1)
+    assert score_clusters(labels, fitted.predict(x), 3)["ari"] > 0.7
+    assert score_clusters(labels, fitted.predict_gaussian(x), 3)["ari"] > 0.9
+
+
+def test_same_seed_same_model(fitted: PartitionClustering) -> None:
+    torch.manual_seed(123)
+    again = PartitionClustering(SMALL).fit(blobs()[0])
+    for name, value in fitted.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_fit_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    PartitionClustering(dataclasses.replace(SMALL, pretrain_epochs=1, warm_start_epochs=1, epochs=1)).fit(blobs()[0])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_saved_model_predicts_the_same(fitted: PartitionClustering, tmp_path) -> None:
+    x = blobs(60, seed=1)[0]
+    fitted.save(tmp_path / "model.pt")
+    loaded = PartitionClustering.load(tmp_path / "model.pt")
+    assert loaded.config == fitted.config
+    assert torch.equal(loaded.predict(x), fitted.predict(x))
+    assert torch.equal(loaded.predict_gaussian(x), fitted.predict_gaussian(x))
+
+
+@pytest.mark.parametrize("stop", [3, 20, 21, 82])
+def test_resumed_fit_equals_an_uninterrupted_one(fitted: PartitionClustering, stop: int) -> None:
+    x = blobs()[0]
+
+    def stop_after(trainer: ClusteringTrainer) -> None:
+        if len(trainer.history) == stop and trainer.epoch > 0:
+            raise KeyboardInterrupt
+
+    first = ClusteringTrainer(PartitionClustering(SMALL), x)
+    with pytest.raises(KeyboardInterrupt):
+        first.run(stop_after)
+    second = ClusteringTrainer(PartitionClustering(SMALL), x)
+    second.load_state_dict(first.state_dict())
+    second.run()
+    assert len(second.history) == 85
+    for name, value in fitted.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def test_one_cluster_and_float64(tmp_path) -> None:
+    config = dataclasses.replace(SMALL, num_clusters=1, pretrain_epochs=1, warm_start_epochs=1, epochs=1)
+    x = blobs(20)[0].double()
+    model = PartitionClustering(config).double().fit(x)
+    assert model.predict(x).tolist() == [0] * 20
+    model.save(tmp_path / "model.pt")
+    assert torch.equal(PartitionClustering.load(tmp_path / "model.pt").prior_mean, model.prior_mean)
+
+
+def test_mixture_recovers_its_components() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
+    z = centres[torch.arange(300) % 3] + torch.randn(300, 2, generator=generator)
+    log_weights, means, variances = fit_gaussian_mixture(z, 3, seed=0)
+    assert torch.cdist(centres, means).min(1).values.max() < 0.4
+    torch.testing.assert_close(log_weights.exp(), torch.full((3,), 1 / 3), atol=0.02, rtol=0.0)
+    torch.testing.assert_close(variances, torch.ones(3, 2), atol=0.4, rtol=0.0)
+
+
+@pytest.mark.parametrize("count", [5, 13])
+def test_arrangement_follows_a_chain(count: int) -> None:
+    chain = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+    affinity = torch.zeros(count, count)
+    affinity[chain[1:], chain[:-1]] = affinity[chain[:-1], chain[1:]] = 1.0
+    assert linear_arrangement(affinity) in (chain, chain[::-1])
+
+
+def test_views_keep_an_image_that_is_not_moved() -> None:
+    images = torch.rand(4, 15, generator=torch.Generator().manual_seed(0))
+    same = random_affine_views(images, (3, 5), rotation=0.0, scale=0.0, shear=0.0, shift=0.0, noise=0.0)
+    torch.testing.assert_close(same, images)
+
+
+def test_contrastive_loss_prefers_matching_views() -> None:
+    z = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+    assert contrastive_loss(z, z, 0.5) < contrastive_loss(z, z.roll(1, 0), 0.5)
+
+
+def test_batches_differ_by_at_most_one_element() -> None:
+    assert [len(part) for part in split_evenly(torch.zeros(10, 1), 4)] == [4, 3, 3]
+
+
+def test_scores_of_a_relabelled_truth_are_perfect() -> None:
+    truth, labels = [0, 0, 1, 2, 2], [2, 2, 0, 1, 1]
+    assert match_clusters(truth, labels, 3).tolist() == [1, 2, 0]
+    assert score_clusters(truth, labels, 3) == {"ari": 1.0, "nmi": 1.0, "acc": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_clusters", 0, "ClusteringConfig: num_clusters must be >= 1, got 0"),
+        ("tau_final", 0.0, "ClusteringConfig: tau_final must be positive and finite, got 0.0"),
+        ("beta", math.nan, "ClusteringConfig: beta must be >= 0 and finite, got nan"),
+        ("contrast_weight", 1.5, r"ClusteringConfig: contrast_weight must lie in \[0, 1\], got 1.5"),
+        ("frozen_layers", 3, r"ClusteringConfig: frozen_layers must lie in \[0, 2\], got 3"),
+        ("image_shape", (3, 5), r"ClusteringConfig: image_shape must multiply to num_features = 12, got \(3, 5\)"),
+        ("conditionals", "other", "ClusteringConfig: conditionals must be 'merged' or 'exact', got 'other'"),
+    ],
+)
+def test_bad_configurations_are_refused(field: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL, **{field: value})
+
+
+def test_bad_input_is_refused(fitted: PartitionClustering, tmp_path) -> None:
+    x = blobs()[0]
+    with pytest.raises(ValueError, match=r"PartitionClustering.predict: x must have shape \(n, 12\), got \(90, 11\)"):
+        fitted.predict(x[:, :11])
+    with pytest.raises(TypeError, match=r"PartitionClustering.fit: x must be a floating-point tensor, got torch.int64"):
+        fitted.fit(x.long())
+    with pytest.raises(ValueError, match=r"PartitionClustering.fit: x must hold at least 3 elements, got 2"):
+        fitted.fit(x[:2])
+    with pytest.raises(ValueError, match=r"PartitionClustering.predict_gaussian: x must lie in \[0, 1\], got"):
+        fitted.predict_gaussian(2.0 * x)
+    with pytest.raises(ValueError, match=r"PartitionClustering.fit: x must lie in \[0, 1\], got \(nan, nan\)"):
+        fitted.fit(x * math.nan)
+    with pytest.raises(ValueError, match=r"PartitionClustering.predict: batch_size must be >= 1, got 0"):
+        fitted.predict(x, batch_size=0)
+    torch.save({"format": "other"}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"PartitionClustering.load: file must have format"):
+        PartitionClustering.load(tmp_path / "other.pt")
