@@ -8,25 +8,24 @@ import torch
 from torch import Tensor
 
 from drpm.models import PartitionClustering
-from drpm.models.clustering import split_evenly
 
 _INK, _MUTED, _GRID = "#1f2933", "#6b7785", "#dde2e7"
 _BLUE, _ORANGE, _GREY = "#2f6db5", "#d9772b", "#a9b4bf"
 
 
-def _figure(width: float, height: float, columns: int = 1) -> Any:
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> Any:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, columns, figsize=(width, height), layout="constrained", squeeze=False)
-    for axis in axes[0]:
+    figure, axes = pyplot.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)
+    for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(_MUTED)
         axis.tick_params(colors=_INK, labelsize=9)
         axis.set_axisbelow(True)
-    return figure, axes[0]
+    return figure, list(axes.flat)
 
 
 def _write(figure: Any, path: Path) -> None:
@@ -51,17 +50,16 @@ def _subset_rows(images: Tensor, labels: Tensor, order: Tensor, clusters: int, w
 
 
 def draw_partition(model: PartitionClustering, images: Tensor, path: Path) -> None:
-    """Draw the first held-out batch twice: the partition without noise, and one sample. Uses no labels."""
+    """Draw the images, as one batch, twice: the partition without noise, and one sample. Uses no labels."""
     clusters = model.config.num_clusters
-    batch = split_evenly(images, model.config.batch_size)[0]
     generator = torch.Generator().manual_seed(model.config.seed)
-    drawn = (model.partition(batch), model.partition(batch, noise=True, generator=generator))
+    drawn = (model.partition(images), model.partition(images, noise=True, generator=generator))
     counts = [torch.bincount(part.labels[0], minlength=clusters) for part in drawn]
     width = int(max(count.max() for count in counts))
-    figure, axes = _figure(2 * (0.75 + 0.2 * width), 0.75 + 0.2 * clusters, columns=2)
-    titles = ("without noise: what predict() returns", "one random sample")
+    figure, axes = _figure(0.9 + 0.2 * width, 0.5 + 2 * (0.35 + 0.205 * clusters), rows=2)
+    titles = ("Without noise: what predict() returns", "One random sample: sizes and order with noise")
     for axis, title, part, count in zip(axes, titles, drawn, counts, strict=True):
-        canvas = _subset_rows(batch, part.labels[0], part.order[0], clusters, width)
+        canvas = _subset_rows(images, part.labels[0], part.order[0], clusters, width)
         axis.imshow(canvas, cmap="gray_r", vmin=0.0, vmax=1.0, interpolation="nearest", aspect="equal")
         height = canvas.shape[0] / clusters
         axis.set_yticks([(k + 0.5) * height - 0.5 for k in range(clusters)])
@@ -74,14 +72,14 @@ def draw_partition(model: PartitionClustering, images: Tensor, path: Path) -> No
         axis.set_title(title, fontsize=10, color=_INK, loc="left")
         axis.set_ylabel("subset (size)", fontsize=9, color=_MUTED)
     figure.suptitle(
-        f"{len(batch)} held-out digits partitioned into {clusters} subsets, learned without labels",
+        f"{len(images)} held-out digits partitioned into {clusters} subsets, learned without labels",
         fontsize=11.5, color=_INK, fontweight="bold",
     )  # fmt: skip
     _write(figure, path)
 
 
 def draw_sizes(sizes: dict[str, Any], path: Path) -> None:
-    """Draw the subset sizes of the first held-out batch beside the sizes of the matched true classes."""
+    """Draw the subset sizes of the held-out digits beside the sizes of the matched true classes."""
     order = np.argsort(sizes["class_of_subset"])
     places = np.arange(len(order))
     figure, (axis,) = _figure(7.6, 3.6)
@@ -101,7 +99,7 @@ def draw_sizes(sizes: dict[str, Any], path: Path) -> None:
     axis.legend(frameon=False, fontsize=8.5, loc="upper left", ncols=3, columnspacing=1.2, handletextpad=0.5)
     total = int(pick["true"].sum())
     axis.set_title(
-        f"Subset sizes in a batch of {total} held-out digits", loc="left", fontsize=11.5, fontweight="bold", color=_INK
+        f"Subset sizes among {total} held-out digits", loc="left", fontsize=11.5, fontweight="bold", color=_INK
     )
     _write(figure, path)
 
