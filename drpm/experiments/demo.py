@@ -129,27 +129,27 @@ def run_demo(
         torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     digits = load_digits(config.seed)
-    session = _Training(config, digits, out, checkpoint_seconds, stop_after)
+    training = _Training(config, digits, out, checkpoint_seconds, stop_after)
     if resume:
-        session.resume()
+        training.resume()
     with _deferred_interrupt() as interrupted:
-        session.train(interrupted)
+        training.train(interrupted)
 
     print(f"Evaluating on {len(digits.held_out_images)} held-out digits ...", flush=True)
-    metrics = evaluate(session.model, digits, session.snapshots)
-    record = {**_provenance(config, session.seconds), **metrics}
+    metrics = evaluate(training.model, digits, training.snapshots)
+    record = {**_provenance(config, training.seconds), **metrics}
     from drpm.experiments import demo_figures
 
-    demo_figures.draw_partition(session.model, digits.held_out_images, out / "partition.png")
+    demo_figures.draw_partition(training.model, digits.held_out_images, out / "partition.png")
     demo_figures.draw_sizes(metrics["sizes"], out / "sizes.png")
-    demo_figures.draw_training(session.trainer.history, metrics, out / "training.png")
-    session.model.save(out / "model.pt")
+    demo_figures.draw_training(training.trainer.history, metrics, out / "training.png")
+    training.model.save(out / "model.pt")
     text = json.dumps(record, indent=1) + "\n"
     for path in filter(None, (out / "metrics.json", results)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     print(format_table(metrics))
-    print(f"\n{session.seconds:.0f} s of training. Pictures, metrics.json and model.pt are in {out}/")
+    print(f"\n{training.seconds:.0f} s of training. Pictures, metrics.json and model.pt are in {out}/")
     return json.loads(text)
 
 
