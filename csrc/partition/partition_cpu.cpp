@@ -165,6 +165,7 @@ void backward_chunk(const PartitionArgs<T>& args, int64_t slot, int64_t index, T
   for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
     const BandBlock& block = p.blocks[b];
     fill_block<T>(p, block, args.tables, storage, &u);
+    rank_columns<T>(p, u);
     const ClassRange active = active_classes(w, block.first, block.first + block.rows - 1);
     for (int64_t k = active.low; k <= active.high; k += kBandClasses) {
       const int64_t classes = active.high - k + 1 < kBandClasses ? active.high - k + 1 : kBandClasses;

@@ -12,11 +12,11 @@ constexpr int64_t kBandClasses = 16;
 
 DRPM_HD constexpr int64_t padded_columns(int64_t columns) { return (columns + kBandPad - 1) / kBandPad * kBandPad; }
 
-// Elements of T that a block of at most `widest` columns needs: U, and exponent and slope of the columns.
+// Elements of T that a block of at most `widest` columns needs: U, and exponent, slope and rank of the columns.
 template <class T>
 DRPM_HD constexpr int64_t block_storage(int64_t widest) {
   constexpr int64_t kMost = BandConstants<T>::kNodes > kBandRows ? BandConstants<T>::kNodes : kBandRows;
-  return (kMost + 2) * padded_columns(widest);
+  return (kMost + 3) * padded_columns(widest);
 }
 
 template <class T>
@@ -27,6 +27,7 @@ struct BlockWeights {
   T* u;                          // (lines, ld)
   T* exponent;                   // (ld)
   T* slope;                      // (ld)
+  T* rank;                       // (ld) counted from the frame; set by rank_columns()
   double offset[kMaxBandNodes];  // row of a line, counted from the frame
   double sum[kMaxBandNodes];     // of the line
 };
@@ -94,6 +95,15 @@ inline void frame_columns(const RowPlan& p, const BlockWeights<T>& w) {
   }
 }
 
+template <class T>
+inline void rank_columns(const RowPlan& p, const BlockWeights<T>& w) {
+  const double* rank = p.rank + w.block.low;
+  const double from = static_cast<double>(w.block.frame);
+  const int64_t columns = w.block.high - w.block.low + 1;
+  for (int64_t t = 0; t < columns; ++t) w.rank[t] = static_cast<T>(rank[t] - from);
+  for (int64_t t = columns; t < w.ld; ++t) w.rank[t] = 0;
+}
+
 // U = 2^(exponent + offset slope + peak) and its line sums; `storage` as block_storage() says.
 template <class T>
 inline void fill_block(const RowPlan& p, const BandBlock& block, const BandTables& tables, T* storage,
@@ -104,7 +114,8 @@ inline void fill_block(const RowPlan& p, const BandBlock& block, const BandTable
   w->ld = padded_columns(block.high - block.low + 1);
   w->exponent = storage;
   w->slope = storage + w->ld;
-  w->u = storage + 2 * w->ld;
+  w->rank = storage + 2 * w->ld;
+  w->u = storage + 3 * w->ld;
   frame_columns(p, *w);
   double peak[kMaxBandNodes];
   if (block.nodes > 0) {
@@ -266,19 +277,16 @@ inline void contract(const BlockWeights<T>& w, bool relative, const T* g, int64_
     contract_block<T, false>(w, g, plane, classes, product, stride);
 }
 
-// C_j += sum_m U[m][j] A_m(j), M_j += sum_m U[m][j] ((j - i0) A_m(j) - B_m(j)) with A_m = sum_q left[m][q] g_q -
+// C_j += sum_m U[m][j] A_m(j), M_j += sum_m U[m][j] ((r_j - i0) A_m(j) - B_m(j)) with A_m = sum_q left[m][q] g_q -
 // center[m] and B_m the same of left_moved and center_moved (offset times as much for a direct line) (Eq. 9, 10)
 template <class T, int kClasses, bool kNarrow>
 inline void add_moments(const BlockWeights<T>& w, const T* left, const T* left_moved, const T* center,
                         const T* center_moved, int64_t stride, const T* g, int64_t plane, T* c, T* moment) {
   using V = Pack<T>;
   constexpr int kWidth = Lane<V>::kWidth;
-  T ramp[kWidth];
-  for (int i = 0; i < kWidth; ++i) ramp[i] = static_cast<T>(i);
-  const V steps = load<V>(ramp);
   const bool moved = w.block.nodes > 0;
   for (int64_t t = 0; t < w.ld; t += kWidth) {
-    const V j = steps + static_cast<T>(w.block.low - w.block.frame + t);
+    const V j = load<V>(w.rank + t);
     V right[kClasses];
     for (int q = 0; q < kClasses; ++q) right[q] = load<V>(g + q * plane + t);
     V sum = load<V>(c + t), first = load<V>(moment + t);
@@ -482,16 +490,15 @@ inline void finish_scores_gradient(const RowPlan& p, const T* slab, const int64_
     from += columns + kBandPad;
     for (int64_t t = 0; t < columns; ++t) moment[chunk.low + t] += static_cast<double>(from[t]);
   }
-  const double scale = 1 / p.tau;
+  // every row of Q sums to zero; what rounding leaves of that is split between the two sides
   double before = 0;
+  for (int64_t j = 0; j < n; ++j) before -= 0.5 * c[j];
+  const double scale = 1 / p.tau;
   for (int64_t a = 0; a < n;) {
     int64_t b = a;
     double after = before + c[a];
     while (b + 1 < n && p.s[b + 1] == p.s[a]) after += c[++b];
-    const double middle = 0.5 * static_cast<double>(a + b);
-    for (int64_t j = a; j <= b; ++j)
-      grad[order[j]] =
-          static_cast<T>(scale * (2 * (moment[j] + (middle - static_cast<double>(j)) * c[j]) + before + after));
+    for (int64_t j = a; j <= b; ++j) grad[order[j]] = static_cast<T>(scale * (2 * moment[j] + before + after));
     before = after;
     a = b + 1;
   }

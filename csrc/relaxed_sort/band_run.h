@@ -39,7 +39,7 @@ inline int64_t task_count(int64_t rows, int64_t cost) {
 template <class T, class Args, class More>
 void take_band(Carver& c, Args& args, int64_t slots, int64_t slab_planes, const More& more) {
   const int64_t n = args.n;
-  args.band.sorted = c.take<double>(slots * 3 * (n + kBandGroup));
+  args.band.sorted = c.take<double>(slots * 4 * (n + kBandGroup));
   args.band.blocks = c.take<BandBlock>(slots * n);
   args.band.chunks = c.take<BandChunk>(slots * kMaxBandChunks);
   args.band.counts = c.take<BandCounts>(slots);

@@ -7,7 +7,7 @@
 namespace drpm {
 
 struct BandScratch {
-  double* sorted;      // (slots, 3, n + kBandGroup)
+  double* sorted;      // (slots, 4, n + kBandGroup)
   BandBlock* blocks;   // (slots, n)
   BandChunk* chunks;   // (slots, kMaxBandChunks)
   BandCounts* counts;  // (slots)
@@ -23,7 +23,7 @@ namespace DRPM_ISA {
 template <class T>
 inline RowPlan row_plan(const BandScratch& scratch, int64_t slot, int64_t n, double tau) {
   const int64_t ld = n + kBandGroup;
-  double* sorted = scratch.sorted + 3 * slot * ld;
+  double* sorted = scratch.sorted + 4 * slot * ld;
   const double drop = BandConstants<T>::kDrop;
   RowPlan p;
   p.n = n;
@@ -35,6 +35,7 @@ inline RowPlan row_plan(const BandScratch& scratch, int64_t slot, int64_t n, dou
   p.s = sorted;
   p.right = sorted + ld;
   p.left = sorted + 2 * ld;
+  p.rank = sorted + 3 * ld;
   p.blocks = scratch.blocks + slot * n;
   p.chunks = scratch.chunks + slot * kMaxBandChunks;
   p.counts = scratch.counts + slot;

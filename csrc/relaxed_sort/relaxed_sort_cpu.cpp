@@ -86,13 +86,11 @@ void backward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, i
   const int64_t* order = args.order + row * n;
   T* c = args.slab + slot * args.slab_stride + 2 * chunk.offset;
   memset(c, 0, sizeof(T) * static_cast<size_t>(2 * slab_plane));
-  T ramp[kWidth];
-  for (int i = 0; i < kWidth; ++i) ramp[i] = static_cast<T>(i);
-  const V steps = load<V>(ramp);
   BlockWeights<T> u;
   for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
     const BandBlock& block = p.blocks[b];
     fill_block<T>(p, block, args.tables, storage, &u);
+    rank_columns<T>(p, u);
     const int64_t columns = block.high - block.low + 1;
     const int64_t* from = order + block.low;
     T* right = u.u + u.lines * u.ld;
@@ -115,12 +113,11 @@ void backward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, i
       const double inverse = 1 / u.sum[m];
       const V scale = splat<V>(static_cast<T>(inverse));
       const V center = splat<V>(static_cast<T>(static_cast<double>(sum_lanes<V>(dot)) * inverse));
-      V j = steps + static_cast<T>(block.low - i);
+      const V offset = splat<V>(static_cast<T>(u.offset[m]));
       for (int64_t t = 0; t < u.ld; t += kWidth) {
         const V q = load<V>(weight + t) * scale * (load<V>(right + t) - center);
         store<V>(sums + t, load<V>(sums + t) + q);
-        store<V>(moments + t, fmadd<V>(q, j, load<V>(moments + t)));
-        j += static_cast<T>(kWidth);
+        store<V>(moments + t, fmadd<V>(q, load<V>(u.rank + t) - offset, load<V>(moments + t)));
       }
     }
   }
@@ -180,6 +177,7 @@ void backward_chunk(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t 
   for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
     const BandBlock& block = p.blocks[b];
     fill_block<T>(p, block, args.tables, storage, &u);
+    rank_columns<T>(p, u);
     const int64_t at = block.low - chunk.low;
     for (int64_t q = 0; q < d; q += kBandClasses) {
       const int64_t count = d - q < kBandClasses ? d - q : kBandClasses;

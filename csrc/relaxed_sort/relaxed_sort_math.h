@@ -49,6 +49,7 @@ struct RowPlan {
   double* s;          // (n + kBandGroup) sorted scores, the last one repeated
   double* right;      // (n + kBandGroup) sum_{l=g}^{j-1} (l - g) delta_l, g = first column of j's group
   double* left;       // (n + kBandGroup) sum_{l=j}^{g'-1} (g' - l) delta_l, g' = first column of the next group
+  double* rank;       // (n + kBandGroup) position of a score; equal scores share the mean of theirs
   BandBlock* blocks;  // at most n
   BandChunk* chunks;  // at most kMaxBandChunks
   BandCounts* counts;
@@ -210,7 +211,7 @@ DRPM_HD inline int64_t band_left(const RowPlan& p, int64_t i) {
   return walk_left(p, i, far, [&](int64_t, double drop) { return drop <= p.far_drop; }).column;
 }
 
-// Sorted scores and group sums from the scores of a row and their order.
+// Sorted scores, their ranks and group sums from the scores of a row and their order.
 template <class T>
 DRPM_HD inline void sort_scores(const RowPlan& p, const T* scores, const int64_t* order) {
   const int64_t n = p.n;
@@ -230,7 +231,13 @@ DRPM_HD inline void sort_scores(const RowPlan& p, const T* scores, const int64_t
       p.left[g + l] = sum;
     }
   }
-  for (int64_t j = n; j < n + kBandGroup; ++j) p.right[j] = p.left[j] = 0;
+  for (int64_t j = n; j < n + kBandGroup; ++j) p.right[j] = p.left[j] = p.rank[j] = 0;
+  for (int64_t a = 0; a < n;) {
+    int64_t b = a + 1;
+    while (b < n && s[b] == s[a]) ++b;
+    for (int64_t j = a; j < b; ++j) p.rank[j] = 0.5 * static_cast<double>(a + b - 1);
+    a = b;
+  }
 }
 
 // A block that starts at row `first` with at most `most` rows whose frame row lies at most frame_drop below the peaks

@@ -40,25 +40,34 @@ def hard_weights(scores: Array) -> Array:
     return result
 
 
-def scores_gradient(scores: Array, tau: float, relaxed: Array, grad_weights: Array) -> Array:
-    """Gradient of sum(grad_weights * P): through softmax and logits ((n + 1 − 2i) s_j − Σ_l |s_j − s_l|) / τ."""
+def scores_gradient(scores: Array, tau: float, relaxed: Array, left: Array | None, right: Array) -> Array:
+    """Gradient of sum(G * P), G = left^T right (or right), the logits being ((n + 1 − 2i) s_j − Σ_l |s_j − s_l|) / τ.
+
+    Entry 0 of the first axis is the gradient, entry 1 the same sum over magnitudes: what a relative error of 1 in every
+    factor would make of it. Where the terms cancel, no arithmetic can do better than that times its rounding.
+    """
     n = len(scores)
-    centred = relaxed * (grad_weights - (relaxed * grad_weights).sum(1, keepdims=True)) / LONG(tau)
     sign = np.sign(scores[:, None] - scores[None, :])
     slope = n + 1 - 2 * (np.arange(n) + 1)
-    direct = (centred * slope[:, None]).sum(0) - centred.sum(0) * sign.sum(1)
-    return direct + centred.sum(0) @ sign
+    inner = sign.sum(1)
+    gradient = right if left is None else left.T @ right
+    centred = relaxed * (gradient - (relaxed * gradient).sum(1, keepdims=True)) / LONG(tau)
+    exact = (centred * (slope[:, None] - inner)).sum(0) + centred.sum(0) @ sign
+    size = np.abs(right) if left is None else np.abs(left).T @ np.abs(right)
+    spread = relaxed * (size + (relaxed * size).sum(1, keepdims=True)) / LONG(tau)
+    magnitude = (spread * np.abs(slope[:, None] - inner)).sum(0) + spread.sum(0) @ np.abs(sign)
+    return np.stack([exact, magnitude])
 
 
 def relaxed_sort(scores: Array, tau: float, grad: Array) -> tuple[Array, Array]:
     relaxed = weights(scores, tau)
-    return relaxed, scores_gradient(scores, tau, relaxed, grad)
+    return relaxed, scores_gradient(scores, tau, relaxed, None, grad)
 
 
 def relaxed_sort_matmul(scores: Array, values: Array, tau: float, hard: bool, grad: Array) -> tuple[Array, ...]:
     relaxed = weights(scores, tau)
     used = hard_weights(scores) if hard else relaxed
-    return used @ values, scores_gradient(scores, tau, relaxed, grad @ values.T), used.T @ grad
+    return used @ values, scores_gradient(scores, tau, relaxed, grad.T, values.T), used.T @ grad
 
 
 def subset_weights(sizes: Array, n: int, tau: float, hard: bool, eps: float) -> tuple[Array, Array]:
@@ -76,11 +85,11 @@ def subset_weights(sizes: Array, n: int, tau: float, hard: bool, eps: float) -> 
 def partition(
     scores: Array, sizes: Array, tau: float, hard: bool, grad: Array, eps: float = 0.5
 ) -> tuple[Array, Array, Array]:
-    """Value, and gradients w.r.t. scores and sizes (straight-through where hard)."""
+    """Value, and gradients w.r.t. scores (with magnitudes) and sizes (straight-through where hard)."""
     relaxed = weights(scores, tau)
     used = hard_weights(scores) if hard else relaxed
     alpha, slope = subset_weights(sizes, len(scores), tau, hard, eps)
     grad_alpha = grad @ used.T  # (K, n)
     grad_boundary = ((grad_alpha[:-1] - grad_alpha[1:]) * slope).sum(1)
     grad_sizes = np.append(np.cumsum(grad_boundary[::-1])[::-1], LONG(0))
-    return alpha @ used, scores_gradient(scores, tau, relaxed, alpha.T @ grad), grad_sizes
+    return alpha @ used, scores_gradient(scores, tau, relaxed, alpha, grad), grad_sizes
