@@ -38,6 +38,8 @@ STABLE_TORCH_LIBRARY(drpm, m) {
   m.def("mvhg_log_prob(Tensor sizes, Tensor log_omega, Tensor m, Tensor n, bool with_mean) -> (Tensor, Tensor)");
   m.def("mvhg_covariance_product(Tensor log_omega, Tensor m, Tensor n, Tensor v) -> Tensor");
   m.def("mvhg_third_cumulant(Tensor log_omega, Tensor m, Tensor n, Tensor v, Tensor w) -> Tensor");
+  m.def("mvhg_entropy(Tensor log_omega, Tensor m, Tensor n) -> (Tensor, Tensor)");
+  m.def("mvhg_draw(Tensor log_omega, Tensor m, Tensor n, Tensor seed, int samples, int largest_table) -> Tensor");
   m.def("mvhg_kl(Tensor log_omega_q, Tensor log_omega_p, Tensor m, Tensor n) -> (Tensor, Tensor, Tensor)");
 
   m.def("plackett_luce_log_prob(Tensor log_scores, Tensor? order, bool with_gradient) -> (Tensor, Tensor)");

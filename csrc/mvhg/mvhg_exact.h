@@ -56,6 +56,28 @@ struct MvhgSampleExactBackwardArgs {
   int64_t chunks, group;     // C, G
 };
 
+// Sizes without a relaxation. A work item is b * S + s.
+template <class T>
+struct MvhgDrawArgs {
+  MvhgExactArgs<T> common;
+  T* sizes;               // (R, K)
+  double* contours;       // scratch of one task: contour_scratch(K)
+  int64_t largest_table;  // up to this n by inversion of the tables, above by rejection with contour probabilities
+};
+
+// Entropy and its gradient. A work item is a parameter row.
+template <class T>
+struct MvhgEntropyArgs {
+  MvhgExactArgs<T> common;
+  T* entropy;         // (B)
+  T* grad_log_omega;  // (B, K)
+  double* vectors;    // scratch of one task: 8 (widest + kTablePadding)
+};
+
+DRPM_DECLARE_KERNEL(mvhg_draw_rows, MvhgDrawArgs<float>)
+DRPM_DECLARE_KERNEL(mvhg_draw_rows, MvhgDrawArgs<double>)
+DRPM_DECLARE_KERNEL(mvhg_entropy_rows, MvhgEntropyArgs<float>)
+DRPM_DECLARE_KERNEL(mvhg_entropy_rows, MvhgEntropyArgs<double>)
 DRPM_DECLARE_KERNEL(mvhg_sample_exact_rows, MvhgSampleExactArgs<float>)
 DRPM_DECLARE_KERNEL(mvhg_sample_exact_rows, MvhgSampleExactArgs<double>)
 DRPM_DECLARE_KERNEL(mvhg_sample_exact_backward_groups, MvhgSampleExactBackwardArgs<float>)

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/tensors.h"
+#include "mvhg/mvhg_contour.h"
 #include "mvhg/mvhg_exact.h"
 
 namespace drpm {
@@ -174,10 +175,73 @@ Tensor mvhg_sample_exact_backward(const Tensor& grad_sizes, const Tensor& log_om
   return grad;
 }
 
+template <class T>
+Tensor run_draw(MvhgExactArgs<T> common, const Tensor& log_omega, int64_t largest_table) {
+  Tensor sizes = torch::stable::new_empty(log_omega, {common.batch * common.samples, common.classes});
+  TableSizes size = table_sizes(common);
+  const bool tables = size.max_n <= largest_table;
+  if (!tables) {  // rows beyond it need none; rows within it need no more than this
+    size.max_n = std::min(size.max_n, largest_table);
+    const int64_t widest = common.classes * (size.max_n + 2 + 2 * kTablePadding);
+    size.f_capacity = std::min(size.f_capacity, widest);
+    size.b_capacity = std::min(size.b_capacity, widest);
+  }
+  common.log_factorials = log_factorial_table(tables ? size.max_m + 1 : 1);
+  const int64_t cost = tables ? table_cost(size, common.classes) : 30000 * common.classes * common.classes;
+  const MvhgDrawArgs<T> args{common, sizes.mutable_data_ptr<T>(), nullptr, largest_table};
+  for_rows(common.batch * common.samples, cost, [&](int64_t begin, int64_t end) {
+    MvhgDrawArgs<T> local = args;
+    const TaskMemory<T> memory(size, common.classes, false, &local.common);
+    const std::unique_ptr<double[]> contours(new double[static_cast<size_t>(contour_scratch(common.classes))]);
+    local.contours = contours.get();
+    mvhg_draw_rows(local, begin, end);
+  });
+  return sizes;
+}
+
+Tensor mvhg_draw(const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& seed, int64_t samples,
+                 int64_t largest_table) {
+  check_float(kOp, "log_omega", log_omega);
+  const Tensor natural = torch::stable::new_empty(m, {0});
+  if (is_float64(log_omega))
+    return run_draw(make_args<double>(log_omega, m, n, seed, natural, 1, samples, true, true), log_omega,
+                    largest_table);
+  return run_draw(make_args<float>(log_omega, m, n, seed, natural, 1, samples, true, true), log_omega, largest_table);
+}
+
+template <class T>
+void run_entropy(MvhgExactArgs<T> common, const Tensor& entropy, const Tensor& grad) {
+  const TableSizes size = table_sizes(common);
+  common.log_factorials = log_factorial_table(size.max_m + 1);
+  const MvhgEntropyArgs<T> args{common, entropy.mutable_data_ptr<T>(), grad.mutable_data_ptr<T>(), nullptr};
+  const int64_t vectors = 8 * (2 * (size.max_n + 2) + kTablePadding);
+  for_rows(common.batch, 8 * table_cost(size, common.classes), [&](int64_t begin, int64_t end) {
+    MvhgEntropyArgs<T> local = args;
+    const TaskMemory<T> memory(size, common.classes, true, &local.common);
+    const std::unique_ptr<double[]> doubles(new double[static_cast<size_t>(vectors)]);
+    local.vectors = doubles.get();
+    mvhg_entropy_rows(local, begin, end);
+  });
+}
+
+std::tuple<Tensor, Tensor> mvhg_entropy(const Tensor& log_omega, const Tensor& m, const Tensor& n) {
+  check_float("mvhg_entropy", "log_omega", log_omega);
+  const Tensor none = torch::stable::new_empty(m, {0}), seed = torch::stable::new_empty(m, {1});
+  Tensor entropy = torch::stable::new_empty(log_omega, {log_omega.size(0)});
+  Tensor grad = torch::stable::new_empty(log_omega, {log_omega.size(0), log_omega.size(1)});
+  if (is_float64(log_omega))
+    run_entropy(make_args<double>(log_omega, m, n, seed, none, 1, 1, true, false), entropy, grad);
+  else
+    run_entropy(make_args<float>(log_omega, m, n, seed, none, 1, 1, true, false), entropy, grad);
+  return {entropy, grad};
+}
+
 }  // namespace
 }  // namespace drpm
 
 STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) {
+  m.impl("mvhg_draw", TORCH_BOX(&drpm::mvhg_draw));
+  m.impl("mvhg_entropy", TORCH_BOX(&drpm::mvhg_entropy));
   m.impl("mvhg_sample_exact", TORCH_BOX(&drpm::mvhg_sample_exact));
   m.impl("mvhg_sample_exact_backward", TORCH_BOX(&drpm::mvhg_sample_exact_backward));
 }

@@ -8,6 +8,8 @@ from drpm.ops._random import STREAM_ORDER, STREAM_SIZES  # noqa: E402
 from drpm.ops.gumbel_noise import gumbel_noise  # noqa: E402
 from drpm.ops.hypergeometric_log_weights import hypergeometric_log_weights  # noqa: E402
 from drpm.ops.mvhg_covariance import mvhg_covariance  # noqa: E402
+from drpm.ops.mvhg_draw import mvhg_draw  # noqa: E402
+from drpm.ops.mvhg_entropy import mvhg_entropy  # noqa: E402
 from drpm.ops.mvhg_kl import mvhg_kl  # noqa: E402
 from drpm.ops.mvhg_log_normalizer import mvhg_log_normalizer  # noqa: E402
 from drpm.ops.mvhg_log_prob import mvhg_log_prob  # noqa: E402
@@ -30,6 +32,8 @@ __all__ = [
     "gumbel_noise",
     "hypergeometric_log_weights",
     "mvhg_covariance",
+    "mvhg_draw",
+    "mvhg_entropy",
     "mvhg_kl",
     "mvhg_log_normalizer",
     "mvhg_log_prob",

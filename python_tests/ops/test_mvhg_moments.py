@@ -1,40 +1,14 @@
 """Normaliser, probability, mean, covariance and divergence of the MVHG: enumeration, derivatives, edges."""
 
-import itertools
 import math
 
 import pytest
 import torch
+from mvhg_laws import enumerate_law, small_settings
 from torch.autograd import gradcheck, gradgradcheck
 
 from drpm.ops import mvhg_covariance, mvhg_kl, mvhg_log_normalizer, mvhg_log_prob, mvhg_mean
 from drpm.testing import FLOAT_DTYPES
-
-
-def enumerate_law(m, n, log_omega):
-    """Support (S, K), log P0 and probabilities from integer binomials."""
-    support = [x for x in itertools.product(*[range(c + 1) for c in m]) if sum(x) == n]
-    log_weights = torch.tensor(
-        [
-            sum(math.log(math.comb(c, x)) + x * w for c, x, w in zip(m, sizes, log_omega.tolist(), strict=True))
-            for sizes in support
-        ],
-        dtype=torch.float64,
-    )
-    log_p0 = torch.logsumexp(log_weights, 0)
-    return torch.tensor(support, dtype=torch.float64), log_p0, log_weights - log_p0
-
-
-def small_settings():
-    """K <= 5, m <= 6, all kinds: zero classes, point masses, weights far apart."""
-    generator = torch.Generator().manual_seed(1)
-    for index in range(120):
-        classes = 1 + index % 5
-        m = torch.randint(0, 7, (classes,), generator=generator)
-        n = int(torch.randint(0, int(m.sum()) + 1, (1,), generator=generator))
-        spread = (0.3, 2.0, 6.0, 40.0)[index % 4]
-        weights = spread * torch.randn(2, classes, dtype=torch.float64, generator=generator)
-        yield m.tolist(), n, weights.clamp(-80, 80)
 
 
 def test_all_quantities_match_enumeration():

@@ -1,10 +1,10 @@
 """mvhg_sample with both kinds of conditionals: against its reference twin, and against the law it should follow."""
 
-import itertools
 import math
 
 import pytest
 import torch
+from mvhg_laws import FAILURE_RATE, GOODNESS_CASES, chi_square_p_value, enumerated_law
 
 from drpm import reference
 from drpm.ops import gumbel_noise, mvhg_covariance, mvhg_log_prob, mvhg_mean, mvhg_sample
@@ -96,41 +96,6 @@ def test_random_class_order_reproduces_and_mixes_orders():
     natural = merged(log_omega, 200, 180, seed=3).mean(0)
     # the natural order favours no class 0 over class 2 by symmetry of the weights; the merged chain breaks it
     assert (natural[0] - natural[2]).abs() > 3 * (first.mean(0)[0] - first.mean(0)[2]).abs()
-
-
-def enumerated_law(log_omega, m, n, conditionals):
-    """Support (S, K) and probabilities, from the twin's log-probability, itself tested against integer binomials."""
-    every = [x for x in itertools.product(*[range(c + 1) for c in m]) if sum(x) == n]
-    sizes = torch.tensor(every, dtype=torch.float64)
-    log_prob = reference.mvhg_log_prob(sizes, log_omega, torch.tensor(m), n, conditionals=conditionals)
-    return sizes, log_prob.exp()
-
-
-FAILURE_RATE = 1e-4  # of a correct sampler, over all goodness-of-fit cases of one test
-
-
-def chi_square_p_value(draws, support, prob):
-    """Pearson's test; outcomes expected fewer than five times are pooled."""
-    from scipy.stats import chi2
-
-    key = torch.tensor([100.0**j for j in range(support.shape[-1])], dtype=torch.float64)
-    counts = (draws.double() @ key).unsqueeze(-1).eq(support @ key).sum(0).double()
-    assert counts.sum() == len(draws)  # no draw outside the support
-    expected = len(draws) * prob
-    rare = expected < 5
-    pooled = torch.cat([counts[~rare], counts[rare].sum().unsqueeze(0)])
-    pooled_expected = torch.cat([expected[~rare], expected[rare].sum().unsqueeze(0)])
-    keep = pooled_expected > 0
-    statistic = ((pooled - pooled_expected)[keep] ** 2 / pooled_expected[keep]).sum()
-    return chi2.sf(float(statistic), int(keep.sum()) - 1)
-
-
-GOODNESS_CASES = [
-    ((4, 3, 5), 6, (0.0, 1.5, -0.5)),
-    ((2, 2, 2, 2), 4, (2.0, 0.0, 0.0, -2.0)),
-    ((8, 1), 5, (0.3, 4.0)),
-    ((6, 6, 6), 9, (0.0, 2.3, 0.0)),
-]
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)

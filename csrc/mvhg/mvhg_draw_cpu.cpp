@@ -1,0 +1,307 @@
+#include "common/philox.h"
+#include "mvhg/mvhg_contour_math.h"
+#include "mvhg/mvhg_exact.h"
+#include "mvhg/size_tables.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+namespace {
+
+constexpr double kNaN = __builtin_nan("");
+constexpr double kDrawCut = 45;  // e^-45 of the mode's weight: below the resolution of the uniform
+
+double plain_uniform(uint64_t seed, int64_t row, int64_t klass, int64_t element) {
+  const PhiloxBlock block = noise_block(seed, kStreamPlain, static_cast<uint64_t>(row), static_cast<uint32_t>(klass),
+                                        static_cast<uint32_t>(element / 2));
+  return uniform_of(block, static_cast<int>(element % 2), double());
+}
+
+// Inversion: the first x whose cumulated weight f_p(x) b_p(r - x) exceeds u of the total.
+int64_t invert(const SizeTables& t, int64_t p, int64_t r, double u, double* weights) {
+  const int64_t b_high = t.b_low[p] + t.b_size[p] - 1, f_high = t.f_low[p] + t.f_size[p] - 1;
+  const int64_t low = r - b_high > t.f_low[p] ? r - b_high : t.f_low[p];
+  const int64_t high = r - t.b_low[p] < f_high ? r - t.b_low[p] : f_high;
+  if (low > high) return r - b_high > f_high ? f_high : t.f_low[p];
+  const double *f = t.f + t.f_at[p] + (low - t.f_low[p]), *b = t.b + t.b_at[p] + (r - low - t.b_low[p]);
+  const int64_t count = high - low + 1;
+  double total = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    total += f[i] * b[-i];
+    weights[i] = total;
+  }
+  int64_t first = 0, last = count - 1;
+  const double target = u * total;
+  while (first < last) {
+    const int64_t middle = first + (last - first) / 2;
+    if (weights[middle] > target)
+      last = middle;
+    else
+      first = middle + 1;
+  }
+  return low + first;
+}
+
+// log Pr[X_0 + ... = total] for independent X_l ~ Binomial(m_l, sigmoid(log_omega_l + tilt)), by a contour that is
+// tilted to this total; the difference of the tilts enters through log1p, not as a difference of large terms.
+template <class T>
+double log_total_probability(const int64_t* m, const T* log_omega, int64_t classes, int64_t total, double tilt,
+                             double* scratch) {
+  const MvhgRow row = mvhg_row(m, total, classes, log_omega);
+  if (!row.valid) return -__builtin_huge_val();
+  Contour c = place_contour(row, scratch);
+  double sum = 0;
+  if (c.point) {
+    for (int64_t l = 0; l < classes; ++l) {
+      const double a = log_omega[l] + tilt;
+      sum -= static_cast<double>(m[l]) * softplus(total == 0 ? a : -a);
+    }
+    return sum;
+  }
+  solve_contour<VD>(&c, log_omega, 38);
+  const double shift = c.tilt - tilt;
+  for (int64_t l = 0; l < classes; ++l) {
+    const double p = odds_of(log_omega[l] + tilt).p;
+    sum += static_cast<double>(m[l]) * log1p_lane<double>(p * expm1_lane<double>(shift));
+  }
+  return c.log_total + (sum - static_cast<double>(total) * shift);
+}
+
+// Rejection for a log-concave law whose mode and its probability are known (Devroye 1987): about 4 trials.
+template <class T>
+int64_t reject(const MvhgDrawArgs<T>& args, const MvhgRow& row, const T* log_omega, int64_t k, int64_t r, double tilt,
+               int64_t sample_row) {
+  const int64_t classes = row.classes - k;
+  const int64_t* m = row.m + k;
+  const T* weights = log_omega + k;
+  double* scratch = args.contours;
+  const MvhgRow here = mvhg_row(m, r, classes, weights);
+  if (r == 0 || r == here.total) return r == 0 ? 0 : m[0];
+  const double log_all = log_total_probability(m, weights, classes, r, tilt, scratch);
+  const Odds odds = odds_of(weights[0] + tilt);
+  const double a = weights[0] + tilt, log_p = -softplus(-a), log_q = -softplus(a);
+  auto log_prob = [&](int64_t x) {
+    if (x < 0 || x > m[0] || x > r) return -__builtin_huge_val();
+    const double rest = log_total_probability(m + 1, weights + 1, classes - 1, r - x, tilt, scratch);
+    return log_binomial_probability(static_cast<double>(x), static_cast<double>(m[0]), odds.p, odds.q, log_p, log_q) +
+           rest - log_all;
+  };
+  Contour c = place_contour(here, scratch);
+  solve_contour<VD>(&c, weights, 38);
+  const double mean = static_cast<double>(m[0]) * (c.p[0] + mean_rho<VD>(c, 0));
+  int64_t mode = static_cast<int64_t>(mean + 0.5);
+  const int64_t later = here.total - m[0];
+  const int64_t low = r > later ? r - later : 0, high = m[0] < r ? m[0] : r;
+  mode = mode < low ? low : (mode > high ? high : mode);
+  double at_mode = log_prob(mode);
+  for (int64_t direction = -1; direction <= 1; direction += 2) {
+    for (double next = log_prob(mode + direction); next > at_mode; next = log_prob(mode + direction)) {
+      mode += direction;
+      at_mode = next;
+    }
+  }
+  const double peak = exp_lane<double>(at_mode), width = 1 + 0.5 * peak;
+  const uint64_t seed = static_cast<uint64_t>(args.common.seed[0]);
+  for (int64_t element = 0;; element += 4) {
+    const double u = plain_uniform(seed, sample_row, k, element), v = plain_uniform(seed, sample_row, k, element + 1);
+    const double w = plain_uniform(seed, sample_row, k, element + 2),
+                 s = plain_uniform(seed, sample_row, k, element + 3);
+    const bool body = u <= width / (1 + width);
+    const double y = body ? v * width / peak : (width - log_lane<double>(v)) / peak;
+    const double bound = body ? 0 : width - peak * y;
+    if (y > 9e15) continue;
+    const int64_t distance = static_cast<int64_t>(y + 0.5), x = s < 0.5 ? mode - distance : mode + distance;
+    if (x < low || x > high) continue;
+    if (log_lane<double>(w) + bound <= log_prob(x) - at_mode) return x;
+  }
+}
+
+template <class T>
+struct DrawGroup {
+  int64_t parameters = -1;
+  MvhgRow row{};
+  SizeTables tables{};
+  double tilt = 0;
+  bool point = false, by_tables = false;
+};
+
+template <class T>
+void draw_item(const MvhgDrawArgs<T>& args, int64_t item, DrawGroup<T>* group) {
+  const MvhgExactArgs<T>& common = args.common;
+  const int64_t classes = common.classes, parameters = item / common.samples;
+  const int64_t row = item % common.samples * common.batch + parameters;
+  const T* log_omega = common.log_omega + parameters * classes;
+  if (group->parameters != parameters) {
+    group->parameters = parameters;
+    group->row =
+        mvhg_row(common.m + parameters * common.m_stride, common.n[parameters * common.n_stride], classes, log_omega);
+    group->point = classes == 1 || group->row.n == 0 || group->row.n == group->row.total;
+    group->by_tables = group->row.n <= args.largest_table;
+    if (group->row.valid && !group->point) {
+      if (group->by_tables)
+        group->tables = build_tables<T>(common, group->row, log_omega, nullptr, kDrawCut);
+      else
+        group->tilt = solve_tilt(group->row, log_omega);
+    }
+  }
+  T* sizes = args.sizes + row * classes;
+  for (int64_t k = 0; k < classes; ++k) sizes[k] = static_cast<T>(kNaN);
+  if (!group->row.valid) return;
+  int64_t remaining = group->row.n;
+  for (int64_t k = 0; k < classes; ++k) {
+    int64_t x = remaining;
+    if (k < classes - 1) {
+      if (group->point)
+        x = group->row.n == 0 ? 0 : group->row.m[k];
+      else if (group->by_tables)
+        x = invert(group->tables, k, remaining, plain_uniform(static_cast<uint64_t>(common.seed[0]), row, k, 0),
+                   common.scratch.work);
+      else
+        x = reject(args, group->row, log_omega, k, remaining, group->tilt, row);
+    }
+    sizes[k] = static_cast<T>(x);
+    remaining -= x;
+  }
+}
+
+// With phi_k = log f_k, Phi = sum_k phi_k(n_k) = log p + const:  H = log Z - E Phi,  dH/dlog omega_l = -Cov(n_l, Phi).
+// Per table: U_p(rho) = E[phi of the classes after p | their total is rho]; going forward, h_p(rho) = Pr[that total is
+// rho] and w_p(rho) = E[phi of the classes up to p; that total is rho].                                   (Eq. 22)
+struct EntropyVectors {
+  double *h, *w, *next_h, *next_w, *ratio_h, *ratio_w, *kernel, *out;
+};
+
+template <class T>
+void entropy_row(const MvhgEntropyArgs<T>& args, int64_t parameters) {
+  const MvhgExactArgs<T>& common = args.common;
+  const int64_t classes = common.classes;
+  const T* log_omega = common.log_omega + parameters * classes;
+  T* grad = args.grad_log_omega + parameters * classes;
+  const MvhgRow row =
+      mvhg_row(common.m + parameters * common.m_stride, common.n[parameters * common.n_stride], classes, log_omega);
+  const bool point = classes == 1 || row.n == 0 || row.n == row.total;
+  args.entropy[parameters] = static_cast<T>(row.valid ? 0 : kNaN);
+  for (int64_t k = 0; k < classes; ++k) grad[k] = static_cast<T>(row.valid ? 0 : kNaN);
+  if (!row.valid || point) return;
+  const SizeTables t = build_tables<T>(common, row, log_omega, nullptr, kDrawCut);
+  double* u = common.scratch.h;  // U by table
+  const int64_t stretch = 2 * common.scratch.widest + kTablePadding;
+  EntropyVectors v;
+  double** arrays[] = {&v.h, &v.w, &v.next_h, &v.next_w, &v.ratio_h, &v.ratio_w, &v.kernel, &v.out};
+  double* at = args.vectors;
+  for (double** array : arrays) *array = at, at += stretch;
+
+  const int64_t last = classes - 2;
+  {  // the last table is the last class itself, cut to the same window or less
+    const int64_t shift = t.b_low[last] - t.f_low[last + 1];
+    for (int64_t j = 0; j < t.b_size[last]; ++j) u[t.b_at[last] + j] = t.log_f[t.f_at[last + 1] + shift + j];
+  }
+  for (int64_t p = last - 1; p >= 0; --p) {  // U_p = [ (f phi) * b + f * (b U) ] / (f * b)
+    const int64_t f_size = t.f_size[p + 1], b_size = t.b_size[p + 1], size = t.b_size[p];
+    const int64_t skipped = t.b_low[p] - t.f_low[p + 1] - t.b_low[p + 1];
+    const double *f = t.f + t.f_at[p + 1], *phi = t.log_f + t.f_at[p + 1], *b = t.b + t.b_at[p + 1];
+    const double* later = u + t.b_at[p + 1];
+    double *signal = common.scratch.work, *sum = u + t.b_at[p];
+    for (int pass = 0; pass < 2; ++pass) {
+      for (int64_t i = 0; i < f_size; ++i) {
+        const double x = f[f_size - 1 - i];
+        v.kernel[i] = pass == 0 ? x * phi[f_size - 1 - i] : x;
+      }
+      for (int64_t j = 0; j < b_size; ++j) v.next_h[j] = pass == 0 ? b[j] : b[j] * later[j];
+      pad_signal(v.next_h, b_size, f_size - 1, f_size - 1, signal);
+      correlate(v.kernel, f_size, signal, f_size - 1, f_size - 1 + b_size, v.out, skipped + size);
+      for (int64_t i = 0; i < size; ++i) sum[i] = (pass == 0 ? 0 : sum[i]) + v.out[skipped + i];
+    }
+    for (int64_t i = 0; i < size; ++i) sum[i] /= t.b[t.b_at[p] + i] * t.scale[p];
+  }
+
+  // The first class: h_0(n - x) = f_0(x) b_0(n - x) / Z_0
+  double z = 0, expected_phi = 0;
+  const double *f0 = t.f + t.f_at[0], *phi0 = t.log_f + t.f_at[0];
+  for (int64_t j = 0; j < t.b_size[0]; ++j) {
+    const int64_t i = row.n - (t.b_low[0] + j) - t.f_low[0];
+    const bool inside = i >= 0 && i < t.f_size[0];
+    v.h[j] = inside ? f0[i] * t.b[t.b_at[0] + j] : 0;
+    v.w[j] = inside ? phi0[i] : 0;
+    z += v.h[j];
+  }
+  double log_z = log_lane<double>(z);
+  for (int64_t p = 0; p <= last; ++p) log_z += log_lane<double>(t.scale[p]);
+  auto centre_of = [&](int64_t p) { return static_cast<double>(t.f_low[p] + t.f_size[p] / 2); };
+  double mean = 0, product = 0;  // of n_0 - centre, and that times Phi
+  for (int64_t j = 0; j < t.b_size[0]; ++j) {
+    v.h[j] /= z;
+    const double phi = v.w[j] + u[t.b_at[0] + j], x = static_cast<double>(row.n - t.b_low[0] - j) - centre_of(0);
+    expected_phi += v.h[j] * phi;
+    mean += v.h[j] * x;
+    product += v.h[j] * x * phi;
+    v.w[j] *= v.h[j];
+  }
+  args.entropy[parameters] = static_cast<T>(log_z - expected_phi);
+  grad[0] = static_cast<T>(mean * expected_phi - product);
+
+  for (int64_t p = 0; p < last; ++p) {
+    const int64_t f_size = t.f_size[p + 1], b_size = t.b_size[p + 1], size = t.b_size[p];
+    const int64_t before = t.b_low[p] - t.f_low[p + 1] - t.b_low[p + 1];
+    const double *f = t.f + t.f_at[p + 1], *phi = t.log_f + t.f_at[p + 1], *b = t.b + t.b_at[p + 1];
+    const double *now = t.b + t.b_at[p], *later = u + t.b_at[p + 1];
+    for (int64_t i = 0; i < f_size + b_size + kTile; ++i) {
+      const bool inside = i >= before && i < before + size;
+      const double weight = inside ? 1 / (now[i - before] * t.scale[p]) : 0;
+      v.ratio_h[i] = inside ? v.h[i - before] * weight : 0;
+      v.ratio_w[i] = inside ? v.w[i - before] * weight : 0;
+    }
+    mean = product = 0;
+    const double offset = static_cast<double>(t.f_low[p + 1]) - centre_of(p + 1);
+    correlate(b, b_size, v.ratio_h, before, before + size, v.out, f_size);
+    for (int64_t i = 0; i < f_size; ++i) {
+      const double probability = f[i] * v.out[i], x = offset + static_cast<double>(i);
+      mean += probability * x;
+      product += probability * x * phi[i];
+    }
+    correlate(b, b_size, v.ratio_w, before, before + size, v.out, f_size);
+    for (int64_t i = 0; i < f_size; ++i) product += f[i] * v.out[i] * (offset + static_cast<double>(i));
+    for (int64_t j = 0; j < b_size; ++j) v.kernel[j] = b[j] * later[j];
+    correlate(v.kernel, b_size, v.ratio_h, before, before + size, v.out, f_size);
+    for (int64_t i = 0; i < f_size; ++i) product += f[i] * v.out[i] * (offset + static_cast<double>(i));
+    grad[p + 1] = static_cast<T>(mean * expected_phi - product);
+
+    correlate(f, f_size, v.ratio_h, before, before + size, v.next_h, b_size);
+    correlate(f, f_size, v.ratio_w, before, before + size, v.next_w, b_size);
+    for (int64_t i = 0; i < f_size; ++i) v.kernel[i] = f[i] * phi[i];
+    correlate(v.kernel, f_size, v.ratio_h, before, before + size, v.out, b_size);
+    for (int64_t j = 0; j < b_size; ++j) {
+      v.h[j] = v.next_h[j] * b[j];
+      v.w[j] = (v.next_w[j] + v.out[j]) * b[j];
+    }
+  }
+  mean = product = 0;
+  for (int64_t j = 0; j < t.b_size[last]; ++j) {
+    const double x = static_cast<double>(t.b_low[last] + j) - centre_of(last + 1);
+    mean += v.h[j] * x;
+    product += x * (v.w[j] + v.h[j] * u[t.b_at[last] + j]);
+  }
+  grad[last + 1] = static_cast<T>(mean * expected_phi - product);
+}
+
+}  // namespace
+
+void mvhg_draw_rows(const MvhgDrawArgs<float>& args, int64_t begin, int64_t end) {
+  DrawGroup<float> group;
+  for (int64_t item = begin; item < end; ++item) draw_item(args, item, &group);
+}
+
+void mvhg_draw_rows(const MvhgDrawArgs<double>& args, int64_t begin, int64_t end) {
+  DrawGroup<double> group;
+  for (int64_t item = begin; item < end; ++item) draw_item(args, item, &group);
+}
+
+void mvhg_entropy_rows(const MvhgEntropyArgs<float>& args, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) entropy_row(args, row);
+}
+
+void mvhg_entropy_rows(const MvhgEntropyArgs<double>& args, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) entropy_row(args, row);
+}
+
+}  // namespace DRPM_ISA
+}  // namespace drpm

@@ -1,0 +1,56 @@
+"""Exact draws from the multivariate noncentral hypergeometric distribution, without a relaxation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from drpm.ops._arguments import Counts
+from drpm.ops._mvhg_arguments import mvhg_arguments, sample_count
+from drpm.ops._random import seed_tensor
+
+_OP = "mvhg_draw"
+_LARGEST_TABLE = 20000  # n from which a rejection step (about 10 contour sums) is cheaper than its tables
+
+
+def mvhg_draw(
+    log_omega: Tensor,  # (*, K)
+    m: Counts,  # int, (K,) or (*, K)
+    n: Counts,  # int or (*)
+    *,
+    sample_shape: Sequence[int] = (),
+    generator: torch.Generator | None = None,
+    seed: int | Tensor | None = None,
+    largest_table: int = _LARGEST_TABLE,
+) -> Tensor:  # sample_shape + (*, K)
+    """Draw sizes by the exact conditionals p(n_k | n_1 … n_{k−1}), one class after the other.
+
+    Up to n = largest_table by inversion in the tables of the later classes' total (samples share them); above by
+    rejection under the conditional's log-concave envelope, its probabilities contour sums: time does not grow with n.
+
+    Args:
+        log_omega: (*, K) float, natural-log weights of the classes; finite.
+        m: int, (K,) or (*, K) int64, items per class; >= 0.
+        n: int or (*) int64, items drawn; 0 <= n <= sum of m.
+        sample_shape: independent draws per batch row.
+        generator, seed: where the randomness comes from; default torch's own generator.
+        largest_table: where to change the method; the law is the same.
+    Returns: sample_shape + (*, K) whole numbers, float64 for float64 weights, else float32 (exact to 2^24); rows sum to
+        n; a row of NaN where device counts are invalid.
+    Gradient: none; see `mvhg_sample`.
+    Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
+    Reference: L. Devroye, A simple generator for discrete log-concave distributions, 1987; docs/math/mvhg.md,
+        section 6.
+    """
+    arguments = mvhg_arguments(_OP, log_omega.detach(), m, n)
+    shape, samples = sample_count(_OP, sample_shape)
+    drawn = seed_tensor(_OP, log_omega.device, noise=True, generator=generator, seed=seed)
+    sizes = torch.ops.drpm.mvhg_draw(arguments.log_omega, arguments.m, arguments.n, drawn, samples, largest_table)
+    return sizes.reshape(*shape, *arguments.batch, arguments.classes)
+
+
+@torch.library.register_fake("drpm::mvhg_draw")
+def _fake(log_omega: Tensor, m: Tensor, n: Tensor, seed: Tensor, samples: int, largest_table: int) -> Tensor:
+    return log_omega.new_empty((samples * log_omega.shape[0], log_omega.shape[1]))
