@@ -20,6 +20,7 @@ ROUNDS = 15
 MANY_SECONDS = 5.0  # a call that takes longer is measured once
 
 _OUT = sys.stdout
+_THREADS = 1
 
 
 class WrongResult(Exception):
@@ -32,8 +33,12 @@ def emit(event: str, **fields: Any) -> None:
 
 def attempt(contestant: str, phase: str, work: Callable[[], Any]) -> tuple[str, Any]:
     """Run a step that may fail; what failed is a result, not an error of the benchmark."""
+    import torch
+
     from benchmarks.memory import is_out_of_memory
 
+    if torch.get_num_threads() != _THREADS:  # a package may have changed it for everyone (numba does)
+        torch.set_num_threads(_THREADS)
     emit("start", contestant=contestant, phase=phase)
     try:
         result = work()
@@ -53,9 +58,10 @@ def attempt(contestant: str, phase: str, work: Callable[[], Any]) -> tuple[str, 
 
 
 def measure(job: dict) -> None:
+    global _THREADS
     import torch
 
-    torch.set_num_threads(job["threads"])
+    _THREADS = job["threads"]
     for path in job["plugins"]:
         from benchmarks.registry import load_plugin
 

@@ -67,8 +67,9 @@ class Child:
     """A child process and the events it sends."""
 
     def __init__(self, job: dict, settings: Settings) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(settings.threads), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-        environment["MKL_NUM_THREADS"] = str(settings.threads)
+        environment = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        for library in ("OMP", "MKL", "NUMBA"):
+            environment[f"{library}_NUM_THREADS"] = str(settings.threads)
         if settings.original:
             environment[registry.ORIGINAL_VARIABLE] = str(Path(settings.original).resolve())
         self.log: IO[str] = tempfile.TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115

@@ -71,11 +71,34 @@ def _nan(problem):
     return run
 
 
+def _grabbing(problem):
+    call = prepare_reference(problem)
+
+    def run():
+        torch.set_num_threads(2)  # as packages with a pool of their own do
+        return call()
+
+    return run
+
+
+def _on_one_thread(problem):
+    call = prepare_reference(problem)
+
+    def run():
+        if torch.get_num_threads() != 1:
+            raise RuntimeError(f"{torch.get_num_threads()} threads")
+        return call()
+
+    return run
+
+
 for name, prepare in {
     "right": _right,
     "wrong": _wrong,
     "wrong gradient": _wrong_gradient,
     "nan": _nan,
+    "grabbing": _grabbing,
+    "on one thread": _on_one_thread,
     "greedy": _greedy,
     "sleepy": _sleepy,
     "stuck": _stuck,

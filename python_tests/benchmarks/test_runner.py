@@ -58,7 +58,19 @@ HEAD = {
 
 
 def test_every_contestant_of_a_case_is_judged_by_itself(tmp_path):
-    found = run(tmp_path, "reference", "right", "wrong", "wrong gradient", "nan", "greedy", "elsewhere")
+    found = run(
+        tmp_path,
+        "reference",
+        "right",
+        "wrong",
+        "wrong gradient",
+        "nan",
+        "greedy",
+        "elsewhere",
+        "grabbing",
+        "on one thread",
+        threads=1,
+    )
     assert found["reference"]["forward"]["status"] == "ok"
     for direction in ("forward", "forward+backward"):
         assert found["right"][direction]["seconds"] > 0
@@ -66,6 +78,7 @@ def test_every_contestant_of_a_case_is_judged_by_itself(tmp_path):
         assert found["right"][direction]["peak_bytes"] > 0
     assert found["wrong"]["status"] == "wrong" and "forward" not in found["wrong"]
     assert found["wrong gradient"]["status"] == "wrong" and "forward" not in found["wrong gradient"]
+    assert found["on one thread"]["forward+backward"]["status"] == "ok"  # whatever the others did
     assert found["nan"]["forward"]["status"] == "wrong"
     assert found["greedy"]["status"] == "does not fit"
     assert found["elsewhere"] == {"status": "absent", "detail": "no_such_module not installed"}
