@@ -1,14 +1,20 @@
 """Laws of sizes, orders and partitions under the torch.distributions contract; one class a file."""
 
 from drpm.distributions.kl import kl_monte_carlo
+from drpm.distributions.multivariate_noncentral_hypergeometric import MultivariateNoncentralHypergeometric
 from drpm.distributions.plackett_luce import PlackettLuce
 from drpm.distributions.random_partition import RandomPartition
+from drpm.distributions.relaxed_multivariate_noncentral_hypergeometric import (
+    RelaxedMultivariateNoncentralHypergeometric,
+)
 from drpm.distributions.relaxed_plackett_luce import RelaxedPlackettLuce
 from drpm.distributions.relaxed_random_partition import RelaxedRandomPartition
 
 __all__ = [
+    "MultivariateNoncentralHypergeometric",
     "PlackettLuce",
     "RandomPartition",
+    "RelaxedMultivariateNoncentralHypergeometric",
     "RelaxedPlackettLuce",
     "RelaxedRandomPartition",
     "kl_monte_carlo",

@@ -42,6 +42,34 @@ class _Assignment(Constraint):
         return whole & (value.sum(-2) == 1).all(-1)
 
 
+class _FiniteVector(Constraint):
+    """(*, K) rows without infinities or NaN."""
+
+    event_dim = 1
+
+    def check(self, value: Tensor) -> Any:
+        return torch.isfinite(value).all(-1)
+
+
+class SizesOf(Constraint):
+    """(*, K) rows with 0 <= n_k <= m_k and Σ n_k = n; whole numbers unless relaxed."""
+
+    event_dim = 1
+
+    def __init__(self, m: Tensor, n: Tensor, *, relaxed: bool = False) -> None:
+        self.m, self.n, self.relaxed = m, n, relaxed
+        self.is_discrete = not relaxed
+        super().__init__()
+
+    def check(self, value: Tensor) -> Any:
+        total = value.sum(-1)
+        if self.relaxed:  # the last size is n minus the others and may leave [0, m_K]
+            return torch.isfinite(value).all(-1) & ((total - self.n).abs() <= 1e-5 * (1 + self.n))
+        inside = ((value >= 0) & (value <= self.m)).all(-1)
+        return inside & (total == self.n) & (value == value.round()).all(-1)
+
+
+finite_vector = _FiniteVector()
 permutation = _Permutation()
 row_stochastic = _RowStochastic()
 assignment = _Assignment()
