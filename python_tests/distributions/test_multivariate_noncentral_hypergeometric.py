@@ -154,12 +154,9 @@ def test_pyro_model_and_guide():
     """A model with MVHG sizes and a guide that learns them, by SVI; and enumeration-free replay of the trace."""
     pyro = pytest.importorskip("pyro")
     import pyro.distributions as dist
-    from pyro.distributions.torch_distribution import TorchDistributionMixin
     from pyro.infer import SVI, Trace_ELBO
 
-    class Sizes(MultivariateNoncentralHypergeometric, TorchDistributionMixin):
-        def expand(self, batch_shape, _instance=None):
-            return MultivariateNoncentralHypergeometric.expand(self, batch_shape, self._get_checked_instance(Sizes))
+    from drpm.distributions.pyro import MultivariateNoncentralHypergeometric as Sizes
 
     pyro.clear_param_store()
     pyro.set_rng_seed(0)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from mvhg_laws import FAILURE_RATE, GOODNESS_CASES, chi_square_p_value, enumerated_law
 
 from drpm.ops import mvhg_covariance, mvhg_draw, mvhg_mean
 from drpm.testing import FLOAT_DTYPES
+
+from .mvhg_laws import FAILURE_RATE, GOODNESS_CASES, chi_square_p_value, enumerated_law
 
 
 @pytest.mark.parametrize("largest_table", [10**6, 0])  # inversion, rejection

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from mvhg_laws import enumerate_law, small_settings
 
 from drpm.ops import mvhg_entropy, mvhg_log_normalizer, mvhg_log_prob
 from drpm.testing import FLOAT_DTYPES
+
+from .mvhg_laws import enumerate_law, small_settings
 
 
 def test_matches_enumeration():

@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from mvhg_laws import enumerate_law, small_settings
 from torch.autograd import gradcheck, gradgradcheck
 
 from drpm.ops import mvhg_covariance, mvhg_kl, mvhg_log_normalizer, mvhg_log_prob, mvhg_mean
 from drpm.testing import FLOAT_DTYPES
+
+from .mvhg_laws import enumerate_law, small_settings
 
 
 def test_all_quantities_match_enumeration():

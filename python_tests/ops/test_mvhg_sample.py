@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from mvhg_laws import FAILURE_RATE, GOODNESS_CASES, chi_square_p_value, enumerated_law
 
 from drpm import reference
 from drpm.ops import gumbel_noise, mvhg_covariance, mvhg_log_prob, mvhg_mean, mvhg_sample
 from drpm.testing import FLOAT_DTYPES, assert_matches_reference
+
+from .mvhg_laws import FAILURE_RATE, GOODNESS_CASES, chi_square_p_value, enumerated_law
 
 CASES = [  # classes' counts, n
     ((20, 20, 20), 18),
