@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.report import head_line, series_of, series_table  # noqa: E402
 from benchmarks.results import Results  # noqa: E402
 
+SMALL = "results/benchmarks/small.json"
 SCORES = ("ari", "nmi", "acc")
 
 
@@ -45,12 +46,14 @@ def demo_table(folder: str = "results/demo") -> str:
         lines.append(f"| {method['title']} | " + " | ".join(cells) + " |")
     first = runs[0]
     seeds = ", ".join(str(run["seed"]) for run in runs)
+    seconds = [run["training_seconds"] for run in runs]
     commits = ", ".join(sorted({run["commit"][:12] for run in runs}))
     lines += [
         "",
         f"Mean ± standard deviation over seeds {seeds}; {first['machine']['processor']}, "
-        f"{first['machine']['threads']} threads, {mean_and_spread([run['training_seconds'] for run in runs])} s of "
-        f"training; torch {first['versions']['torch']}, scikit-learn {first['versions']['scikit-learn']}, "
+        f"{first['machine']['threads']} thread(s), {min(seconds):.0f}–{max(seconds):.0f} s of training "
+        f"on a busy machine; "
+        f"torch {first['versions']['torch']}, scikit-learn {first['versions']['scikit-learn']}, "
         f"commit {commits}.",
     ]
     return "\n".join(lines)
@@ -69,7 +72,8 @@ def benchmark_table(file: str, op: str, variant: str | None = None) -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "demo": demo_table,
-    "random_partition benchmark": lambda: benchmark_table("results/benchmarks/small.json", "random_partition"),
+    "random_partition benchmark": lambda: benchmark_table(SMALL, "random_partition", "merged"),
+    "exact random_partition benchmark": lambda: benchmark_table(SMALL, "random_partition", "exact"),
 }
 
 
