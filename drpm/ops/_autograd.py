@@ -23,6 +23,32 @@ Backward = Callable[..., tuple[Tensor | None, ...]]
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
+class _FirstOrder(torch.autograd.Function):
+    """The identity on a gradient, tied to the op's inputs so that differentiating it again is an error."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(name: str, grad: Tensor, *inputs: Tensor) -> Tensor:
+        return grad.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.name = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, _: Any) -> Any:
+        raise RuntimeError(f"{ctx.name}: the gradient is of first order only and can not be differentiated again")
+
+
+def first_order(name: str, grad: Tensor, *inputs: Tensor) -> Tensor:
+    """`grad`, as a backward should return it that is not itself differentiable: a second derivative then raises
+    instead of being silently zero. `inputs`: the tensors of the op on which the gradient depends."""
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or _len_torch_dispatch_stack():
+        return grad
+    return _FirstOrder.apply(name, grad, *inputs)
+
+
 def differentiable(name: str, backward: Backward, setup_context: Setup) -> Callable[..., Any]:
     """Register the autograd formula of `drpm::<name>`; return the op as its public function should call it.
 

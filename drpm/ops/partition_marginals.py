@@ -18,7 +18,7 @@ from drpm.ops._arguments import (
     result_dtype,
     rows,
 )
-from drpm.ops._autograd import differentiable
+from drpm.ops._autograd import differentiable, first_order
 from drpm.ops._mvhg_arguments import mvhg_arguments
 
 _OP = "partition_marginals"
@@ -84,7 +84,8 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     log_omega, m, log_scores = ctx.saved_tensors
     grad_omega, grad_scores = torch.ops.drpm.partition_marginals_backward(grad.contiguous(), log_omega, m, log_scores)
-    return grad_omega, None, grad_scores
+    inputs = (log_omega, log_scores)
+    return first_order(_OP, grad_omega, *inputs), None, first_order(_OP, grad_scores, *inputs)
 
 
 _kernel = differentiable("partition_marginals", _backward, _setup_context)

@@ -21,7 +21,7 @@ from drpm.ops._arguments import (
     result_dtype,
     rows,
 )
-from drpm.ops._autograd import differentiable
+from drpm.ops._autograd import differentiable, first_order
 
 _OP = "plackett_luce_log_prob"
 
@@ -95,12 +95,12 @@ def _fake(log_scores: Tensor, order: Tensor | None, with_gradient: bool) -> tupl
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     grad = output[1]
     ctx.mark_non_differentiable(grad)
-    ctx.save_for_backward(grad)
+    ctx.save_for_backward(grad, inputs[0])
 
 
 def _backward(ctx: Any, grad_log_prob: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    (grad,) = ctx.saved_tensors
-    return grad * grad_log_prob.unsqueeze(-1), None, None
+    grad, log_scores = ctx.saved_tensors
+    return first_order(_OP, grad * grad_log_prob.unsqueeze(-1), log_scores), None, None
 
 
 _kernel = differentiable("plackett_luce_log_prob", _backward, _setup_context)
