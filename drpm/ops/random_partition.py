@@ -9,6 +9,7 @@ from torch import Tensor
 
 from drpm.ops._arguments import (
     Counts,
+    as_dtype,
     broadcast_batch,
     check_finite,
     check_floating,
@@ -82,9 +83,12 @@ def random_partition(
     shape = (*sample_shape, *batch)
     drawn = seed_tensor(_OP, log_scores.device, noise=noise, generator=generator, seed=seed)
 
+    # no views where the shapes are right already: each costs as much as a kernel at small sizes
+    omega = log_omega if log_omega.shape[:-1] == batch else log_omega.expand(*batch, classes)
+
     def draw_sizes(hard: bool) -> Tensor:
         return mvhg_sample(
-            log_omega.expand(*batch, classes),
+            omega,
             n if m is None else m,
             n,
             tau,
@@ -96,16 +100,16 @@ def random_partition(
         )
 
     sizes = draw_sizes(hard)
-    scores = log_scores.expand(*shape, n)
+    scores = log_scores if log_scores.shape[:-1] == shape else log_scores.expand(*shape, n)
     if noise:
         dtype = compute_dtype(log_scores)
         count = 1
         for size in shape:
             count *= size
         gumbel = gumbel_noise(drawn, (count, 1, n), stream=STREAM_ORDER, dtype=dtype)
-        scores = scores.to(dtype) + gumbel.reshape(*shape, n)
+        scores = as_dtype(scores, dtype) + gumbel.reshape(*shape, n)
     assignment, order, labels = partition_order_labels(scores, sizes, tau, hard=hard)
     if not hard:
         with torch.no_grad():
             _, order, labels = partition_order_labels(scores.detach(), draw_sizes(True), tau, hard=True)
-    return Partition(assignment.to(log_scores.dtype), sizes, order, labels)
+    return Partition(as_dtype(assignment, log_scores.dtype), sizes, order, labels)
