@@ -1,5 +1,7 @@
 #include <array>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
 #include <tuple>
 
 #include "relaxed_sort/band_run.h"
@@ -33,18 +35,27 @@ struct TableStorage {
   BandTables tables() const { return {kNodes, position.data(), transform.data(), limit.data()}; }
 };
 
+// DRPM_INTERPOLATE=0, read once, computes every row of wide bands: to measure and to test the interpolation.
+bool interpolates() {
+  static const bool result = [] {
+    const char* wanted = std::getenv("DRPM_INTERPOLATE");
+    return wanted == nullptr || std::strcmp(wanted, "0") != 0;
+  }();
+  return result;
+}
+
 }  // namespace
 
 template <>
 BandTables band_tables<float>() {
   static const TableStorage<DRPM_ISA::BandConstants<float>::kNodes> storage(3e-8);
-  return storage.tables();
+  return interpolates() ? storage.tables() : BandTables{};
 }
 
 template <>
 BandTables band_tables<double>() {
   static const TableStorage<DRPM_ISA::BandConstants<double>::kNodes> storage(1e-15);
-  return storage.tables();
+  return interpolates() ? storage.tables() : BandTables{};
 }
 
 namespace {

@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+import tempfile
+
 import numpy as np
 import pytest
 import torch
@@ -222,6 +227,26 @@ def test_threads_do_not_change_results():
                     assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
     finally:
         torch.set_num_threads(before)
+
+
+def test_interpolated_blocks_agree_with_every_row_computed():
+    """DRPM_INTERPOLATE=0 in a process of its own, on a row too long for the oracle."""
+    code = (
+        "import torch; from drpm.ops import partition; torch.manual_seed(3)\n"
+        "s = torch.randn(30000, dtype=torch.float64).requires_grad_(); m = torch.full((5,), 6000.0).double()\n"
+        "y = partition(s, m, 1.0, hard=False); g, = torch.autograd.grad((y * torch.randn_like(y)).sum(), s)\n"
+        "import sys; torch.save((y.detach(), g), sys.argv[1])"
+    )
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for interpolate in "01":
+            path = os.path.join(folder, interpolate)
+            env = {**os.environ, "DRPM_INTERPOLATE": interpolate}
+            subprocess.run([sys.executable, "-c", code, path], env=env, check=True)
+            results.append(torch.load(path))
+    for rows, nodes in zip(*results, strict=True):
+        assert not torch.equal(rows, nodes)
+        assert (rows - nodes).abs().max() < 1e-12 * rows.abs().max()
 
 
 def test_many_classes():
