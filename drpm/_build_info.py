@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
 
 try:
-    from drpm import _C  # type: ignore[attr-defined]
+    _C: Any = importlib.import_module("drpm._C")
 except ImportError as error:  # a checkout without a compiler: drpm.reference still works
     _C = None
     _reason: ImportError | None = error

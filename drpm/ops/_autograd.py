@@ -13,9 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _AutoDispatchBelowAutograd as _BelowAutograd
-from torch._C import _len_torch_dispatch_stack
-from torch._C._functorch import peek_interpreter_stack
+
+try:
+    from torch._C import _AutoDispatchBelowAutograd as _BelowAutograd
+    from torch._C import _len_torch_dispatch_stack
+    from torch._C._functorch import peek_interpreter_stack
+except ImportError:  # not public: a torch without them takes the registered way, a few microseconds slower
+    _HAS_EAGER_PATH = False
+else:
+    _HAS_EAGER_PATH = True
 
 Setup = Callable[[Any, tuple[Any, ...], Any], None]
 Backward = Callable[..., tuple[Tensor | None, ...]]
@@ -56,6 +62,8 @@ def differentiable(name: str, backward: Backward, setup_context: Setup) -> Calla
     """
     torch.library.register_autograd(f"drpm::{name}", backward, setup_context=setup_context)
     op = getattr(torch.ops.drpm, name).default
+    if not _HAS_EAGER_PATH:
+        return op
 
     def forward(ctx: Any, *arguments: Any) -> Any:
         with _BelowAutograd():

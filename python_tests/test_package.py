@@ -1,0 +1,30 @@
+"""What `import drpm` gives."""
+
+import subprocess
+import sys
+
+import pytest
+
+import drpm
+
+
+def test_everything_exported_exists():
+    for name in drpm.__all__:
+        assert getattr(drpm, name) is not None
+
+
+def test_unknown_attribute_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = drpm.nothing
+
+
+def test_reference_works_without_compiled_kernels_and_ops_say_what_to_do():
+    code = (
+        "import sys; sys.modules['drpm._C'] = None\n"  # what a checkout without a compiler looks like
+        "import torch, drpm\n"
+        "print(drpm.reference.relaxed_sort(torch.tensor([0.0, 1.0])).shape)\n"
+        "try:\n    drpm.ops\nexcept ImportError as error:\n    print(error)\n"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert "torch.Size([2, 2])" in out
+    assert "pip install -e ." in out and "drpm.reference works without" in out
