@@ -16,6 +16,7 @@ namespace drpm {
 
 constexpr int64_t kMarginalBlocks = 8;  // node j belongs to block j % 8: fixed, so that threads do not change sums
 constexpr int64_t kMarginalBins = 512;
+constexpr int64_t kMarginalSubsets = 12;  // whose gradients are summed at a time
 
 // Accuracy of the quadrature; one for each dtype.
 struct MarginalRule {
@@ -56,7 +57,7 @@ struct PartitionMarginalsArgs {
 // Enough for each phase.
 inline int64_t partition_marginals_scratch(int64_t n, int64_t num_subsets) {
   const int64_t tables = 8 * num_subsets * (n + 2) + 8 * num_subsets;
-  const int64_t nodes = 48 * (n + 16) + 16 * num_subsets;
+  const int64_t nodes = (32 + 8 * kMarginalSubsets) * (n + 16) + 2 * num_subsets;
   return (tables > nodes ? tables : nodes) + 64;
 }
 

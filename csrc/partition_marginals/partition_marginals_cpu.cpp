@@ -139,6 +139,7 @@ struct NodeScratch {
   Node node;
   double *others, *adjoint, *back;  // packs of lanes by rank
   double* total;                    // sum of `back` over elements
+  double* sums;                     // packs of lanes by rank, for kMarginalSubsets subsets
   double* active;                   // indices of the subsets that matter, as doubles
 };
 
@@ -154,7 +155,8 @@ NodeScratch carve(const PartitionMarginalsArgs& args) {
   s.others = s.total + padded;
   s.adjoint = s.others + 8 * padded;
   s.back = s.adjoint + 8 * padded;
-  s.active = s.back + 8 * padded;
+  s.sums = s.back + 8 * padded;
+  s.active = s.sums + 8 * kMarginalSubsets * padded;
   return s;
 }
 
@@ -297,6 +299,31 @@ void remove_backward(const Node& node, int64_t i, int64_t n, const double* adjoi
   }
 }
 
+// d / d inside_k(r) += sum_i G_ki z_i e^{-z_i} dy g_i(r), some subsets at a time, so that the sums stay in lanes.
+void add_grad_inside(const PartitionMarginalsArgs& args, const Node& node, const Ranks& ranks, const double* grad,
+                     const NodeScratch& s, double* grad_inside) {
+  const int64_t n = args.n, count = ranks.last - ranks.first + 1;
+  for (int64_t begin = 0; begin < args.num_subsets; begin += kMarginalSubsets) {
+    const int64_t subsets = args.num_subsets - begin < kMarginalSubsets ? args.num_subsets - begin : kMarginalSubsets;
+    for (int64_t i = 0; i < subsets * count * kWidth; ++i) s.sums[i] = 0;
+    for (int64_t i = 0; i < n; i += kWidth) {
+      remove_pack(node, i, n, s.others);
+      const double* others = s.others + ranks.skip * kWidth;
+      const VecD weight = load_some(node.weight + i, n - i);
+      for (int64_t k = 0; k < subsets; ++k) {
+        const VecD g = load_some(grad + (begin + k) * n + i, n - i) * weight;
+        double* to = s.sums + k * count * kWidth;
+        for (int64_t r = 0; r < count * kWidth; r += kWidth)
+          store<VecD>(to + r, fmadd<VecD>(g, load<VecD>(others + r), load<VecD>(to + r)));
+      }
+    }
+    for (int64_t k = 0; k < subsets; ++k)
+      for (int64_t r = 0; r < count; ++r)
+        grad_inside[(begin + k) * n + ranks.first + r] +=
+            sum_lanes<VecD>(load<VecD>(s.sums + (k * count + r) * kWidth));
+  }
+}
+
 void nodes_backward(const PartitionMarginalsArgs& args, int64_t item) {
   const int64_t n = args.n, subsets = args.num_subsets, row = item / kMarginalBlocks;
   const double* inside = args.inside + row * subsets * n;
@@ -311,24 +338,27 @@ void nodes_backward(const PartitionMarginalsArgs& args, int64_t item) {
     const Ranks ranks = ranks_of(node, n);
     const int64_t count = ranks.last - ranks.first + 1, length = node.hi - node.lo + 1;
     const int64_t active = find_active(args, inside, ranks.first, ranks.last, s.active);
-    for (int64_t r = 0; r < length; ++r) s.total[r] = 0;
+    add_grad_inside(args, node, ranks, grad, s, grad_inside);
+    for (int64_t r = 0; r < length * kWidth; ++r) s.sums[r] = 0;
     for (int64_t i = 0; i < n; i += kWidth) {
       remove_pack(node, i, n, s.others);
       const double* others = s.others + ranks.skip * kWidth;
       const VecD weight = load_some(node.weight + i, n - i);
       double* adjoint = s.adjoint + ranks.skip * kWidth;  // first: sum_k G_ki inside_k(r)
       for (int64_t r = 0; r < (length + 1) * kWidth; ++r) s.adjoint[r] = 0;
-      for (int64_t a = 0; a < active; ++a) {
-        const int64_t k = static_cast<int64_t>(s.active[a]);
-        const VecD g = load_some(grad + k * n + i, n - i);
-        const double* window = inside + k * n + ranks.first;
-        for (int64_t r = 0; r < count; ++r)
-          store<VecD>(adjoint + r * kWidth, fmadd<VecD>(g, splat<VecD>(window[r]), load<VecD>(adjoint + r * kWidth)));
-      }
-      for (int64_t k = 0; k < subsets; ++k) {
-        const VecD g = load_some(grad + k * n + i, n - i) * weight;
-        double* to = grad_inside + k * n + ranks.first;
-        for (int64_t r = 0; r < count; ++r) to[r] += sum_lanes<VecD>(g * load<VecD>(others + r * kWidth));
+      for (int64_t a = 0; a < active; a += 4) {  // four subsets at a time: a quarter of the loads and stores
+        VecD g[4];
+        const double* window[4];
+        for (int64_t c = 0; c < 4; ++c) {
+          const int64_t k = static_cast<int64_t>(s.active[a + c < active ? a + c : a]);
+          g[c] = a + c < active ? load_some(grad + k * n + i, n - i) : splat<VecD>(0);
+          window[c] = inside + k * n + ranks.first;
+        }
+        for (int64_t r = 0; r < count; ++r) {
+          const VecD low = fmadd<VecD>(g[0], splat<VecD>(window[0][r]), g[1] * window[1][r]);
+          const VecD high = fmadd<VecD>(g[2], splat<VecD>(window[2][r]), g[3] * window[3][r]);
+          store<VecD>(adjoint + r * kWidth, load<VecD>(adjoint + r * kWidth) + (low + high));
+        }
       }
       // the density z e^{-z}, then p_i within the others' law:  - sum_r h_i(r) [g_i(r - 1) - g_i(r)]
       VecD expectation = splat<VecD>(0);
@@ -341,13 +371,14 @@ void nodes_backward(const PartitionMarginalsArgs& args, int64_t item) {
       for (int64_t r = 0; r < length; ++r) {
         const VecD h = load<VecD>(s.back + r * kWidth);
         own = fmadd<VecD>(h, load<VecD>(s.others + r * kWidth) - load<VecD>(s.others + (r + 1) * kWidth), own);
-        s.total[r] += sum_lanes<VecD>(h);
+        store<VecD>(s.sums + r * kWidth, load<VecD>(s.sums + r * kWidth) + h);
       }
       const VecD z = load<VecD>(node.z + i), q = load<VecD>(node.q + i);
       double lanes[kWidth];
       store<VecD>(lanes, weight * (1.0 - z) * expectation - z * q * own);
       for (int lane = 0; lane < kWidth && i + lane < n; ++lane) grad_score[i + lane] += lanes[lane];
     }
+    for (int64_t r = 0; r < length; ++r) s.total[r] = sum_lanes<VecD>(load<VecD>(s.sums + r * kWidth));
     for (int64_t i = 0; i < n; i += kWidth) {  // p_i within the law of all: sum_r total(r) [g_i(r - 1) - g_i(r)]
       remove_pack(node, i, n, s.others);
       VecD sum = splat<VecD>(0);
