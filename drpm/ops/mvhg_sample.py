@@ -39,7 +39,7 @@ def mvhg_sample(
 ) -> Tensor:  # sample_shape + (*, K)
     """Draw subset sizes class by class.
 
-        π_k = softmax((ℓ_k + g_k) / τ),  n_k = argmax(ℓ_k + g_k),  r_{k+1} = r_k − n_k,  r_1 = n      (Eq. 5)
+        π_k = softmax((ℓ_k + g_k) / τ),  n_k = argmax(ℓ_k + g_k),  r_{k+1} = r_k − n_k,  r_1 = n      (Eq. 4)
 
     Args:
         log_omega: (*, K) float, natural-log weights of the classes; finite.
