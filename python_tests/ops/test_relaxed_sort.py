@@ -40,7 +40,7 @@ def scores_of(kind, n, dtype, batch=()):
 
 
 KINDS = ["normal", "ties", "equal", "clusters", "cauchy", "offset", "sorted"]
-SIZES = [1, 2, 3, 17, 40, 41, 130, 333]
+SIZES = [1, 2, 3, 17, 41, 130, 300]
 
 
 def value_and_gradients(function, inputs, weight, **options):
@@ -84,7 +84,7 @@ def test_dense_matches_the_formula(kind, tau, dtype):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("hard", [False, True])
 def test_product_matches_the_formula(kind, hard, dtype):
-    for n, d, tau in [(1, 3, 1.0), (2, 1, 0.5), (41, 2, 1.0), (333, 5, 0.3), (400, 1, 20.0), (70, 40, 1.0)]:
+    for n, d, tau in [(1, 3, 1.0), (2, 1, 0.5), (41, 2, 1.0), (200, 5, 0.3), (300, 1, 20.0), (70, 40, 1.0)]:
         scores, values = scores_of(kind, n, dtype), torch.randn(n, d, dtype=dtype)
         weight = torch.randn(n, d, dtype=torch.float64)
         options = {"tau": tau, "hard": hard}
