@@ -2,9 +2,9 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
-BUILD_INPUTS := $(shell find csrc _build -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.py' \)) CMakeLists.txt setup.py pyproject.toml
+BUILD_INPUTS := $(shell find csrc _build cmake -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.py' -o -name '*.cmake' \)) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test test-cpp test-python lint format bench bench-peers clean
+.PHONY: demo test test-cpp test-python test-cuda mutate-cuda cuda-report lint format bench bench-peers clean
 demo: .venv/.installed-demo
 	$(BIN)/python -m drpm demo $(ARGS)
 
@@ -17,6 +17,19 @@ test-cpp: .venv/.installed-test
 	cmake -S . -B build/tests -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DDRPM_BUILD_EXTENSION=OFF -DDRPM_BUILD_TESTS=ON
 	cmake --build build/tests
 	ctest --test-dir build/tests --output-on-failure
+
+# The CUDA kernels, run thread by thread on the CPU: no device needed.
+test-cuda: .venv/.installed-test
+	$(BIN)/python csrc/tests/cuda/check.py $(ARGS)
+
+# Breaks the CUDA kernels line by line and counts what test-cuda's drivers notice; resumable, hours in full.
+mutate-cuda: .venv/.installed-test
+	$(BIN)/python csrc/tests/cuda/check.py drivers
+	$(BIN)/python csrc/tests/cuda/mutate.py $(ARGS)
+
+# Registers, occupancy and memory accesses of the CUDA kernels, as Markdown: what can be known without a device.
+cuda-report: .venv/.installed-test
+	@$(BIN)/python csrc/tests/cuda/report.py $(ARGS)
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check .

@@ -1,11 +1,17 @@
 // The native API on one screen: every op schema, and the Python module that carries them.
-#include <pybind11/pybind11.h>
 #include <torch/csrc/stable/library.h>
+
+#if defined(DRPM_EMULATED)  // test-only: the CUDA kernels run on the CPU, the same schemas under another name
+#define DRPM_LIBRARY(m) STABLE_TORCH_LIBRARY(drpm_emulated, m)
+#else
+#include <pybind11/pybind11.h>
 
 #include "common/finite.h"
 #include "common/simd.h"
+#define DRPM_LIBRARY(m) STABLE_TORCH_LIBRARY(drpm, m)
+#endif
 
-STABLE_TORCH_LIBRARY(drpm, m) {
+DRPM_LIBRARY(m) {
   // Shapes: B rows, K classes, n elements, S samples. Counts and seeds are int64; all tensors contiguous.
   m.def("gumbel_noise(Tensor seed, int stream, int rows, int classes, int width, bool float64) -> Tensor");
 
@@ -64,6 +70,7 @@ STABLE_TORCH_LIBRARY(drpm, m) {
       "(Tensor, Tensor)");
 }
 
+#if !defined(DRPM_EMULATED)
 PYBIND11_MODULE(_C, module) {
   module.doc() = "Compiled kernels of drpm; importing it registers torch.ops.drpm.";
   module.def("build_info", [] {
@@ -89,3 +96,4 @@ PYBIND11_MODULE(_C, module) {
     return finite;
   });
 }
+#endif

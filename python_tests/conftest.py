@@ -1,5 +1,25 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
+
+from drpm.testing import TEST_DEVICES, use_device
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        choices=TEST_DEVICES,
+        default="cpu",
+        help="emulated: CUDA kernels, run on the CPU (see `make test-cuda`); cuda: new tensors on the CUDA device",
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def test_device(request: pytest.FixtureRequest) -> Iterator[str]:
+    device = request.config.getoption("--device")
+    with use_device(device):
+        yield device
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -71,33 +71,6 @@ void sample_row(const MvhgSampleMergedArgs<T>& args, int64_t row) {
   }
 }
 
-// With A_p = dL/dn_p - dL/dr_{p+1}:  dL/dlog omega_p += A_p V_p,  dL/dlog omega_R = -A_p V_p,
-// dL/dr_p = dL/dr_{p+1} + A_p D_p,  V = Var(x)/tau, D = Cov(x, d)/tau.                              (Eq. 7)
-template <class T>
-void sample_backward_row(const MvhgSampleMergedBackwardArgs<T>& args, int64_t row) {
-  const int64_t classes = args.counts.classes;
-  const T* log_omega = args.log_omega + row % args.counts.batch * classes;
-  const T* grad_sizes = args.grad_sizes + row * classes;
-  const double* statistics = args.statistics + row * classes * 2;
-  T* grad = args.grad_log_omega + row * classes;
-  const MergedRow parameters = merged_row(args.counts, log_omega, row);
-  for (int64_t k = 0; k < classes; ++k) grad[k] = static_cast<T>(parameters.valid ? 0 : kNaN);
-  if (!parameters.valid) return;
-
-  double *log_mass = args.classes, *log_later = args.classes + classes, *c = args.classes + 2 * classes;
-  merged_masses(parameters, log_omega, log_mass, log_later);
-  double grad_remaining = grad_sizes[class_at(parameters, classes - 1)];
-  for (int64_t p = classes - 2; p >= 0; --p) {
-    const int64_t k = class_at(parameters, p);
-    const double a = grad_sizes[k] - grad_remaining;
-    const double direct = a * statistics[2 * k];
-    grad[k] = static_cast<T>(direct);
-    c[p] = -direct;
-    grad_remaining += a * statistics[2 * k + 1];
-  }
-  spread_merged_gradient(parameters, log_mass, log_later, c, grad);
-}
-
 // log sum_x exp(log w(x) - log w(mode)), and the means of x - mode and d(x) - d(low).
 struct TwoClassSums {
   double log_sum, mean, slope;
@@ -130,9 +103,6 @@ TwoClassSums sum_two_class(const TwoClass& c, double cut, const LogFactorialTabl
   out.slope = sum_lanes<V>(sd) / total;
   return out;
 }
-
-// The x-dependent part of d log w(x) / d r at x: psi(m_R - r + x + 1) - psi(r - x + 1).
-double remainder_slope(const TwoClass& c, double x) { return digamma1p(c.m_right - c.r + x) - digamma1p(c.r - x); }
 
 template <class T>
 void log_prob_row(const MvhgLogProbMergedArgs<T>& args, int64_t row) {
@@ -170,43 +140,6 @@ void log_prob_row(const MvhgLogProbMergedArgs<T>& args, int64_t row) {
     remaining -= x;
   }
   args.log_prob[row] = static_cast<T>(log_prob);
-}
-
-// d/dlog omega_k = x - E x, d/dlog omega_R = -(x - E x); with u = log omega_R + d(x), the slope of the chosen term in
-// what it leaves, and a its slope in x:  d/dn_k = a - (R_{k+1} + u),  R_k = R_{k+1} + u - (log omega_R + E d).  (Eq. 9)
-template <class T>
-void log_prob_backward_row(const MvhgLogProbMergedBackwardArgs<T>& args, int64_t row) {
-  const int64_t classes = args.counts.classes;
-  const T* log_omega = args.log_omega + row * classes;
-  const T* sizes = args.sizes + row * classes;
-  const double* statistics = args.statistics + row * classes * 2;
-  T* grad_sizes = args.grad_sizes + row * classes;
-  T* grad = args.grad_log_omega + row * classes;
-  const MergedRow parameters = merged_row(args.counts, log_omega, row);
-  const bool possible = args.log_prob[row] > -__builtin_huge_val();
-  for (int64_t k = 0; k < classes; ++k) grad[k] = grad_sizes[k] = static_cast<T>(parameters.valid ? 0 : kNaN);
-  if (!parameters.valid || !possible) return;
-
-  double *log_mass = args.classes, *log_later = args.classes + classes, *c = args.classes + 2 * classes;
-  merged_masses(parameters, log_omega, log_mass, log_later);
-  const double upstream = args.grad_log_prob[row];
-  double remaining = static_cast<double>(parameters.n);
-  for (int64_t k = 0; k < classes - 1; ++k) remaining -= sizes[k];
-  int64_t m_right = 0;
-  double grad_remaining = 0;
-  for (int64_t k = classes - 2; k >= 0; --k) {
-    m_right += parameters.m[k + 1];
-    const double x = sizes[k], merged = merged_log_omega(log_later[k], m_right);
-    const double slope = digamma1p(static_cast<double>(m_right) - remaining) - digamma1p(remaining);  // d at x
-    const double direct = upstream * (x - statistics[2 * k]);
-    grad[k] = static_cast<T>(direct);
-    c[k] = -direct;
-    const double own = log_omega[k] + digamma1p(static_cast<double>(parameters.m[k]) - x) - digamma1p(x);
-    grad_sizes[k] = static_cast<T>(upstream * (own - (grad_remaining + merged + slope)));
-    grad_remaining += slope - statistics[2 * k + 1];
-    remaining += x;
-  }
-  spread_merged_gradient(parameters, log_mass, log_later, c, grad);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "partition/partition.h"
 #include "partition/partition_math.h"
+#include "relaxed_sort/band_block.h"
 
 namespace drpm {
 namespace DRPM_ISA {

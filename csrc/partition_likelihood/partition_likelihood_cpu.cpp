@@ -196,10 +196,11 @@ double integrate(FactorPoints<T>& points, const PartitionRule& rule, bool with_g
   const PartitionSearch search{points.search_scale,   points.weighted ? points.search_weight : nullptr,
                                points.search_inverse, points.lanes,
                                points.elements,       points.linear};
-  const PartitionMode mode = partition_mode<VecF>(search);
+  const PartitionMode mode = partition_mode(points.elements, [&](double y) { return partition_sums<VecF>(search, y); });
   partition_set_inverse<VecF>(search, mode.y);
-  const double right = partition_edge<VecF>(search, mode, rule.drop, 1);
-  const double left = partition_edge<VecF>(search, mode, rule.drop, -1);
+  const auto drop_at = [&](double y) { return partition_drop<VecF>(search, mode.y, y); };
+  const double right = partition_edge(mode, rule.drop, 1, drop_at);
+  const double left = partition_edge(mode, rule.drop, -1, drop_at);
 
   const double scale_mode = static_cast<T>(exp_lane<double>(mode.y));
   const double y_mode = log_lane<double>(scale_mode);

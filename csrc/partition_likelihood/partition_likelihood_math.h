@@ -102,11 +102,12 @@ DRPM_HD inline PartitionSums partition_sums(const PartitionSearch& points, doubl
 }
 
 // Root of y - log(1 + sum g) on [0, log(1 + elements)]: where h' = 0. Bracketed Newton.                      (Eq. 6)
-template <class V>
-DRPM_HD inline PartitionMode partition_mode(const PartitionSearch& points) {
-  double low = 0, high = log1p_lane<double>(points.elements), y = 0.5 * high, last = high, curvature = 1;
+// `sums_at(y)` is partition_sums() over all points.
+template <class Sums>
+DRPM_HD inline PartitionMode partition_mode(double elements, const Sums& sums_at) {
+  double low = 0, high = log1p_lane<double>(elements), y = 0.5 * high, last = high, curvature = 1;
   for (int step = 0; step < 80; ++step) {
-    const PartitionSums sums = partition_sums<V>(points, y);
+    const PartitionSums sums = sums_at(y);
     const double one_and_g = 1 + (sums.g > 0 ? sums.g : 0);
     const double f = y - log_lane<double>(one_and_g);
     (f > 0 ? high : low) = y;
@@ -158,8 +159,9 @@ DRPM_HD inline double partition_drop(const PartitionSearch& points, double mode,
 }
 
 // Distance from the mode, on one side (+1 or -1), at which h has dropped by T within 7 %.                    (Eq. 8)
-template <class V>
-DRPM_HD inline double partition_edge(const PartitionSearch& points, const PartitionMode& mode, double drop, int side) {
+// `drop_at(y)` is partition_drop() over all points.
+template <class Drop>
+DRPM_HD inline double partition_edge(const PartitionMode& mode, double drop, int side, const Drop& drop_at) {
   double distance = __builtin_sqrt(2 * drop / mode.curvature);
   if (side > 0) {  // the drop of y - e^y alone bounds it
     const double t = (drop + 1) * exp_lane<double>(-mode.y);
@@ -170,7 +172,7 @@ DRPM_HD inline double partition_edge(const PartitionSearch& points, const Partit
   }
   double low = 0, high = -1;
   for (int step = 0; step < 40; ++step) {
-    const double got = partition_drop<V>(points, mode.y, mode.y + side * distance);
+    const double got = drop_at(mode.y + side * distance);
     if (abs_lane<double>(got - drop) < 0.07 * drop) break;
     (got > drop ? high : low) = distance;
     double next = 2 * distance;

@@ -1,0 +1,34 @@
+#include "common/tensors_cuda.h"
+
+#if !defined(DRPM_EMULATED)
+#include <dlfcn.h>
+
+// The device-generic handle came with torch 2.13; a CUDA build of an older torch exports a CUDA-specific shim instead.
+// One binary serves both: the first is a weak symbol, the second is looked up where that library is loaded.
+extern "C" __attribute__((weak)) AOTITorchError torch_stream_native_handle(StreamHandle stream, void** handle);
+
+namespace drpm {
+
+void* current_stream(int32_t device_index) {
+  void* native = nullptr;
+  if (torch_stream_native_handle != nullptr) {
+    StreamHandle stream = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_stream(device_index, &stream));
+    const AOTITorchError error = torch_stream_native_handle(stream, &native);
+    aoti_torch_delete_stream(stream);
+    STABLE_TORCH_ERROR_CODE_CHECK(error);
+    return native;
+  }
+  using CurrentStream = AOTITorchError (*)(int32_t, void**);
+  static const CurrentStream current = [] {
+    void* library = dlopen("libtorch_cuda.so", RTLD_NOLOAD | RTLD_LAZY);
+    return library == nullptr ? nullptr
+                              : reinterpret_cast<CurrentStream>(dlsym(library, "aoti_torch_get_current_cuda_stream"));
+  }();
+  STD_TORCH_CHECK(current != nullptr, "drpm: this torch gives no access to its CUDA streams; torch >= 2.11 does");
+  STABLE_TORCH_ERROR_CODE_CHECK(current(device_index, &native));
+  return native;
+}
+
+}  // namespace drpm
+#endif

@@ -1,0 +1,501 @@
+#include "common/cuda_launch.h"
+#include "relaxed_sort/band_cuda.h"
+#include "relaxed_sort/relaxed_sort_math.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+namespace {
+
+constexpr int kBandThreads = 128;  // four warps a block, each with its own row or column; launch bounds: no spills
+
+// Dropped mass of a row: at most e^-T, as (T + log n) tau is the drop that is kept.                           (Eq. 6,
+// 7)
+template <class T>
+__device__ double band_limit(const CudaBand& band) {
+  return (BandConstants<T>::kDrop + log_lane<double>(static_cast<double>(band.n))) * band.tau;
+}
+
+template <class T>
+__device__ T band_weight(double drop, double inverse_tau) {
+  return exp_lane<T>(static_cast<T>(-drop * inverse_tau));
+}
+
+// Step of the drop from distance t - 1 to t away from the diagonal, p the position at t, q the one at t - 1:
+// along row i,    D_i(p) - D_i(q) = (2 t - 1) |s_q - s_p|                                                        (Eq.
+// 3) along column j, D_p(j) - D_q(j) = |s_q - s_j| + |s_p - s_j| (Eq. 5)
+struct AlongRow {
+  __device__ double operator()(const double* s, int64_t, int64_t q, int64_t p, int64_t t) const {
+    return static_cast<double>(2 * t - 1) * abs_lane<double>(s[q] - s[p]);
+  }
+};
+struct AlongColumn {
+  __device__ double operator()(const double* s, int64_t centre, int64_t q, int64_t p, int64_t) const {
+    return abs_lane<double>(s[q] - s[centre]) + abs_lane<double>(s[p] - s[centre]);
+  }
+};
+
+__device__ inline double warp_inclusive_sum(double value, int lane) {
+#pragma unroll
+  for (int delta = 1; delta < kWarpSize; delta *= 2) {
+    const double earlier = __shfl_up_sync(kFullWarp, value, delta);
+    if (lane >= delta) value += earlier;
+  }
+  return value;
+}
+
+// Calls visit(position, drop) for every position of the band around `centre`, each in one lane of the warp.
+template <class Step, class Visit>
+__device__ void walk_band(const double* s, int64_t n, int64_t centre, double limit, Step step, Visit visit) {
+  const int lane = threadIdx.x % kWarpSize;
+  if (lane == 0) visit(centre, 0.0);
+  for (int side = -1; side <= 1; side += 2) {
+    const int64_t reach = side > 0 ? n - 1 - centre : centre;
+    double carry = 0;
+    for (int64_t before = 0; before < reach && carry <= limit; before += kWarpSize) {
+      const int64_t t = before + 1 + lane;
+      const int64_t p = centre + side * (t <= reach ? t : reach);
+      const double own = t <= reach ? step(s, centre, p - side, p, t) : 0;
+      const double drop = carry + warp_inclusive_sum(own, lane);
+      if (t <= reach && drop <= limit) visit(p, drop);
+      carry = __shfl_sync(kFullWarp, drop, kWarpSize - 1);
+    }
+  }
+}
+
+// The row or column of a warp: batch row and position.
+struct WarpItem {
+  int64_t row, position;
+};
+
+__device__ inline int64_t warp_index() {
+  return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarpSize;
+}
+__device__ inline int64_t warp_count() { return static_cast<int64_t>(gridDim.x) * (blockDim.x / kWarpSize); }
+
+// f(batch row, position, lane) for every position of every row, one warp each.
+template <class F>
+__device__ void for_warp_items(const CudaBand& band, F f) {
+  const int lane = threadIdx.x % kWarpSize;
+  for (int64_t item = warp_index(); item < band.rows * band.n; item += warp_count())
+    f(item / band.n, item % band.n, lane);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMaxThreads)
+    gather_scores_kernel(const T* scores, const int64_t* order, int64_t rows, int64_t n, double* s) {
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < rows * n;
+       i += static_cast<int64_t>(gridDim.x) * blockDim.x)
+    s[i] = static_cast<double>(scores[i / n * n + order[i]]);
+}
+
+template <class T, bool kGather>
+__global__ void __launch_bounds__(kMaxThreads) move_planes_kernel(CudaPlaneMove<T> args) {
+  const int64_t count = args.rows * args.planes * args.n;
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
+       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+    const int64_t j = at % args.n, plane = at / args.n;
+    const int64_t q = plane % args.planes, row = plane / args.planes;
+    const int64_t index = args.order == nullptr ? j : args.order[row * args.n + j];
+    const int64_t element = row * args.n * args.planes + index * args.item_stride + q * args.plane_stride;
+    if (kGather)
+      args.to[at] = args.from[element];
+    else
+      args.to[element] = args.from[at];
+  }
+}
+
+template <class T>
+__device__ T row_sum(const double* s, int64_t n, int64_t i, double limit, double inverse_tau) {
+  T sum = 0;
+  walk_band(s, n, i, limit, AlongRow(), [&](int64_t, double drop) { sum += band_weight<T>(drop, inverse_tau); });
+  return warp_reduce(sum, Add());
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBandThreads, 4) row_sums_kernel(CudaBandArgs<T> args) {
+  const CudaBand band = args.band;
+  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
+  for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
+    const T sum = row_sum<T>(band.s + row * band.n, band.n, i, limit, inverse_tau);
+    if (lane == 0) args.inverse_sum[row * band.n + i] = 1 / sum;
+  });
+}
+
+// N_q[i] = sum_j P_ij R_q[j] for kPlanes planes from q on.
+template <class T, int kPlanes>
+__device__ void row_products(const CudaBandArgs<T>& args, int64_t row, int64_t i, int64_t q, double limit,
+                             double inverse_tau, T* product) {
+  const int64_t n = args.band.n;
+  const T* right = args.right + (row * args.planes + q) * n;
+#pragma unroll
+  for (int c = 0; c < kPlanes; ++c) product[c] = 0;
+  walk_band(args.band.s + row * n, n, i, limit, AlongRow(), [&](int64_t j, double drop) {
+    const T weight = band_weight<T>(drop, inverse_tau);
+#pragma unroll
+    for (int c = 0; c < kPlanes; ++c) product[c] += weight * right[c * n + j];
+  });
+  const T inverse = args.inverse_sum[row * n + i];
+#pragma unroll
+  for (int c = 0; c < kPlanes; ++c) product[c] = warp_reduce(product[c], Add()) * inverse;
+}
+
+// Runs f with a compile-time number of planes, at most 8 at a time, until all are done.
+template <class F>
+__device__ void for_plane_groups(int64_t planes, F f) {
+  int64_t q = 0;
+  for (; q + 8 <= planes; q += 8) f(q, std::integral_constant<int, 8>());
+  if (planes - q >= 4) {
+    f(q, std::integral_constant<int, 4>());
+    q += 4;
+  }
+  if (planes - q >= 2) {
+    f(q, std::integral_constant<int, 2>());
+    q += 2;
+  }
+  if (planes - q >= 1) f(q, std::integral_constant<int, 1>());
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBandThreads, 4) rows_kernel(CudaBandArgs<T> args) {
+  const CudaBand band = args.band;
+  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
+  for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
+    for_plane_groups(args.planes, [&](int64_t q, auto count) {
+      constexpr int kPlanes = decltype(count)::value;
+      T product[kPlanes];
+      row_products<T, kPlanes>(args, row, i, q, limit, inverse_tau, product);
+#pragma unroll
+      for (int c = 0; c < kPlanes; ++c)
+        if (lane == 0) args.product[(row * args.planes + q + c) * band.n + i] = product[c];
+    });
+  });
+}
+
+// c_i, relative to the peak: in a row that is almost one-hot all of the gradient sits in such small differences.
+template <class T>
+__global__ void __launch_bounds__(kBandThreads, 4) center_kernel(CudaBandArgs<T> args) {
+  const CudaBand band = args.band;
+  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
+  for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
+    const T* left = args.left + row * args.planes * band.n + i;
+    const T* right = args.right + row * args.planes * band.n;
+    T sum = 0, product = 0;
+    walk_band(band.s + row * band.n, band.n, i, limit, AlongRow(), [&](int64_t j, double drop) {
+      const T weight = band_weight<T>(drop, inverse_tau);
+      T value = 0;
+      for (int64_t q = 0; q < args.planes; ++q)
+        value += left[q * band.n] * (right[q * band.n + j] - right[q * band.n + i]);
+      sum += weight;
+      product += weight * value;
+    });
+    sum = warp_reduce(sum, Add());
+    product = warp_reduce(product, Add());
+    if (lane == 0) {
+      args.inverse_sum[row * band.n + i] = 1 / sum;
+      args.center[row * band.n + i] = product / sum;
+    }
+  });
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBandThreads, 4) columns_kernel(CudaBandArgs<T> args) {
+  const CudaBand band = args.band;
+  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
+  for_warp_items(band, [&](int64_t row, int64_t j, int lane) {
+    const T* inverse_sum = args.inverse_sum + row * band.n;
+    for_plane_groups(args.planes, [&](int64_t q, auto count) {
+      constexpr int kPlanes = decltype(count)::value;
+      const int64_t plane = (row * args.planes + q) * band.n;
+      const T* left = args.left + plane;
+      T sum[kPlanes] = {};
+      walk_band(band.s + row * band.n, band.n, j, limit, AlongColumn(), [&](int64_t i, double drop) {
+        const T weight = band_weight<T>(drop, inverse_tau) * inverse_sum[i];
+#pragma unroll
+        for (int c = 0; c < kPlanes; ++c) sum[c] += weight * left[c * band.n + i];
+      });
+#pragma unroll
+      for (int c = 0; c < kPlanes; ++c) {
+        const T total = warp_reduce(sum[c], Add());
+        if (lane == 0) args.sum[plane + c * band.n + j] = total;
+      }
+    });
+  });
+}
+
+// First position whose sorted score is <= x (`strict`: < x).
+__device__ inline int64_t first_below(const double* s, int64_t n, double x, bool strict) {
+  int64_t low = 0, high = n;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (strict ? s[middle] < x : s[middle] <= x)
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return low;
+}
+
+// The position of a score; equal scores share the mean of theirs.
+__device__ inline double rank_of(const double* s, int64_t n, int64_t j) {
+  return 0.5 * static_cast<double>(first_below(s, n, s[j], false) + first_below(s, n, s[j], true) - 1);
+}
+
+template <class T>
+__device__ void store_moments(const CudaBandArgs<T>& args, int64_t row, int64_t j, int lane, double c, double m) {
+  c = warp_reduce(c, Add());
+  m = warp_reduce(m, Add());
+  if (lane != 0) return;
+  args.moments[2 * row * args.band.n + j] = c;
+  args.moments[(2 * row + 1) * args.band.n + j] = m;
+}
+
+// C_j and M_j of column j, in double: their terms cancel.                                                       (Eq. 9)
+template <class T>
+__global__ void __launch_bounds__(kBandThreads, 4) moments_kernel(CudaBandArgs<T> args) {
+  const CudaBand band = args.band;
+  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
+  for_warp_items(band, [&](int64_t row, int64_t j, int lane) {
+    const T* inverse_sum = args.inverse_sum + row * band.n;
+    const T* left = args.left + row * args.planes * band.n;
+    const T* right = args.right + row * args.planes * band.n;
+    const double rank = rank_of(band.s + row * band.n, band.n, j);
+    double c_sum = 0, m_sum = 0;
+    walk_band(band.s + row * band.n, band.n, j, limit, AlongColumn(), [&](int64_t i, double drop) {
+      T value = -args.center[row * band.n + i];
+      for (int64_t q = 0; q < args.planes; ++q)
+        value += left[q * band.n + i] * (right[q * band.n + j] - right[q * band.n + i]);
+      const double term = static_cast<double>(band_weight<T>(drop, inverse_tau) * inverse_sum[i] * value);
+      c_sum += term;
+      m_sum += term * (rank - static_cast<double>(i));
+    });
+    store_moments(args, row, j, lane, c_sum, m_sum);
+  });
+}
+
+// One-hot A: sum_q A_q[i] R_q[j] is R_label(i)[j], whatever the number of planes.
+template <class T>
+__global__ void __launch_bounds__(kBandThreads, 4) label_center_kernel(CudaBandArgs<T> args) {
+  const CudaBand band = args.band;
+  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
+  for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
+    const T* right = args.right + (row * args.planes + args.label[row * band.n + i]) * band.n;
+    T sum = 0, product = 0;
+    walk_band(band.s + row * band.n, band.n, i, limit, AlongRow(), [&](int64_t j, double drop) {
+      const T weight = band_weight<T>(drop, inverse_tau);
+      sum += weight;
+      product += weight * (right[j] - right[i]);
+    });
+    sum = warp_reduce(sum, Add());
+    product = warp_reduce(product, Add());
+    if (lane == 0) {
+      args.inverse_sum[row * band.n + i] = 1 / sum;
+      args.center[row * band.n + i] = product / sum;
+    }
+  });
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBandThreads, 4) label_moments_kernel(CudaBandArgs<T> args) {
+  const CudaBand band = args.band;
+  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
+  for_warp_items(band, [&](int64_t row, int64_t j, int lane) {
+    const T* inverse_sum = args.inverse_sum + row * band.n;
+    const T* center = args.center + row * band.n;
+    const int64_t* label = args.label + row * band.n;
+    const T* right = args.right + row * args.planes * band.n;
+    const double rank = rank_of(band.s + row * band.n, band.n, j);
+    double c_sum = 0, m_sum = 0;
+    walk_band(band.s + row * band.n, band.n, j, limit, AlongColumn(), [&](int64_t i, double drop) {
+      const T* plane = right + label[i] * band.n;
+      const T value = (plane[j] - plane[i]) - center[i];
+      const double term = static_cast<double>(band_weight<T>(drop, inverse_tau) * inverse_sum[i] * value);
+      c_sum += term;
+      m_sum += term * (rank - static_cast<double>(i));
+    });
+    store_moments(args, row, j, lane, c_sum, m_sum);
+  });
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMaxThreads) hard_kernel(CudaBandArgs<T> args) {
+  const int64_t n = args.band.n;
+  for (int64_t line = blockIdx.x; line < args.band.rows * n; line += gridDim.x) {
+    const int64_t element = args.order[line];
+    T* out = args.permutation + line * n;
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) out[j] = j == element ? T(1) : T(0);
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBandThreads, 4) dense_kernel(CudaBandArgs<T> args) {
+  const CudaBand band = args.band;
+  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
+  for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
+    const double* s = band.s + row * band.n;
+    const int64_t* order = args.order + row * band.n;
+    T* out = args.permutation + (row * band.n + i) * band.n;
+    const T inverse = 1 / row_sum<T>(s, band.n, i, limit, inverse_tau);
+    for (int64_t j = lane; j < band.n; j += kWarpSize) out[j] = 0;
+    __syncwarp();  // other lanes write the band
+    walk_band(s, band.n, i, limit, AlongRow(),
+              [&](int64_t j, double drop) { out[order[j]] = band_weight<T>(drop, inverse_tau) * inverse; });
+  });
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBandThreads, 4) dense_center_kernel(CudaBandArgs<T> args) {
+  const CudaBand band = args.band;
+  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
+  for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
+    const int64_t* order = args.order + row * band.n;
+    const T* grad = args.grad + (row * band.n + i) * band.n;
+    const T at_peak = grad[order[i]];
+    T sum = 0, product = 0;
+    walk_band(band.s + row * band.n, band.n, i, limit, AlongRow(), [&](int64_t j, double drop) {
+      const T weight = band_weight<T>(drop, inverse_tau);
+      sum += weight;
+      product += weight * (grad[order[j]] - at_peak);
+    });
+    sum = warp_reduce(sum, Add());
+    product = warp_reduce(product, Add());
+    if (lane == 0) {
+      args.inverse_sum[row * band.n + i] = 1 / sum;
+      args.center[row * band.n + i] = product / sum;
+    }
+  });
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBandThreads, 4) dense_moments_kernel(CudaBandArgs<T> args) {
+  const CudaBand band = args.band;
+  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
+  for_warp_items(band, [&](int64_t row, int64_t j, int lane) {
+    const T* inverse_sum = args.inverse_sum + row * band.n;
+    const T* center = args.center + row * band.n;
+    const int64_t* order = args.order + row * band.n;
+    const T* grad = args.grad + row * band.n * band.n;
+    const int64_t column = order[j];
+    const double rank = rank_of(band.s + row * band.n, band.n, j);
+    double c_sum = 0, m_sum = 0;
+    walk_band(band.s + row * band.n, band.n, j, limit, AlongColumn(), [&](int64_t i, double drop) {
+      const T value = (grad[i * band.n + column] - grad[i * band.n + order[i]]) - center[i];
+      const double term = static_cast<double>(band_weight<T>(drop, inverse_tau) * inverse_sum[i] * value);
+      c_sum += term;
+      m_sum += term * (rank - static_cast<double>(i));
+    });
+    store_moments(args, row, j, lane, c_sum, m_sum);
+  });
+}
+
+// grad_s_j = 2 M_j + PC_{a-1} + PC_b over tau, PC the prefix sums of C, a ... b the positions of j's score.      (Eq.
+// 9)
+template <class T>
+__global__ void __launch_bounds__(kMaxThreads) scores_gradient_kernel(CudaBandArgs<T> args) {
+  const int64_t n = args.band.n;
+  const double scale = 1 / args.band.tau;
+  for (int64_t row = blockIdx.x; row < args.band.rows; row += gridDim.x) {
+    double* prefix = args.moments + 2 * row * n;
+    const double* moment = prefix + n;
+    const double* s = args.band.s + row * n;
+    double before = 0;
+    for (int64_t start = 0; start < n; start += blockDim.x) {
+      const int64_t j = start + threadIdx.x;
+      double total;
+      const double inside = block_scan(j < n ? prefix[j] : 0.0, 0.0, Add(), &total);
+      if (j < n) prefix[j] = before + inside;
+      before += total;
+    }
+    __syncthreads();  // prefix sums are read by other threads
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) {
+      const int64_t a = first_below(s, n, s[j], false), b = first_below(s, n, s[j], true) - 1;
+      const double around = (a > 0 ? prefix[a - 1] : 0) + prefix[b];
+      args.grad_scores[row * n + args.order[row * n + j]] = static_cast<T>(scale * (2 * moment[j] + around));
+    }
+    __syncthreads();
+  }
+}
+
+template <class T>
+int launch_gather_scores(const T* scores, const int64_t* order, int64_t rows, int64_t n, double* s, void* stream) {
+  return launch(&gather_scores_kernel<T>, (rows * n + kMaxThreads - 1) / kMaxThreads, kMaxThreads, 0, stream, scores,
+                order, rows, n, s);
+}
+
+template <class T>
+int launch_warps(void (*kernel)(CudaBandArgs<T>), const CudaBandArgs<T>& args, void* stream) {
+  constexpr int64_t kWarps = kBandThreads / kWarpSize;
+  return launch(kernel, (args.band.rows * args.band.n + kWarps - 1) / kWarps, kBandThreads, 0, stream, args);
+}
+
+template <bool kGather, class T>
+int launch_move(const CudaPlaneMove<T>& args, void* stream) {
+  const int64_t count = args.rows * args.planes * args.n;
+  return launch(&move_planes_kernel<T, kGather>, (count + kMaxThreads - 1) / kMaxThreads, kMaxThreads, 0, stream, args);
+}
+
+template <class T>
+int launch_hard(const CudaBandArgs<T>& args, void* stream) {
+  return launch(&hard_kernel<T>, args.band.rows * args.band.n, threads_for(args.band.n), 0, stream, args);
+}
+
+template <class T>
+int launch_scores_gradient(const CudaBandArgs<T>& args, void* stream) {
+  return launch(&scores_gradient_kernel<T>, args.band.n == 0 ? 0 : args.band.rows, threads_for(args.band.n), 0, stream,
+                args);
+}
+
+}  // namespace
+}  // namespace DRPM_ISA
+
+int band_gather_scores_cuda(const float* scores, const int64_t* order, int64_t rows, int64_t n, double* s,
+                            void* stream) {
+  return DRPM_ISA::launch_gather_scores(scores, order, rows, n, s, stream);
+}
+int band_gather_scores_cuda(const double* scores, const int64_t* order, int64_t rows, int64_t n, double* s,
+                            void* stream) {
+  return DRPM_ISA::launch_gather_scores(scores, order, rows, n, s, stream);
+}
+
+#define DRPM_DEFINE_BAND_LAUNCHER(Name, kernel)                             \
+  int Name(const CudaBandArgs<float>& args, void* stream) {                 \
+    return DRPM_ISA::launch_warps(&DRPM_ISA::kernel<float>, args, stream);  \
+  }                                                                         \
+  int Name(const CudaBandArgs<double>& args, void* stream) {                \
+    return DRPM_ISA::launch_warps(&DRPM_ISA::kernel<double>, args, stream); \
+  }
+
+DRPM_DEFINE_BAND_LAUNCHER(band_row_sums_cuda, row_sums_kernel)
+DRPM_DEFINE_BAND_LAUNCHER(band_rows_cuda, rows_kernel)
+DRPM_DEFINE_BAND_LAUNCHER(band_center_cuda, center_kernel)
+DRPM_DEFINE_BAND_LAUNCHER(band_columns_cuda, columns_kernel)
+DRPM_DEFINE_BAND_LAUNCHER(band_moments_cuda, moments_kernel)
+DRPM_DEFINE_BAND_LAUNCHER(band_label_center_cuda, label_center_kernel)
+DRPM_DEFINE_BAND_LAUNCHER(band_label_moments_cuda, label_moments_kernel)
+DRPM_DEFINE_BAND_LAUNCHER(band_dense_cuda, dense_kernel)
+DRPM_DEFINE_BAND_LAUNCHER(band_dense_center_cuda, dense_center_kernel)
+DRPM_DEFINE_BAND_LAUNCHER(band_dense_moments_cuda, dense_moments_kernel)
+
+int band_hard_cuda(const CudaBandArgs<float>& args, void* stream) { return DRPM_ISA::launch_hard(args, stream); }
+int band_hard_cuda(const CudaBandArgs<double>& args, void* stream) { return DRPM_ISA::launch_hard(args, stream); }
+
+int band_gather_planes_cuda(const CudaPlaneMove<float>& args, void* stream) {
+  return DRPM_ISA::launch_move<true>(args, stream);
+}
+int band_gather_planes_cuda(const CudaPlaneMove<double>& args, void* stream) {
+  return DRPM_ISA::launch_move<true>(args, stream);
+}
+int band_scatter_planes_cuda(const CudaPlaneMove<float>& args, void* stream) {
+  return DRPM_ISA::launch_move<false>(args, stream);
+}
+int band_scatter_planes_cuda(const CudaPlaneMove<double>& args, void* stream) {
+  return DRPM_ISA::launch_move<false>(args, stream);
+}
+
+int band_scores_gradient_cuda(const CudaBandArgs<float>& args, void* stream) {
+  return DRPM_ISA::launch_scores_gradient(args, stream);
+}
+int band_scores_gradient_cuda(const CudaBandArgs<double>& args, void* stream) {
+  return DRPM_ISA::launch_scores_gradient(args, stream);
+}
+
+}  // namespace drpm

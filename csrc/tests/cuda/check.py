@@ -1,0 +1,152 @@
+"""`make test-cuda`: every CUDA kernel, run thread by thread on the CPU. Ends with `N passed, N failed`.
+
+drivers    csrc/tests/cuda/test_*.cpp, CUDA kernel against CPU kernel: thread orders up, down and random;
+           AddressSanitizer + UBSan; ThreadSanitizer inside blocks and across the grid
+python     the tests of every op with the emulated kernels in place of the CPU ones, in every thread order
+nvcc       where there is one: all supported architectures compile
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+sys.path.insert(0, str(ROOT / "_build"))
+from programs import find_cmake, find_ninja  # noqa: E402
+
+ORDERS = ("up", "down", "random:1", "random:2", "random:3")
+MISUSES = (
+    "divergent_barrier",
+    "left_before_barrier",
+    "barrier_in_half",
+    "not_in_mask",
+    "missing_lane",
+    "inactive_source",
+)
+FOLDER = Path("csrc", "tests", "cuda")
+# Static shared variables are reused by every block of the emulated grid; the kernels name them so.
+SUPPRESSIONS = "race:block_shared_\n"
+
+
+def torch_folder() -> Path:
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.submodule_search_locations:
+        sys.exit("test-cuda: torch is not installed")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def build(name: str, **definitions: object) -> Path:
+    """Configure and compile build/cuda-<name>; returns the folder of the executables."""
+    cmake = find_cmake() or sys.exit("test-cuda: cmake is not installed")
+    folder = ROOT / "build" / f"cuda-{name}"
+    options = {
+        "CMAKE_MAKE_PROGRAM": find_ninja() or sys.exit("test-cuda: ninja is not installed"),
+        "DRPM_BUILD_EXTENSION": "OFF",
+        "DRPM_CUDA": "0",
+        **definitions,
+    }
+    flags = [f"-D{key}={value}" for key, value in options.items()]
+    subprocess.check_call([cmake, "-G", "Ninja", "-S", ROOT, "-B", folder, *flags], stdout=subprocess.DEVNULL)
+    subprocess.check_call([cmake, "--build", folder], stdout=subprocess.DEVNULL)
+    return folder / FOLDER
+
+
+def build_drivers(sanitizer: str) -> Path:
+    definitions: dict[str, object] = {"DRPM_BUILD_CUDA_TESTS": "ON", "DRPM_SANITIZE": sanitizer}
+    if not sanitizer:
+        definitions["DRPM_TORCH"] = torch_folder()
+    return build(sanitizer or "plain", **definitions)
+
+
+class Checks:
+    def __init__(self) -> None:
+        self.passed = self.failed = 0
+
+    def run(self, label: str, command: list[object], *, fails: bool = False, **environment: str) -> None:
+        """Counts whether the command succeeds (`fails`: dies with a message of the emulator)."""
+        start = time.perf_counter()
+        result = subprocess.run(
+            [str(word) for word in command],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+        )
+        good = result.returncode != 0 and "cuda_on_cpu:" in result.stdout if fails else result.returncode == 0
+        self.passed += good
+        self.failed += not good
+        print(f"{'ok  ' if good else 'FAIL'} {label}  ({time.perf_counter() - start:.1f} s)", flush=True)
+        if not good:
+            print("\n".join(result.stdout.splitlines()[-40:]), flush=True)
+
+
+def check_drivers(checks: Checks) -> None:
+    plain, address, thread = (build_drivers(sanitizer) for sanitizer in ("", "address", "thread"))
+    checks.run("emulator: intrinsics mean what CUDA says", [plain / "selftest"])
+    for misuse in MISUSES:
+        checks.run(f"emulator stops at {misuse}", [plain / "selftest", misuse], fails=True)
+    suppressions = ROOT / "build" / "cuda-thread" / "suppressions.txt"
+    suppressions.write_text(SUPPRESSIONS)
+    tsan = f"halt_on_error=1:suppressions={suppressions}"
+    for source in sorted((ROOT / FOLDER).glob("test_*.cpp")):
+        name = source.stem
+        for order in ORDERS:
+            checks.run(f"{name}, thread order {order}", [plain / name], CUDA_ON_CPU_ORDER=order)
+        checks.run(f"{name}, AddressSanitizer and UBSan", [address / name])
+        for races in ("block", "grid"):
+            checks.run(f"{name}, ThreadSanitizer, {races}", [thread / name], CUDA_ON_CPU_RACES=races, TSAN_OPTIONS=tsan)
+
+
+def check_python(checks: Checks, orders: tuple[str, ...]) -> None:
+    build_drivers("")
+    for index, order in enumerate(orders):
+        command: list[object] = [sys.executable, "-m", "pytest", "--device", "emulated", "python_tests/ops"]
+        if index > 0:
+            command += ["-k", "not goodness_of_fit"]
+        checks.run(f"python_tests/ops on the emulated device, order {order}", command, CUDA_ON_CPU_ORDER=order)
+
+
+def check_nvcc(checks: Checks) -> None:
+    if shutil.which("nvcc") is None:
+        print("skip nvcc: not installed")
+        return
+    cmake = find_cmake()
+    folder = ROOT / "build" / "cuda-all"
+    flags = [
+        "-DDRPM_BUILD_EXTENSION=OFF",
+        "-DDRPM_CUDA=1",
+        "-DDRPM_CUDA_ARCHS=all",
+        f"-DCMAKE_MAKE_PROGRAM={find_ninja()}",
+    ]
+    checks.run("configure for all architectures", [cmake, "-G", "Ninja", "-S", ROOT, "-B", folder, *flags])
+    checks.run("compile for all architectures", [cmake, "--build", folder, "--target", "drpm_cuda"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", help="drivers, python, nvcc; default: all of them")
+    parser.add_argument("--orders", default="down,random:1", help="thread orders of the python part")
+    arguments = parser.parse_args()
+    parts = arguments.parts or ["drivers", "python", "nvcc"]
+    start = time.perf_counter()
+    checks = Checks()
+    if "drivers" in parts:
+        check_drivers(checks)
+    if "python" in parts:
+        check_python(checks, tuple(arguments.orders.split(",")))
+    if "nvcc" in parts:
+        check_nvcc(checks)
+    print(f"{checks.passed} passed, {checks.failed} failed  ({time.perf_counter() - start:.0f} s)")
+    sys.exit(checks.failed > 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+#include "common/noise_cuda.h"
+#include "tests/cuda/driver.h"
+
+using namespace drpm_test;
+
+template <class T>
+void check(int64_t rows, int64_t classes, int64_t width) {
+  const Buffer<int64_t> seed{-123456789012345};
+  auto got = poisoned<T>(rows * classes * width), want = poisoned<T>(rows * classes * width);
+  drpm::GumbelNoiseArgs<T> args{seed.data(), 1, classes, width, want.data()};
+  drpm::gumbel_noise_lines(args, 0, rows * classes);
+  args.noise = got.data();
+  expect_launched("gumbel_noise", drpm::gumbel_noise_cuda(args, rows * classes, nullptr));
+  expect_close("gumbel_noise", got, want, kRounding<T>);
+}
+
+template <class T>
+void all() {
+  check<T>(1, 1, 1);
+  check<T>(2, 3, 5);
+  check<T>(3, 2, 129);
+  check<T>(1, 1, 2051);
+  check<T>(0, 3, 4);
+  check<T>(2, 2, 0);
+}
+
+void body() {
+  all<float>();
+  all<double>();
+}
+
+DRPM_CUDA_DRIVER(body)
