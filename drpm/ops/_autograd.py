@@ -50,7 +50,9 @@ class _FirstOrder(torch.autograd.Function):
 def first_order(name: str, grad: Tensor, *inputs: Tensor) -> Tensor:
     """`grad`, as a backward should return it that is not itself differentiable: a second derivative then raises
     instead of being silently zero. `inputs`: the tensors of the op on which the gradient depends."""
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or _len_torch_dispatch_stack():
+    if not (_HAS_EAGER_PATH and torch.is_grad_enabled()):
+        return grad
+    if torch.compiler.is_compiling() or _len_torch_dispatch_stack():
         return grad
     return _FirstOrder.apply(name, grad, *inputs)
 

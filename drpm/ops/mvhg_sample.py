@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import Counts, argument_error, check_tau
-from drpm.ops._autograd import differentiable
+from drpm.ops._autograd import differentiable, first_order
 from drpm.ops._mvhg_arguments import (
     as_class_order,
     check_conditionals,
@@ -168,7 +168,7 @@ def _backward_exact(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Te
     by_group = torch.ops.drpm.mvhg_sample_exact_backward(
         grad.contiguous(), log_omega, m, n, seed, class_order, ctx.tau, ctx.samples, ctx.noise, statistics
     )
-    return (by_group.sum(1).to(log_omega.dtype), *nothing)
+    return (first_order(_OP, by_group.sum(1).to(log_omega.dtype), grad, log_omega), *nothing)
 
 
 _exact = differentiable("mvhg_sample_exact", _backward_exact, _setup_context_exact)
@@ -197,7 +197,7 @@ def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor |
     by_row = torch.ops.drpm.mvhg_sample_merged_backward(grad.contiguous(), log_omega, m, n, class_order, statistics)
     if ctx.samples != 1:
         by_row = by_row.reshape(ctx.samples, *log_omega.shape).sum(0)
-    return (by_row, *nothing)
+    return (first_order(_OP, by_row, grad, log_omega), *nothing)
 
 
 _merged = differentiable("mvhg_sample_merged", _backward, _setup_context)

@@ -19,7 +19,7 @@ from drpm.ops._arguments import (
     result_dtype,
     rows,
 )
-from drpm.ops._autograd import differentiable
+from drpm.ops._autograd import differentiable, first_order
 
 _OP = "partition"
 
@@ -129,7 +129,8 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
     grad_scores, grad_sizes = torch.ops.drpm.partition_backward(
         grad.contiguous(), scores, sizes, order, ctx.tau, ctx.hard, ctx.eps
     )
-    return grad_scores, grad_sizes, None, None, None
+    inputs = (grad, scores, sizes)
+    return first_order(_OP, grad_scores, *inputs), first_order(_OP, grad_sizes, *inputs), None, None, None
 
 
 _kernel = differentiable("partition", _backward, _setup_context)

@@ -19,7 +19,7 @@ from drpm.ops._arguments import (
     result_dtype,
     rows,
 )
-from drpm.ops._autograd import differentiable
+from drpm.ops._autograd import differentiable, first_order
 
 _OP = "relaxed_sort"
 _MATMUL = "relaxed_sort_matmul"
@@ -81,7 +81,8 @@ def _backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...
     if grad is None:
         return (None,) * 3
     scores, order = ctx.saved_tensors
-    return torch.ops.drpm.relaxed_sort_backward(grad.contiguous(), scores, order, ctx.tau), None, None
+    grad_scores = torch.ops.drpm.relaxed_sort_backward(grad.contiguous(), scores, order, ctx.tau)
+    return first_order("relaxed_sort", grad_scores, grad, scores), None, None
 
 
 _kernel = differentiable("relaxed_sort", _backward, _setup_context)
@@ -155,7 +156,9 @@ def _matmul_backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | No
     grad_scores, grad_values = torch.ops.drpm.relaxed_sort_matmul_backward(
         grad.contiguous(), scores, values, order, ctx.tau, ctx.hard
     )
-    return grad_scores, grad_values, None, None
+    inputs = (grad, scores, values)
+    name = "relaxed_sort_matmul"
+    return first_order(name, grad_scores, *inputs), first_order(name, grad_values, *inputs), None, None
 
 
 _matmul_kernel = differentiable("relaxed_sort_matmul", _matmul_backward, _setup_matmul_context)

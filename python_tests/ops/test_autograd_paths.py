@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import drpm
 from drpm.ops import partition_log_prob, plackett_luce_log_prob
 from drpm.ops._arguments import all_finite
 
@@ -96,3 +97,21 @@ def test_all_finite(dtype):
     strided = torch.zeros(10, 2, dtype=dtype)
     strided[:, 1] = float("nan")
     assert all_finite(strided[:, 0]) and not all_finite(strided[:, 1])
+
+
+@pytest.mark.parametrize("op", ["relaxed_sort", "relaxed_sort_matmul", "partition", "mvhg_sample exact", "merged"])
+def test_second_derivatives_of_relaxations_raise_instead_of_being_zero(op):
+    scores = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    log_omega = torch.randn(2, dtype=torch.float64, requires_grad=True)
+    sizes = torch.tensor([2.0, 3.0], dtype=torch.float64)
+    calls = {
+        "relaxed_sort": lambda: (drpm.ops.relaxed_sort(scores) ** 2).sum(),
+        "relaxed_sort_matmul": lambda: (drpm.ops.relaxed_sort_matmul(scores, scores.unsqueeze(-1)) ** 2).sum(),
+        "partition": lambda: (drpm.ops.partition(scores, sizes, hard=False) ** 2).sum(),
+        "mvhg_sample exact": lambda: (drpm.ops.mvhg_sample(log_omega, 5, 5) ** 2).sum(),
+        "merged": lambda: (drpm.ops.mvhg_sample(log_omega, 5, 5, conditionals="merged") ** 2).sum(),
+    }
+    inputs = (log_omega,) if op in ("mvhg_sample exact", "merged") else (scores,)
+    (grad,) = torch.autograd.grad(calls[op](), inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="first order only"):
+        torch.autograd.grad((grad**2).sum(), inputs)
