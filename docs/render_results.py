@@ -51,8 +51,7 @@ def demo_table(folder: str = "results/demo") -> str:
     lines += [
         "",
         f"Mean ± standard deviation over seeds {seeds}; {first['machine']['processor']}, "
-        f"{first['machine']['threads']} thread(s), {min(seconds):.0f}–{max(seconds):.0f} s of training "
-        f"on a busy machine; "
+        f"{first['machine']['threads']} thread(s), {min(seconds):.0f}–{max(seconds):.0f} s of training; "
         f"torch {first['versions']['torch']}, scikit-learn {first['versions']['scikit-learn']}, "
         f"commit {commits}.",
     ]
