@@ -64,14 +64,16 @@ def benchmark_table(file: str, op: str, variant: str | None = None) -> str:
         return "_No results yet._"
     results = Results.load(path)
     parts = [head_line(results)]
-    for entries in series_of(results, op, variant).values():
-        parts.append(series_table(entries))
+    for series, entries in series_of(results, op, variant).items():
+        parts += [f"**{series.replace('/', ', ')}**", series_table(entries)]
     return "\n\n".join(parts)
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "demo": demo_table,
     "random_partition benchmark": lambda: benchmark_table(SMALL, "random_partition", "merged"),
+    "partition benchmark": lambda: benchmark_table(SMALL, "partition"),
+    "relaxed_sort benchmark": lambda: benchmark_table(SMALL, "relaxed_sort"),
     "exact random_partition benchmark": lambda: benchmark_table(SMALL, "random_partition", "exact"),
 }
 
