@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--no-notes", action="store_true")
 
     plot = commands.add_parser("plot", help="draw time and memory against n")
-    plot.add_argument("file", type=Path)
-    plot.add_argument("--op", default="partition")
+    plot.add_argument("file", type=Path, nargs="+", help="several are drawn as one")
+    plot.add_argument("--op", type=_names, default=("partition",), help="comma separated: one row of panels each")
     plot.add_argument("--variant")
     plot.add_argument("--batch", type=int, help="default: the first in the file")
     plot.add_argument("--classes", type=int, help="default: the first in the file")
@@ -174,8 +174,11 @@ def main(arguments: list[str] | None = None) -> None:
         fixed = {key: value for key, value in (("B", options.batch), ("K", options.classes)) if value is not None}
         direction = "forward" if options.forward else "forward+backward"
         try:
+            results = Results.load(options.file[0])
+            for more in options.file[1:]:
+                results = results.merged(Results.load(more))
             plot(
-                Results.load(options.file),
+                results,
                 options.output,
                 options.op,
                 options.variant,

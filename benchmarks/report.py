@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from benchmarks.cases import DIRECTIONS, KERNEL, REFERENCE, Case
@@ -105,6 +106,48 @@ def series_table(entries: list[dict], wanted: Sequence[str] | None = None, memor
         if memory:
             cells.append(" / ".join(_cell(entry, name, DIRECTIONS[1], "memory") for name in columns))
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _ended(entry: dict, contestant: str) -> str | None:
+    """How forward + backward ended, or the forward that stopped it."""
+    forward, both = (outcome(entry, contestant, direction).get("status") for direction in DIRECTIONS)
+    return both if both not in (None, "absent") else forward
+
+
+def lead_table(series: dict[str, list[dict]]) -> str:
+    """How many times slower than the kernel each other contestant is: smallest, median and largest ratio over the
+    cases of each series, where the smallest stands, and how many cases had no number (memory, time)."""
+    lines = [
+        "| op | contestant | cases | forward: smallest (where), median, largest "
+        "| forward + backward: smallest (where), median, largest | no fit | too slow |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, entries in series.items():
+        for contestant in columns_of(entries):
+            if contestant == KERNEL:
+                continue
+            cells, counted = [], 0
+            for direction in DIRECTIONS:
+                pairs = [(e, seconds(e, KERNEL, direction), seconds(e, contestant, direction)) for e in entries]
+                ratios = [(theirs / ours, e) for e, ours, theirs in pairs if ours and theirs]
+                if not ratios:
+                    cells.append("–")
+                    continue
+                counted = max(counted, len(ratios))
+                least, where = min(ratios, key=lambda pair: pair[0])
+                middle = statistics.median(ratio for ratio, _ in ratios)
+                most = max(ratio for ratio, _ in ratios)
+                size = Case.from_json(where["case"]).size_text
+                cells.append(f"{times(least)} ({size}), {times(middle)}, {times(most)}")
+            found = [_ended(e, contestant) for e in entries]
+            if not counted and not set(found) & {"does not fit", "too slow"}:
+                continue
+            title = ", ".join(name.split("/")[:2])
+            lines.append(
+                f"| {title} | {contestant} | {counted} | {cells[0]} | {cells[1]} | {found.count('does not fit')} "
+                f"| {found.count('too slow')} |"
+            )
     return "\n".join(lines)
 
 

@@ -27,6 +27,18 @@ class Results:
             raise ValueError(f"{path}: format {data.get('format')}, this version reads {FORMAT}")
         return Results(path, data["head"], {entry["key"]: entry for entry in data["cases"]})
 
+    def merged(self, other: Results) -> Results:
+        """The cases of both files, the other's after these; both must come from one machine and one set of versions.
+
+        Raises: ValueError naming what differs.
+        """
+        for key in ("cpu", "threads", "torch"):
+            if self.head[key] != other.head[key]:
+                raise ValueError(
+                    f"{other.path}: {key} must be {self.head[key]} as in {self.path}, got {other.head[key]}"
+                )
+        return Results(self.path, self.head, self.cases | other.cases)
+
     def save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         scratch = self.path.with_suffix(".partial")

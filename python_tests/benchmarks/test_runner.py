@@ -161,7 +161,25 @@ def test_plot_names_the_slope(tmp_path):
     plot.plot(Results(Path("x"), HEAD, entries), tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     with pytest.raises(ValueError, match="no case"):
-        plot.plot(Results(Path("x"), HEAD, entries), tmp_path / "plot.png", op="relaxed_sort")
+        plot.plot(Results(Path("x"), HEAD, entries), tmp_path / "plot.png", ops=("relaxed_sort",))
+
+
+def test_lead_table_names_the_smallest_lead_and_where():
+    small, large = CASE.resized(n=64), CASE.resized(n=1024)
+    entries = {
+        small.key: entry(small, kernel=timed(1e-3), peer=timed(1.5e-3)),
+        large.key: entry(large, kernel=timed(2e-3), peer={"status": "ok", "forward": {"status": "too slow"}}),
+    }
+    table = report.lead_table(report.series_of(Results(Path("x"), HEAD, entries)))
+    smallest = "1.5× (B=2, n=64, K=3), 1.5×, 1.5×"
+    assert table.splitlines()[-1] == f"| partition, soft | peer | 1 | {smallest} | {smallest} | 0 | 1 |"
+
+
+def test_merging_result_files_refuses_another_machine():
+    here = Results(Path("x"), HEAD, {"a": {}})
+    assert set(here.merged(Results(Path("y"), HEAD, {"b": {}})).cases) == {"a", "b"}
+    with pytest.raises(ValueError, match="y: threads must be 2 as in x, got 1"):
+        here.merged(Results(Path("y"), {**HEAD, "threads": 1}, {}))
 
 
 def test_peak_memory_counts_what_is_held_at_once():
