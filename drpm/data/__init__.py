@@ -1,6 +1,21 @@
-"""Loaders of real data: each returns tensors, and splits them by a seed without looking at labels."""
+"""Data sets: loaders of real data, which split by a seed without looking at labels, and sets with known factors."""
 
+from drpm.data.arm_scene import ArmScene
 from drpm.data.digits import Digits, load_digits
+from drpm.data.factors import Views, sample_views
+from drpm.data.mpi3d import MPI3D
 from drpm.data.multi_mnist import MultiMNIST, make_multi_mnist
+from drpm.data.multiple_features import MultipleFeatures, load_multiple_features
 
-__all__ = ["Digits", "MultiMNIST", "load_digits", "make_multi_mnist"]
+__all__ = [
+    "MPI3D",
+    "ArmScene",
+    "Digits",
+    "MultiMNIST",
+    "MultipleFeatures",
+    "Views",
+    "load_digits",
+    "load_multiple_features",
+    "make_multi_mnist",
+    "sample_views",
+]
