@@ -10,7 +10,7 @@ from typing import Any
 from drpm._build_info import build_info
 from drpm._version import __version__
 
-_SUBMODULES = ("distributions", "estimators", "models", "ops", "reference")
+_SUBMODULES = ("distributed", "distributions", "estimators", "models", "nn", "ops", "reference")
 
 __all__ = ["__version__", "build_info", *_SUBMODULES]
 

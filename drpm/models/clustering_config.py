@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import NamedTuple
 
+from drpm.nn.schedules import Exponential
+
 
 @dataclasses.dataclass(frozen=True)
 class ClusteringConfig:
@@ -115,15 +117,13 @@ def annealed(config: ClusteringConfig, step: int, steps: int) -> Annealed:
     tau and the weights reach their last values after `anneal_fraction` of the steps, the votes at the end.
     """
     anneal_steps = int(config.anneal_fraction * steps)
-    progress = min(1.0, step / anneal_steps) if anneal_steps > 0 else 1.0
-    rising = 0.1 ** (1.0 - progress)
+    rising = Exponential(0.1, 1.0, anneal_steps)(step)
     return Annealed(
-        config.tau_init * (config.tau_final / config.tau_init) ** progress,
+        Exponential(config.tau_init, config.tau_final, anneal_steps)(step),
         config.beta * rising,
         config.gamma * rising,
         config.delta * rising,
-        config.vote_temperature_init
-        * (config.vote_temperature_final / config.vote_temperature_init) ** min(1.0, step / max(1, steps)),
+        Exponential(config.vote_temperature_init, config.vote_temperature_final, steps)(step),
     )
 
 

@@ -47,7 +47,7 @@ def is_readable(x: Any) -> bool:
 def check_tau(op: str, tau: float) -> float:
     if isinstance(tau, Tensor) or not isinstance(tau, (int, float)):
         raise TypeError(f"{op}: tau must be a Python float (it takes no gradient), got {type(tau).__name__}")
-    require(tau > 0 and math.isfinite(tau), op, "tau", "be positive and finite", tau)
+    require(0 < tau < math.inf, op, "tau", "be positive and finite", tau)
     return float(tau)
 
 

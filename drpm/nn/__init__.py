@@ -1,0 +1,18 @@
+"""Layers: random partitions, subset selection and sorting as torch.nn modules with annealed temperatures."""
+
+from drpm.nn.random_partition import RandomPartition
+from drpm.nn.relaxed_sort import RelaxedSort
+from drpm.nn.schedules import Exponential
+from drpm.nn.subset_selector import Selection, SubsetSelector
+from drpm.nn.temperature import Schedule, Temperature, advance_temperatures
+
+__all__ = [
+    "Exponential",
+    "RandomPartition",
+    "RelaxedSort",
+    "Schedule",
+    "Selection",
+    "SubsetSelector",
+    "Temperature",
+    "advance_temperatures",
+]
