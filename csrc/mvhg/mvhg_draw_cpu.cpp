@@ -8,7 +8,6 @@ namespace DRPM_ISA {
 namespace {
 
 constexpr double kNaN = __builtin_nan("");
-constexpr double kDrawCut = 45;  // e^-45 of the mode's weight: below the resolution of the uniform
 
 double plain_uniform(uint64_t seed, int64_t row, int64_t klass, int64_t element) {
   const PhiloxBlock block = noise_block(seed, kStreamPlain, static_cast<uint64_t>(row), static_cast<uint32_t>(klass),
@@ -138,7 +137,7 @@ void draw_item(const MvhgDrawArgs<T>& args, int64_t item, DrawGroup<T>* group) {
     group->by_tables = group->row.n <= args.largest_table;
     if (group->row.valid && !group->point) {
       if (group->by_tables)
-        group->tables = build_tables<T>(common, group->row, log_omega, nullptr, kDrawCut);
+        group->tables = build_tables<T>(common, group->row, log_omega, nullptr);
       else
         group->tilt = solve_tilt(group->row, log_omega);
     }
@@ -182,7 +181,7 @@ void entropy_row(const MvhgEntropyArgs<T>& args, int64_t parameters) {
   args.entropy[parameters] = static_cast<T>(row.valid ? 0 : kNaN);
   for (int64_t k = 0; k < classes; ++k) grad[k] = static_cast<T>(row.valid ? 0 : kNaN);
   if (!row.valid || point) return;
-  const SizeTables t = build_tables<T>(common, row, log_omega, nullptr, kDrawCut);
+  const SizeTables t = build_tables<T>(common, row, log_omega, nullptr);
   double* u = common.scratch.h;  // U by table
   const int64_t stretch = 2 * common.scratch.widest + kTablePadding;
   EntropyVectors v;

@@ -16,10 +16,13 @@ struct ExactScratch {
   double *b, *log_b;  // b_capacity each: totals of the later classes
   double* h;          // b_capacity; cotangents of log b, backward only
   double* work;       // 4 (widest + kTablePadding)
-  int64_t widest;     // >= n + 2
+  int64_t widest;     // values that a table may hold
 };
 
 constexpr int64_t kTablePadding = 64;  // whole tiles beyond the end of a table
+
+// What the tables are for decides how far they reach.
+enum class TableUse { kSample, kRelaxedSample, kPlain };
 
 template <class T>
 struct MvhgExactArgs {
@@ -32,10 +35,25 @@ struct MvhgExactArgs {
   const int64_t* seed;                       // (1)
   double tau;
   bool hard, noise;
+  TableUse use;
   LogFactorialTable log_factorials;
   ExactScratch scratch;
   T* outcomes;  // scratch of one task: (2, outcome_width)
   int64_t outcome_width;
+};
+
+// Bounds over parameter rows. A work item is a parameter row.
+struct TableSizes {
+  int64_t max_m, max_n, max_total;
+  int64_t outcomes;  // sum over the classes of what one of them may draw, at most
+  int64_t widest;    // values of one table, at most
+};
+
+template <class T>
+struct MvhgTableSizesArgs {
+  MvhgExactArgs<T> common;
+  int64_t largest_n;  // rows that draw more have no tables
+  TableSizes* sizes;
 };
 
 // A work item is b * S + s: neighbours share the tables of parameter row b.
@@ -74,6 +92,8 @@ struct MvhgEntropyArgs {
   double* vectors;    // scratch of one task: 8 (widest + kTablePadding)
 };
 
+DRPM_DECLARE_KERNEL(mvhg_table_sizes, MvhgTableSizesArgs<float>)
+DRPM_DECLARE_KERNEL(mvhg_table_sizes, MvhgTableSizesArgs<double>)
 DRPM_DECLARE_KERNEL(mvhg_draw_rows, MvhgDrawArgs<float>)
 DRPM_DECLARE_KERNEL(mvhg_draw_rows, MvhgDrawArgs<double>)
 DRPM_DECLARE_KERNEL(mvhg_entropy_rows, MvhgEntropyArgs<float>)

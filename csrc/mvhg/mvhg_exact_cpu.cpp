@@ -8,16 +8,6 @@ namespace {
 
 constexpr double kNaN = __builtin_nan("");
 
-// Tables reach this many nats further than the outcomes that matter at a typical remainder: what a remainder of
-// probability e^-kMargin would miss is the edge of its window.
-template <class T>
-constexpr double kMargin = sizeof(T) == 4 ? 20 : 35;
-
-template <class T>
-double outcome_cut(const MvhgExactArgs<T>& args, bool relaxed) {
-  return (args.noise ? GumbelRange<T>::kSpan : 0) + (relaxed ? kKeep<T> * args.tau : 0);
-}
-
 // The outcomes of the class at position p that matter at remainder r, left in args.outcomes: perturbed logits relative
 // to the mode's, then the slopes in the remainder.
 struct Outcomes {
@@ -26,8 +16,9 @@ struct Outcomes {
 };
 
 template <class T>
-Outcomes draw_exact(const MvhgExactArgs<T>& args, const SizeTables& t, int64_t p, int64_t r, int64_t row, int64_t klass,
-                    bool relaxed) {
+Outcomes draw_exact(const MvhgExactArgs<T>& args, const SizeTables& t, int64_t p, int64_t r, int64_t row,
+                    int64_t klass) {
+  const bool relaxed = args.use == TableUse::kRelaxedSample;
   const double *log_f = t.log_f + t.f_at[p] - t.f_low[p], *log_b = t.log_b + t.b_at[p] - t.b_low[p];
   const int64_t b_low = t.b_low[p], b_high = b_low + t.b_size[p] - 1, f_high = t.f_low[p] + t.f_size[p] - 1;
   int64_t low = r - b_high > t.f_low[p] ? r - b_high : t.f_low[p];
@@ -36,6 +27,7 @@ Outcomes draw_exact(const MvhgExactArgs<T>& args, const SizeTables& t, int64_t p
     const int64_t x = r - b_high > f_high ? f_high : t.f_low[p];
     return {x, 1, {x, static_cast<double>(x), 0, 0}};
   }
+  need_log_b(t, p, r - high - 1, r - low + 1);  // slopes look one further
   auto at = [&](int64_t x) { return log_f[x] + log_b[r - x]; };
   int64_t first = low, last = high;  // the smallest mode, as the logits are concave
   while (first < last) {
@@ -48,7 +40,7 @@ Outcomes draw_exact(const MvhgExactArgs<T>& args, const SizeTables& t, int64_t p
   const int64_t mode = first;
   const double top = at(mode);
   const OutcomeWindow window =
-      concave_window(mode, low, high, outcome_cut(args, relaxed), [&](int64_t x) { return top - at(x); });
+      concave_window(mode, low, high, outcome_cut(args), [&](int64_t x) { return top - at(x); });
   Outcomes out{window.low, window.high - window.low + 1, {mode, static_cast<double>(mode), 0, 0}};
   const int64_t count = out.count;
   T *logits = args.outcomes, *other = args.outcomes + args.outcome_width;
@@ -92,7 +84,7 @@ struct Group {
 };
 
 template <class T>
-void enter_group(const MvhgExactArgs<T>& args, int64_t parameters, int64_t row, bool relaxed, Group<T>* group) {
+void enter_group(const MvhgExactArgs<T>& args, int64_t parameters, int64_t row, Group<T>* group) {
   const int64_t order_row = args.order_stride == 0 ? 0 : row;
   if (group->parameters == parameters && group->order_row == order_row) return;
   group->parameters = parameters;
@@ -105,8 +97,7 @@ void enter_group(const MvhgExactArgs<T>& args, int64_t parameters, int64_t row, 
     for (int64_t p = 0; p < args.classes; ++p)
       if (group->order[p] < 0 || group->order[p] >= args.classes) group->row.valid = false;
   group->point = args.classes == 1 || group->row.n == 0 || group->row.n == group->row.total;
-  if (group->row.valid && !group->point)
-    group->tables = build_tables(args, group->row, log_omega, group->order, outcome_cut(args, relaxed) + kMargin<T>);
+  if (group->row.valid && !group->point) group->tables = build_tables(args, group->row, log_omega, group->order);
 }
 
 template <class T>
@@ -114,8 +105,7 @@ void sample_item(const MvhgSampleExactArgs<T>& args, int64_t item, Group<T>* gro
   const MvhgExactArgs<T>& common = args.common;
   const int64_t classes = common.classes, parameters = item / common.samples;
   const int64_t row = item % common.samples * common.batch + parameters;
-  const bool relaxed = !common.hard || args.statistics != nullptr;
-  enter_group(common, parameters, row, relaxed, group);
+  enter_group(common, parameters, row, group);
   T* sizes = args.sizes + row * classes;
   double* statistics = args.statistics == nullptr ? nullptr : args.statistics + row * classes * 3;
   for (int64_t k = 0; k < classes; ++k) sizes[k] = static_cast<T>(kNaN);
@@ -132,7 +122,7 @@ void sample_item(const MvhgSampleExactArgs<T>& args, int64_t item, Group<T>* gro
       outcome.hard = group->row.n == 0 ? 0 : group->row.m[k];
       outcome.mean = static_cast<double>(outcome.hard);
     } else if (p < classes - 1) {
-      outcome = draw_exact(common, group->tables, p, remaining, row, k, relaxed).outcome;
+      outcome = draw_exact(common, group->tables, p, remaining, row, k).outcome;
     }
     sizes[k] = common.hard ? static_cast<T>(outcome.hard) : static_cast<T>(outcome.mean);
     if (statistics != nullptr) {
@@ -151,7 +141,7 @@ template <class T>
 void seed_tables(const MvhgExactArgs<T>& args, const SizeTables& t, int64_t p, int64_t r, int64_t row, int64_t klass,
                  double a, double* h) {
   if (a == 0) return;
-  const Outcomes drawn = draw_exact(args, t, p, r, row, klass, true);
+  const Outcomes drawn = draw_exact(args, t, p, r, row, klass);
   if (drawn.count == 1) return;
   const T* logits = args.outcomes;
   const T best = logits[drawn.outcome.hard - drawn.low];
@@ -181,7 +171,7 @@ void backward_item(const MvhgSampleExactBackwardArgs<T>& args, int64_t item, Gro
   for (int64_t sample = begin; sample < end; ++sample) {
     const int64_t row = sample * common.batch + parameters;
     const bool fresh = sample == begin || common.order_stride != 0;
-    enter_group(common, parameters, row, true, group);
+    enter_group(common, parameters, row, group);
     if (!group->row.valid) {
       for (int64_t k = 0; k < classes; ++k) grad[k] = kNaN;
       return;
@@ -211,6 +201,14 @@ void backward_item(const MvhgSampleExactBackwardArgs<T>& args, int64_t item, Gro
 }
 
 }  // namespace
+
+void mvhg_table_sizes(const MvhgTableSizesArgs<float>& args, int64_t begin, int64_t end) {
+  add_table_sizes(args, begin, end);
+}
+
+void mvhg_table_sizes(const MvhgTableSizesArgs<double>& args, int64_t begin, int64_t end) {
+  add_table_sizes(args, begin, end);
+}
 
 void mvhg_sample_exact_rows(const MvhgSampleExactArgs<float>& args, int64_t begin, int64_t end) {
   Group<float> group;

@@ -5,46 +5,26 @@
 #include "common/tensors.h"
 #include "mvhg/mvhg_contour.h"
 #include "mvhg/mvhg_exact.h"
+#include "mvhg/task_memory.h"
 
 namespace drpm {
 namespace {
 
 constexpr const char* kOp = "mvhg_sample";
 
-// Largest counts over the parameter rows, for the size of tables.
-struct TableSizes {
-  int64_t max_m = 0, max_n = 0, f_capacity = 0, b_capacity = 0;
-};
-
+// How large the tables of these parameter rows may get. Throws where they would not fit.
 template <class T>
-TableSizes table_sizes(const MvhgExactArgs<T>& args) {
-  TableSizes out;
-  for (int64_t row = 0; row < args.batch; ++row) {
-    const int64_t* m = args.m + row * args.m_stride;
-    const int64_t n = args.n[row * args.n_stride];
-    int64_t f = 0, b = 0, total = 0;
-    bool valid = n >= 0;
-    for (int64_t k = 0; k < args.classes; ++k) {
-      valid = valid && m[k] >= 0;
-      total += m[k];
-    }
-    if (!valid || n > total) continue;  // the kernel answers with NaN
-    for (int64_t k = 0; k < args.classes; ++k) {
-      out.max_m = std::max(out.max_m, m[k]);
-      f += std::min(m[k], n + 1) + 1 + 2 * kTablePadding;
-      b += std::min(total, n + 1) + 1 + 2 * kTablePadding;  // whatever the order of the classes
-    }
-    out.max_n = std::max(out.max_n, n);
-    out.f_capacity = std::max(out.f_capacity, f);
-    out.b_capacity = std::max(out.b_capacity, b);
-    if (args.m_stride == 0 && args.n_stride == 0) break;
-  }
-  return out;
+TableSizes table_sizes(const char* op, const MvhgExactArgs<T>& args, int64_t largest_n = INT64_MAX) {
+  TableSizes sizes{};
+  mvhg_table_sizes(MvhgTableSizesArgs<T>{args, largest_n, &sizes}, 0, args.batch);
+  const double values = 5.0 * static_cast<double>(args.classes) * static_cast<double>(sizes.widest);
+  check_task_memory(op, sizeof(double) * values, sizes.max_n, args.classes);
+  return sizes;
 }
 
 template <class T>
 MvhgExactArgs<T> make_args(const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& seed,
-                           const Tensor& order, double tau, int64_t samples, bool hard, bool noise) {
+                           const Tensor& order, double tau, int64_t samples, bool hard, bool noise, TableUse use) {
   const int64_t batch = log_omega.size(0), classes = log_omega.size(1), rows = samples * batch;
   DRPM_CHECK(classes >= 1, kOp, "log_omega", "have at least one class", classes);
   const bool shared_m = m.size(0) == 1, shared_n = n.numel() == 1;
@@ -66,31 +46,34 @@ MvhgExactArgs<T> make_args(const Tensor& log_omega, const Tensor& m, const Tenso
   args.tau = tau;
   args.hard = hard;
   args.noise = noise;
+  args.use = use;
   return args;
 }
 
-// One task's memory; pages that the windows do not reach are never touched.
+// One task's memory; pages that the tables do not reach are never touched.
 template <class T>
 class TaskMemory {
  public:
   TaskMemory(const TableSizes& size, int64_t classes, bool backward, MvhgExactArgs<T>* args)
       : windows_(new int64_t[static_cast<size_t>(8 * classes)]) {
-    const int64_t widest = size.max_n + 2, work = 4 * (widest + kTablePadding);
-    const int64_t tables = 2 * size.f_capacity + (backward ? 3 : 2) * size.b_capacity;
+    const int64_t widest = size.widest, work = 4 * (widest + kTablePadding);
+    const int64_t b_capacity = classes * (widest + 2 * kTablePadding);
+    const int64_t f_capacity = std::min(b_capacity, size.outcomes + 2 * classes * kTablePadding);
+    const int64_t tables = 2 * f_capacity + (backward ? 3 : 2) * b_capacity;
     doubles_.reset(new double[static_cast<size_t>(2 * classes + tables + work)]);
     double* at = doubles_.get();
     ExactScratch& scratch = args->scratch;
     auto take = [&](int64_t count) { return std::exchange(at, at + count); };
     scratch.windows = windows_.get();
     scratch.classes = take(2 * classes);
-    scratch.f = take(size.f_capacity);
-    scratch.log_f = take(size.f_capacity);
-    scratch.b = take(size.b_capacity);
-    scratch.log_b = take(size.b_capacity);
-    scratch.h = backward ? take(size.b_capacity) : nullptr;
+    scratch.f = take(f_capacity);
+    scratch.log_f = take(f_capacity);
+    scratch.b = take(b_capacity);
+    scratch.log_b = take(b_capacity);
+    scratch.h = backward ? take(b_capacity) : nullptr;
     scratch.work = take(work);
     scratch.widest = widest;
-    args->outcome_width = std::min(size.max_m, size.max_n + 1) + 1 + 256;  // whole noise tiles and packs
+    args->outcome_width = widest + 256;  // whole noise tiles and packs
     outcomes_.reset(new T[static_cast<size_t>(2 * args->outcome_width)]);
     args->outcomes = outcomes_.get();
   }
@@ -101,17 +84,14 @@ class TaskMemory {
   std::unique_ptr<T[]> outcomes_;
 };
 
-// Operations that the tables of a row take, roughly: windows grow with the square root of the counts.
+// Operations that the tables of a row take, roughly.
 int64_t table_cost(const TableSizes& size, int64_t classes) {
-  int64_t root = 1;
-  while (root * root < size.max_n) ++root;
-  const int64_t window = std::min(size.max_n + 1, 16 + 8 * root);
-  return classes * (64 + 20 * window + window * window / 8);
+  return classes * (64 + 20 * size.widest + size.widest * size.widest / 8);
 }
 
 template <class T>
 void run_forward(MvhgExactArgs<T> common, const Tensor& sizes, const Tensor* statistics) {
-  const TableSizes size = table_sizes(common);
+  const TableSizes size = table_sizes(kOp, common);
   common.log_factorials = log_factorial_table(size.max_m + 1);
   const MvhgSampleExactArgs<T> args{common, sizes.mutable_data_ptr<T>(),
                                     statistics == nullptr ? nullptr : statistics->mutable_data_ptr<double>()};
@@ -127,13 +107,14 @@ std::tuple<Tensor, Tensor> mvhg_sample_exact(const Tensor& log_omega, const Tens
                                              bool hard, bool noise, bool with_statistics) {
   check_float(kOp, "log_omega", log_omega);
   const int64_t rows = samples * log_omega.size(0), classes = log_omega.size(1);
+  const TableUse use = hard && !with_statistics ? TableUse::kSample : TableUse::kRelaxedSample;
   Tensor sizes = torch::stable::new_empty(log_omega, {rows, classes});
   Tensor statistics = torch::stable::new_empty(log_omega, {with_statistics ? rows : 0, classes, 3}, ScalarType::Double);
   const Tensor* wanted = with_statistics ? &statistics : nullptr;
   if (is_float64(log_omega))
-    run_forward(make_args<double>(log_omega, m, n, seed, class_order, tau, samples, hard, noise), sizes, wanted);
+    run_forward(make_args<double>(log_omega, m, n, seed, class_order, tau, samples, hard, noise, use), sizes, wanted);
   else
-    run_forward(make_args<float>(log_omega, m, n, seed, class_order, tau, samples, hard, noise), sizes, wanted);
+    run_forward(make_args<float>(log_omega, m, n, seed, class_order, tau, samples, hard, noise, use), sizes, wanted);
   return {sizes, statistics};
 }
 
@@ -143,7 +124,7 @@ constexpr int64_t kGroup = 64;  // samples whose cotangents go through the table
 template <class T>
 void run_backward(MvhgExactArgs<T> common, const Tensor& grad_sizes, const Tensor& statistics, const Tensor& grad,
                   int64_t chunks) {
-  const TableSizes size = table_sizes(common);
+  const TableSizes size = table_sizes(kOp, common);
   common.log_factorials = log_factorial_table(size.max_m + 1);
   const int64_t elements = common.batch * common.samples * common.classes;
   const MvhgSampleExactBackwardArgs<T> args{common,
@@ -167,26 +148,23 @@ Tensor mvhg_sample_exact_backward(const Tensor& grad_sizes, const Tensor& log_om
   const int64_t chunks = (samples + kGroup - 1) / kGroup;
   Tensor grad = torch::stable::new_empty(log_omega, {log_omega.size(0), chunks, log_omega.size(1)}, ScalarType::Double);
   if (is_float64(log_omega))
-    run_backward(make_args<double>(log_omega, m, n, seed, class_order, tau, samples, true, noise), grad_sizes,
-                 statistics, grad, chunks);
+    run_backward(
+        make_args<double>(log_omega, m, n, seed, class_order, tau, samples, true, noise, TableUse::kRelaxedSample),
+        grad_sizes, statistics, grad, chunks);
   else
-    run_backward(make_args<float>(log_omega, m, n, seed, class_order, tau, samples, true, noise), grad_sizes,
-                 statistics, grad, chunks);
+    run_backward(
+        make_args<float>(log_omega, m, n, seed, class_order, tau, samples, true, noise, TableUse::kRelaxedSample),
+        grad_sizes, statistics, grad, chunks);
   return grad;
 }
 
 template <class T>
 Tensor run_draw(MvhgExactArgs<T> common, const Tensor& log_omega, int64_t largest_table) {
   Tensor sizes = torch::stable::new_empty(log_omega, {common.batch * common.samples, common.classes});
-  TableSizes size = table_sizes(common);
-  const bool tables = size.max_n <= largest_table;
-  if (!tables) {  // rows beyond it need none; rows within it need no more than this
-    size.max_n = std::min(size.max_n, largest_table);
-    const int64_t widest = common.classes * (size.max_n + 2 + 2 * kTablePadding);
-    size.f_capacity = std::min(size.f_capacity, widest);
-    size.b_capacity = std::min(size.b_capacity, widest);
-  }
-  common.log_factorials = log_factorial_table(tables ? size.max_m + 1 : 1);
+  const TableSizes size = table_sizes("mvhg_draw", common, largest_table);
+  bool tables = true;  // for all rows
+  for (int64_t row = 0; row < common.batch; ++row) tables = tables && common.n[row * common.n_stride] <= largest_table;
+  common.log_factorials = log_factorial_table(size.max_m + 1);
   const int64_t cost = tables ? table_cost(size, common.classes) : 30000 * common.classes * common.classes;
   const MvhgDrawArgs<T> args{common, sizes.mutable_data_ptr<T>(), nullptr, largest_table};
   for_rows(common.batch * common.samples, cost, [&](int64_t begin, int64_t end) {
@@ -204,17 +182,18 @@ Tensor mvhg_draw(const Tensor& log_omega, const Tensor& m, const Tensor& n, cons
   check_float(kOp, "log_omega", log_omega);
   const Tensor natural = torch::stable::new_empty(m, {0});
   if (is_float64(log_omega))
-    return run_draw(make_args<double>(log_omega, m, n, seed, natural, 1, samples, true, true), log_omega,
-                    largest_table);
-  return run_draw(make_args<float>(log_omega, m, n, seed, natural, 1, samples, true, true), log_omega, largest_table);
+    return run_draw(make_args<double>(log_omega, m, n, seed, natural, 1, samples, true, true, TableUse::kPlain),
+                    log_omega, largest_table);
+  return run_draw(make_args<float>(log_omega, m, n, seed, natural, 1, samples, true, true, TableUse::kPlain), log_omega,
+                  largest_table);
 }
 
 template <class T>
 void run_entropy(MvhgExactArgs<T> common, const Tensor& entropy, const Tensor& grad) {
-  const TableSizes size = table_sizes(common);
+  const TableSizes size = table_sizes("mvhg_entropy", common);
   common.log_factorials = log_factorial_table(size.max_m + 1);
   const MvhgEntropyArgs<T> args{common, entropy.mutable_data_ptr<T>(), grad.mutable_data_ptr<T>(), nullptr};
-  const int64_t vectors = 8 * (2 * (size.max_n + 2) + kTablePadding);
+  const int64_t vectors = 8 * (2 * size.widest + kTablePadding);
   for_rows(common.batch, 8 * table_cost(size, common.classes), [&](int64_t begin, int64_t end) {
     MvhgEntropyArgs<T> local = args;
     const TaskMemory<T> memory(size, common.classes, true, &local.common);
@@ -230,9 +209,9 @@ std::tuple<Tensor, Tensor> mvhg_entropy(const Tensor& log_omega, const Tensor& m
   Tensor entropy = torch::stable::new_empty(log_omega, {log_omega.size(0)});
   Tensor grad = torch::stable::new_empty(log_omega, {log_omega.size(0), log_omega.size(1)});
   if (is_float64(log_omega))
-    run_entropy(make_args<double>(log_omega, m, n, seed, none, 1, 1, true, false), entropy, grad);
+    run_entropy(make_args<double>(log_omega, m, n, seed, none, 1, 1, true, false, TableUse::kPlain), entropy, grad);
   else
-    run_entropy(make_args<float>(log_omega, m, n, seed, none, 1, 1, true, false), entropy, grad);
+    run_entropy(make_args<float>(log_omega, m, n, seed, none, 1, 1, true, false, TableUse::kPlain), entropy, grad);
   return {entropy, grad};
 }
 

@@ -3,6 +3,7 @@
 
 #include "common/tensors.h"
 #include "mvhg/mvhg_merged.h"
+#include "mvhg/task_memory.h"
 
 namespace drpm {
 namespace {
@@ -14,10 +15,11 @@ constexpr int64_t kScratchPadding = 256;  // whole noise tiles and packs beyond 
 
 struct Sizing {
   int64_t max_m, max_total;
+  int64_t width;  // of one class's outcomes, padded
 };
 
-Sizing sizing(const MergedCounts& counts, int64_t m_rows) {
-  Sizing out{0, 0};
+Sizing sizing(const char* op, const MergedCounts& counts, int64_t m_rows, int64_t n_rows) {
+  Sizing out{0, 0, 0};
   for (int64_t row = 0; row < m_rows; ++row) {
     int64_t total = 0;
     for (int64_t k = 0; k < counts.classes; ++k) {
@@ -28,6 +30,10 @@ Sizing sizing(const MergedCounts& counts, int64_t m_rows) {
     }
     out.max_total = std::max(out.max_total, total);
   }
+  int64_t max_n = 0;
+  for (int64_t row = 0; row < n_rows; ++row) max_n = std::max(max_n, std::min(counts.n[row], out.max_total));
+  out.width = std::min(out.max_m, max_n) + 2 + kScratchPadding;
+  check_task_memory(op, 2.0 * sizeof(double) * static_cast<double>(out.width), max_n, counts.classes);
   return out;
 }
 
@@ -80,7 +86,7 @@ void run_sample(const MergedCounts& counts, const Sizing& size, const Tensor& lo
                                log_factorial_table(size.max_total + 1),
                                nullptr,
                                nullptr,
-                               size.max_m + 1 + kScratchPadding};
+                               size.width};
   for_rows(rows, 20 * counts.classes * typical_window(size.max_m), [&](int64_t begin, int64_t end) {
     const auto outcomes = scratch<T>(2 * args.width);
     const auto classes = scratch<double>(2 * counts.classes);
@@ -97,7 +103,7 @@ std::tuple<Tensor, Tensor> mvhg_sample_merged(const Tensor& log_omega, const Ten
   check_float(kSample, "log_omega", log_omega);
   const int64_t rows = samples * log_omega.size(0), classes = log_omega.size(1);
   const MergedCounts counts = make_counts(kSample, log_omega, m, n, &class_order, rows);
-  const Sizing size = sizing(counts, m.size(0));
+  const Sizing size = sizing(kSample, counts, m.size(0), n.numel());
   Tensor sizes = torch::stable::new_empty(log_omega, {rows, classes});
   Tensor statistics = torch::stable::new_empty(log_omega, {with_statistics ? rows : 0, classes, 2}, ScalarType::Double);
   const Tensor* wanted = with_statistics ? &statistics : nullptr;
@@ -151,7 +157,7 @@ void run_log_prob(const MergedCounts& counts, const Sizing& size, const Tensor& 
                                 log_factorial_table(size.max_total + 1),
                                 nullptr,
                                 nullptr,
-                                size.max_m + 1 + kScratchPadding};
+                                size.width};
   for_rows(counts.batch, 10 * counts.classes * typical_window(size.max_m), [&](int64_t begin, int64_t end) {
     const auto outcomes = scratch<double>(2 * args.width);
     const auto classes = scratch<double>(2 * counts.classes);
@@ -166,7 +172,7 @@ std::tuple<Tensor, Tensor> mvhg_log_prob_merged(const Tensor& sizes, const Tenso
                                                 const Tensor& n) {
   check_float(kLogProb, "log_omega", log_omega);
   const MergedCounts counts = make_counts(kLogProb, log_omega, m, n, nullptr, log_omega.size(0));
-  const Sizing size = sizing(counts, m.size(0));
+  const Sizing size = sizing(kLogProb, counts, m.size(0), n.numel());
   Tensor log_prob = torch::stable::new_empty(log_omega, {counts.batch});
   Tensor statistics = torch::stable::new_empty(log_omega, {counts.batch, counts.classes, 2}, ScalarType::Double);
   if (is_float64(log_omega))

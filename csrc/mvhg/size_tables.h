@@ -3,9 +3,11 @@
 #pragma once
 
 #include "common/log_factorial.h"
+#include "common/philox.h"
 #include "mvhg/concave_window.h"
 #include "mvhg/mvhg_exact.h"
 #include "mvhg/mvhg_tilt_math.h"
+#include "mvhg/outcome.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -20,6 +22,7 @@ struct TableWindow {
 struct SizeTables {
   int64_t classes;
   int64_t *f_low, *f_size, *f_at, *b_low, *b_size, *b_at;  // (K)
+  int64_t *known_first, *known_last;                       // (K): the stretch of log_b that is there
   double *f, *log_f, *b, *log_b;
   double* scale;  // (K): f_{p+1} * b_{p+1} = scale[p] b_p
   bool linear;    // f and b hold the weights themselves; else only the logs are there, as weights would underflow
@@ -27,6 +30,23 @@ struct SizeTables {
 
 inline TableWindow f_window(const SizeTables& t, int64_t p) { return {t.f_low[p], t.f_size[p], t.f_at[p]}; }
 inline TableWindow b_window(const SizeTables& t, int64_t p) { return {t.b_low[p], t.b_size[p], t.b_at[p]}; }
+
+// Outcomes that matter lie within this of the best one.
+template <class T>
+double outcome_cut(const MvhgExactArgs<T>& args) {
+  return (args.noise ? GumbelRange<T>::kSpan : 0) + (args.use == TableUse::kRelaxedSample ? kKeep<T> * args.tau : 0);
+}
+
+// Tables reach this many nats further than the outcomes that matter at a typical remainder: what a remainder of
+// probability e^-kMargin would miss is the edge of its window.
+template <class T>
+constexpr double kMargin = sizeof(T) == 4 ? 20 : 35;
+constexpr double kPlainCut = 45;  // below the resolution of a uniform
+
+template <class T>
+double table_cut(const MvhgExactArgs<T>& args) {
+  return args.use == TableUse::kPlain ? kPlainCut : outcome_cut(args) + kMargin<T>;
+}
 
 // Weights below e^-640 of the largest would leave the doubles once multiplied.
 constexpr double kLinearRange = 640;
@@ -74,8 +94,8 @@ inline void log_table(const double* x, int64_t size, double* log_x) {
 }
 
 // log f(x) = log C(m, x) + x a, relative to its value at the mode, within `cut` of it and x <= limit.   (Eq. 18)
-inline TableWindow class_table(int64_t m, double a, int64_t limit, double cut, const LogFactorialTable& table,
-                               int64_t at, double* log_f) {
+inline TableWindow class_table(int64_t m, double a, int64_t limit, double cut, int64_t widest,
+                               const LogFactorialTable& table, int64_t at, double* log_f) {
   const Odds odds = odds_of(a);
   const int64_t high = m < limit ? m : limit;
   int64_t mode = static_cast<int64_t>(static_cast<double>(m + 1) * odds.p);
@@ -86,7 +106,11 @@ inline TableWindow class_table(int64_t m, double a, int64_t limit, double cut, c
   };
   const double at_mode = log_factorials(mode);
   auto drop = [&](int64_t x) { return log_factorials(x) - at_mode - static_cast<double>(x - mode) * a; };
-  const OutcomeWindow window = concave_window(mode, 0, high, cut, drop);
+  OutcomeWindow window = concave_window(mode, 0, high, cut, drop);
+  if (window.high - window.low >= widest) {  // mvhg_table_sizes rules it out; memory safety does not rest on that
+    window.low = window.low > mode - widest / 2 ? window.low : mode - widest / 2;
+    window.high = window.low + widest - 1;
+  }
   const int64_t size = window.high - window.low + 1;
   if (m < table.size) {
     const double *up = table.value + window.low, *down = table.value + (m - window.low);
@@ -100,28 +124,109 @@ inline TableWindow class_table(int64_t m, double a, int64_t limit, double cut, c
   return {window.low, size, at};
 }
 
+// Logs of table p for the totals low .. high (clipped to it) are taken when they are first asked for: a single draw
+// looks at as many as its class has outcomes, which are few where there are many classes.
+inline void need_log_b(const SizeTables& t, int64_t p, int64_t low, int64_t high) {
+  const int64_t size = t.b_size[p], from = low - t.b_low[p], to = high - t.b_low[p] + 1;
+  const int64_t first = from > 0 ? from / kVD * kVD : 0;  // whole packs
+  const int64_t last = to < size ? (to + kVD - 1) / kVD * kVD : (size + kVD - 1) / kVD * kVD;
+  if (first >= t.known_first[p] && last <= t.known_last[p]) return;
+  const double* b = t.b + t.b_at[p];
+  double* log_b = t.log_b + t.b_at[p];
+  if (t.known_first[p] == t.known_last[p]) t.known_first[p] = t.known_last[p] = first;
+  if (first < t.known_first[p]) {
+    log_table(b + first, t.known_first[p] - first, log_b + first);
+    t.known_first[p] = first;
+  }
+  if (last > t.known_last[p]) {
+    log_table(b + t.known_last[p], last - t.known_last[p], log_b + t.known_last[p]);
+    t.known_last[p] = last;
+  }
+}
+
+inline double largest_of(const double* x, int64_t size) {
+  double best = x[0];
+  int64_t i = 0;
+  if (size >= kVD) {
+    VD lanes = load<VD>(x);
+    for (i = kVD; i + kVD <= size; i += kVD) lanes = max_lane<VD>(lanes, load<VD>(x + i));
+    best = max_over_lanes<VD>(lanes);
+  }
+  for (; i < size; ++i) best = x[i] > best ? x[i] : best;
+  return best;
+}
+
 // Cuts a table of weights (or their logs) to what lies within the cut of its maximum; makes that maximum 1 (log 0).
+// `values` may be the table itself. Writes whole packs, as ones beyond the end.
 inline void finish_table(SizeTables* t, int64_t p, int64_t low, int64_t size, double cut, const double* values) {
-  int64_t best = 0;
-  for (int64_t i = 1; i < size; ++i) best = values[i] > values[best] ? i : best;
-  const double highest = values[best];
+  const double highest = largest_of(values, size);
   const double threshold = t->linear ? highest * exp_lane<double>(-cut) : highest - cut;
   int64_t first = 0, last = size - 1;
   while (values[first] < threshold) ++first;
   while (values[last] < threshold) --last;
-  const int64_t at = t->b_at[p];
+  const int64_t at = t->b_at[p], count = last - first + 1;
   t->scale[p] = highest;
   t->b_low[p] = low + first;
-  t->b_size[p] = last - first + 1;
+  t->b_size[p] = count;
   double* out = (t->linear ? t->b : t->log_b) + at;
-  if (t->linear) {
-    const double scale = 1 / highest;
-    for (int64_t i = first; i <= last; ++i) out[i - first] = values[i] * scale;
-    for (int64_t i = last - first + 1; i % kVD != 0; ++i) out[i] = 1;
-    log_table(out, last - first + 1, t->log_b + at);
-  } else {
-    for (int64_t i = first; i <= last; ++i) out[i - first] = values[i] - highest;
+  const double scale = 1 / highest;
+  int64_t i = 0;
+  for (; i + kVD <= count; i += kVD) {
+    const VD x = load<VD>(values + first + i);
+    store<VD>(out + i, t->linear ? x * scale : x - highest);
   }
+  for (; i < count; ++i) out[i] = t->linear ? values[first + i] * scale : values[first + i] - highest;
+  for (; i % kVD != 0; ++i) out[i] = 1;
+  t->known_first[p] = 0;
+  t->known_last[p] = t->linear ? 0 : i;
+}
+
+// How far a sum of independent Bernoulli variables strays from its mean, at most, where it is at most c nats below
+// probability 1: Bernstein's inequality d^2 / (2 (variance + d / 3)) <= c.                            (Eq. 19a)
+inline double farthest(double variance, double c) { return c / 3 + __builtin_sqrt(c * c / 9 + 2 * c * variance); }
+
+// Of the likeliest value's probability, at most this is missing to 1, in nats.
+inline double peak_loss(double variance) { return 0.5 * log_lane<double>(1 + 12 * variance); }
+
+// The same for the total of the classes after some position, in a draw that is at most `cut` nats less probable than
+// the likeliest: the classes before must stray as far the other way.
+inline double farthest_total(double before, double after, double cut) {
+  const double c = cut + peak_loss(before) + peak_loss(after);
+  double distance = farthest(before < after ? before : after, c);
+  for (int i = 0; i < 4; ++i)  // descends to the root from above: each is a bound
+    distance = __builtin_sqrt(2 * c / (1 / (before + distance / 3) + 1 / (after + distance / 3)));
+  return distance;
+}
+
+// Adds rows begin .. end - 1 to the bounds. Variances are at most a quarter of the items and at most the mean.
+template <class T>
+inline void add_table_sizes(const MvhgTableSizesArgs<T>& args, int64_t begin, int64_t end) {
+  const MvhgExactArgs<T>& common = args.common;
+  TableSizes& out = *args.sizes;
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t* m = common.m + row * common.m_stride;
+    const int64_t n = common.n[row * common.n_stride];
+    int64_t total = 0, largest = 0, outcomes = 0;
+    bool valid = n >= 0;
+    for (int64_t k = 0; k < common.classes; ++k) {
+      valid = valid && m[k] >= 0;
+      total += m[k];
+      largest = largest > m[k] ? largest : m[k];
+      outcomes += (m[k] < n + 1 ? m[k] : n + 1) + 1;
+    }
+    if (!valid || n > total || n > args.largest_n) continue;  // the kernel answers with NaN, or needs no tables
+    out.max_m = out.max_m > largest ? out.max_m : largest;
+    out.max_n = out.max_n > n ? out.max_n : n;
+    out.max_total = out.max_total > total ? out.max_total : total;
+    out.outcomes = out.outcomes > outcomes ? out.outcomes : outcomes;
+    if (common.m_stride == 0 && common.n_stride == 0) break;
+  }
+  const double n = static_cast<double>(out.max_n), cut = table_cut(common);
+  const double items = 0.25 * static_cast<double>(out.max_m), all_items = 0.25 * static_cast<double>(out.max_total);
+  const double one = items < n ? items : n, all = all_items < n ? all_items : n;
+  const double of_class = farthest(one, cut + peak_loss(one)), of_total = farthest_total(0.5 * all, 0.5 * all, cut);
+  const double bound = 2 * (of_class > of_total ? of_class : of_total) + 16;
+  out.widest = bound < n + 2 ? static_cast<int64_t>(bound) : out.max_n + 2;
 }
 
 // Calls each(x, q) with q = f(x) b(rho - x) / sum for the outcomes x that matter at this rho, and returns the log of
@@ -149,8 +254,9 @@ inline double convolve_at(const SizeTables& t, int64_t p, int64_t rho, int64_t* 
 // b_{K-2} = f_{K-1};  b_p = f_{p+1} * b_{p+1}, up to the total n + 1 that slopes at n look at.            (Eq. 19)
 template <class T>
 inline SizeTables build_tables(const MvhgExactArgs<T>& args, const MvhgRow& row, const T* log_omega,
-                               const int64_t* order, double cut) {
+                               const int64_t* order) {
   const ExactScratch& scratch = args.scratch;
+  const double cut = table_cut(args);
   const int64_t classes = args.classes;
   int64_t* windows = scratch.windows;
   SizeTables t{classes,
@@ -160,6 +266,8 @@ inline SizeTables build_tables(const MvhgExactArgs<T>& args, const MvhgRow& row,
                windows + 3 * classes,
                windows + 4 * classes,
                windows + 5 * classes,
+               windows + 6 * classes,
+               windows + 7 * classes,
                scratch.f,
                scratch.log_f,
                scratch.b,
@@ -168,11 +276,13 @@ inline SizeTables build_tables(const MvhgExactArgs<T>& args, const MvhgRow& row,
                true};
   const double tilt = solve_tilt(row, log_omega);
   int64_t at = 0;
-  double range = 0;
+  double range = 0, all = 0;
   for (int64_t p = 0; p < classes; ++p) {
     const int64_t k = order == nullptr ? p : order[p];
-    const TableWindow w = class_table(row.m[k], static_cast<double>(log_omega[k]) + tilt, row.n + 1, cut,
-                                      args.log_factorials, at, t.log_f);
+    const double a = static_cast<double>(log_omega[k]) + tilt;
+    const Odds odds = odds_of(a);
+    all += static_cast<double>(row.m[k]) * odds.p * odds.q;
+    const TableWindow w = class_table(row.m[k], a, row.n + 1, cut, scratch.widest, args.log_factorials, at, t.log_f);
     t.f_low[p] = w.low;
     t.f_size[p] = w.size;
     t.f_at[p] = at;
@@ -185,33 +295,44 @@ inline SizeTables build_tables(const MvhgExactArgs<T>& args, const MvhgRow& row,
     for (int64_t p = 0; p < classes; ++p) exp_table(t.log_f + t.f_at[p], t.f_size[p], t.f + t.f_at[p]);
 
   at = 0;
+  double mean = 0, after = 0;  // of the total of the classes after p
   for (int64_t p = classes - 2; p >= 0; --p) {
+    const int64_t k = order == nullptr ? p + 1 : order[p + 1];
+    const double m = static_cast<double>(row.m[k]);
+    const Odds odds = odds_of(static_cast<double>(log_omega[k]) + tilt);
+    mean += m * odds.p;
+    after += m * odds.p * odds.q;
+    const double reach = farthest_total(all > after ? all - after : 0, after, cut) + 2;
+    const double least = mean - reach, most = mean + reach < row.n + 1 ? mean + reach : row.n + 1;
+
     t.b_at[p] = at;
     const double* f = (t.linear ? t.f : t.log_f) + t.f_at[p + 1];
-    if (p == classes - 2) {
-      finish_table(&t, p, t.f_low[p + 1], t.f_size[p + 1], cut, f);
+    const bool last = p == classes - 2;
+    int64_t low = t.f_low[p + 1] + (last ? 0 : t.b_low[p + 1]);
+    int64_t high = t.f_low[p + 1] + t.f_size[p + 1] - 1 + (last ? 0 : t.b_low[p + 1] + t.b_size[p + 1] - 1);
+    const int64_t skipped = least > low && least < high ? static_cast<int64_t>(least) - low : 0;
+    low += skipped;
+    high = most < high && most > low ? static_cast<int64_t>(most) : high;
+    const int64_t size = high - low < scratch.widest ? high - low + 1 : scratch.widest;
+    double* work = scratch.work;
+    if (last) {
+      finish_table(&t, p, low, size, cut, f + skipped);
+    } else if (t.linear) {
+      const double* b = t.b + t.b_at[p + 1];
+      const bool f_shorter = t.f_size[p + 1] < t.b_size[p + 1];
+      const double *kernel = f_shorter ? f : b, *signal = f_shorter ? b : f;
+      const int64_t taps = f_shorter ? t.f_size[p + 1] : t.b_size[p + 1];
+      const int64_t length = f_shorter ? t.b_size[p + 1] : t.f_size[p + 1];
+      double *reversed = work, *padded = work + scratch.widest + kTablePadding;
+      double* out = t.b + at;  // in place: finish_table moves values down only
+      for (int64_t i = 0; i < taps; ++i) reversed[i] = kernel[taps - 1 - i];
+      pad_signal(signal, length, taps - 1, taps - 1, padded);
+      correlate(reversed, taps, padded + skipped, taps - 1 - skipped, taps - 1 + length - skipped, out, size);
+      finish_table(&t, p, low, size, cut, out);
     } else {
-      const int64_t low = t.f_low[p + 1] + t.b_low[p + 1];
-      int64_t size = t.f_size[p + 1] + t.b_size[p + 1] - 1;
-      size = size < row.n + 2 - low ? size : row.n + 2 - low;
-      double* work = scratch.work;
-      if (t.linear) {
-        const double* b = t.b + t.b_at[p + 1];
-        const bool f_shorter = t.f_size[p + 1] < t.b_size[p + 1];
-        const double *kernel = f_shorter ? f : b, *signal = f_shorter ? b : f;
-        const int64_t taps = f_shorter ? t.f_size[p + 1] : t.b_size[p + 1];
-        const int64_t length = f_shorter ? t.b_size[p + 1] : t.f_size[p + 1];
-        double *reversed = work, *padded = work + scratch.widest + kTablePadding;
-        double* out = t.b + at;  // in place: finish_table moves values down only
-        for (int64_t i = 0; i < taps; ++i) reversed[i] = kernel[taps - 1 - i];
-        pad_signal(signal, length, taps - 1, taps - 1, padded);
-        correlate(reversed, taps, padded, taps - 1, taps - 1 + length, out, size);
-        finish_table(&t, p, low, size, cut, out);
-      } else {
-        int64_t mode = 0;
-        for (int64_t i = 0; i < size; ++i) work[i] = convolve_at(t, p + 1, low + i, &mode, [](int64_t, double) {});
-        finish_table(&t, p, low, size, cut, work);
-      }
+      int64_t mode = 0;
+      for (int64_t i = 0; i < size; ++i) work[i] = convolve_at(t, p + 1, low + i, &mode, [](int64_t, double) {});
+      finish_table(&t, p, low, size, cut, work);
     }
     at += (t.b_size[p] + kTablePadding) / kVD * kVD;
   }

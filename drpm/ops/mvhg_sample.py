@@ -63,8 +63,10 @@ def mvhg_sample(
         chain jump.
     Numerics: logits in float64 relative to the mode, rounded once. Outcomes that lie further below the mode than the
         noise can lift (25.7 nats in float32, 41.1 in float64) are skipped, for gradients and relaxed values τ·18
-        (τ·38) more. Tested for log_omega within ±80 and tau 1e-4 … 1e3, counts to 1e5.
-    Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
+        (τ·38) more. Tested for log_omega within ±80 and tau 1e-4 … 1e3, counts to 1e5 (1e7 at tau <= 1).
+    Memory: tables of 40 K w bytes a thread, w ~ √(cut · min(n, Σ m / 4)), with cut the nats above plus a margin.
+    Raises: ValueError for values out of range (CPU, eager) and for tables of more than 4 GiB a thread (n from about
+        1e12 at K = 10), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Algorithms 1–4, Eq. 5.1–5.5 and 5.18–5.25; docs/math/mvhg.md, section 5.
     """
     check_conditionals(_OP, conditionals)

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from benchmarks.memory import peak_memory
 from drpm import reference
-from drpm.ops import gumbel_noise, mvhg_covariance, mvhg_log_prob, mvhg_mean, mvhg_sample
+from drpm.ops import gumbel_noise, mvhg_covariance, mvhg_draw, mvhg_log_prob, mvhg_mean, mvhg_sample
 from drpm.testing import FLOAT_DTYPES, assert_matches_reference
 
 from .mvhg_laws import FAILURE_RATE, GOODNESS_CASES, chi_square_p_value, enumerated_law
@@ -178,6 +179,35 @@ def test_large_counts_keep_the_sum_and_the_gradient_is_invariant(tau):
     (grad,) = torch.autograd.grad(sizes[:, 1].sum(), log_omega)
     assert torch.isfinite(grad).all() and grad.sum(-1).abs().max() < 1e-7 * grad.abs().max()
     assert (grad[:, 1] > 0).all()
+
+
+@pytest.mark.parametrize("n", [10**5, 10**7])
+def test_relaxed_sampling_at_large_counts_takes_little_memory(n):
+    log_omega = torch.tensor([[0.3, -1.0, 0.8, 0.0, 1.5]], dtype=torch.float64, requires_grad=True)
+
+    def work():
+        sizes = mvhg_sample(log_omega, n, n, 0.2, hard=False, seed=3)
+        (grad,) = torch.autograd.grad(sizes[:, 2].sum(), log_omega)
+        return sizes, grad
+
+    peak = peak_memory(work)
+    assert peak < 64 * 2**20, f"{peak / 2**20:.0f} MB"
+    sizes, grad = work()
+    assert abs(sizes.sum() - n) < 1e-9 * n and (sizes >= 0).all()
+    mean, covariance = mvhg_mean(log_omega, n, n)[0], mvhg_covariance(log_omega, n, n)[0]
+    assert ((sizes[0] - mean) / covariance.diagonal().sqrt()).abs().max() < 6
+    assert grad[0, 2] > 0 and grad.sum().abs() < 1e-6 * grad.abs().max()
+
+
+@BOTH
+@pytest.mark.parametrize("n", [10**13, 10**17])
+def test_counts_whose_tables_would_not_fit_are_refused(conditionals, n):
+    with pytest.raises(ValueError, match="mvhg_sample: n must be small enough for tables of 4 GiB a thread"):
+        mvhg_sample(torch.zeros(10), n, n, conditionals=conditionals)
+    few = mvhg_sample(torch.zeros(10), n, 5, conditionals=conditionals)  # it is n that matters, not m
+    assert few.sum() == 5
+    draws = mvhg_draw(torch.zeros(10, dtype=torch.float64), n // 10**4, n // 10**4)
+    assert draws.sum() == n // 10**4
 
 
 @pytest.mark.parametrize("hard", [True, False])
