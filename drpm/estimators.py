@@ -1,4 +1,4 @@
-"""Gradients of expectations over random partitions, E[f(Y)]: straight-through, score function, exact marginals.
+"""Gradients of expectations over random partitions, E[f(Y)]: straight-through, score function, exact marginals; the KL.
 
 Which to use for what, with measured bias and variance: docs/estimators.md.
 """
@@ -6,12 +6,21 @@ Which to use for what, with measured bias and variance: docs/estimators.md.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from drpm.ops import partition_marginals, random_partition, random_partition_log_prob
+from drpm.ops import (
+    mvhg_kl,
+    mvhg_log_prob,
+    partition_log_prob,
+    partition_marginals,
+    random_partition,
+    random_partition_log_prob,
+)
 from drpm.ops._arguments import Counts
+from drpm.ops.random_partition_log_prob import partition_sizes
 
 METHODS = ("marginals", "score", "straight-through")
 
@@ -43,6 +52,45 @@ def leave_one_out(
     advantage = (fixed - fixed.mean(0)) * (samples / (samples - 1))  # f_s minus the mean of the others
     surrogate = (advantage * log_prob).mean(0)
     return values.mean(0) + surrogate - surrogate.detach()
+
+
+class PartitionKL(NamedTuple):
+    """The two terms of a KL divergence between random partition models; their sum is KL(q ‖ p)."""
+
+    sizes: Tensor  # (*) KL(q(n) ‖ p(n)), closed form
+    order: Tensor  # (*) E_q[log q(Y | n) − log p(Y | n)], estimated
+
+
+def partition_kl(
+    labels: Tensor,  # (S, *, n) int64
+    log_omega_q: Tensor,  # (*, K)
+    log_omega_p: Tensor,  # (*, K)
+    log_scores_q: Tensor,  # (*, n)
+    log_scores_p: Tensor,  # (*, n)
+    *,
+    m: Counts | None = None,
+) -> PartitionKL:
+    """Both terms of KL(q ‖ p) between two random partition models, from draws of q, with unbiased gradients.
+
+        KL(q ‖ p) = KL(q(n) ‖ p(n)) + E_q[log q(Y | n) − log p(Y | n)]
+
+    Args:
+        labels: (S, *, n) int64, S >= 2 independent draws of q.
+        log_omega_q, log_omega_p: (*, K) float, natural-log weights of the subsets.
+        log_scores_q, log_scores_p: (*, n) float, Plackett-Luce log-scores.
+        m: capacity of each subset, of both. None: n for each.
+    Returns: PartitionKL; exactly 0 where q and p are equal.
+    Gradient: of `sizes`, exact; of `order`, the leave-one-out score function of the whole log q(Y) for q (log q(Y | n)
+        at the draws has a zero-mean gradient, which is left out), −∇ log p(Y | n) at the draws for p.
+    """
+    num_subsets, n = log_omega_q.shape[-1], labels.shape[-1]
+    m = n if m is None else m
+    log_q = partition_log_prob(labels, log_scores_q, num_subsets)
+    log_p = partition_log_prob(labels, log_scores_p, num_subsets)
+    score = log_q + mvhg_log_prob(partition_sizes(labels, num_subsets), log_omega_q, m, n)
+    ratio = log_q.detach() - log_p
+    order = leave_one_out(*torch.broadcast_tensors(ratio, score))
+    return PartitionKL(mvhg_kl(log_omega_q, log_omega_p, m, n), order)
 
 
 def expectation(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from drpm.distributions import RandomPartition
-from drpm.estimators import expectation, leave_one_out
+from drpm.estimators import expectation, leave_one_out, partition_kl
 
 N, K = 4, 3
 
@@ -101,3 +101,34 @@ def test_bad_arguments():
         leave_one_out(torch.zeros(1), torch.zeros(1))
     with pytest.raises(ValueError, match="as log_prob is"):
         leave_one_out(torch.zeros(3), torch.zeros(4))
+
+
+def enumerated_kl(log_omega_q, log_omega_p, log_scores_q, log_scores_p):
+    """KL(q ‖ p) as a sum over all partitions."""
+    q, p = RandomPartition(log_omega_q, log_scores_q), RandomPartition(log_omega_p, log_scores_p)
+    labels = q.enumerate_support()
+    log_q = q.log_prob(labels)
+    return (log_q.exp() * (log_q - p.log_prob(labels))).sum()
+
+
+@pytest.mark.parametrize(("n", "num_subsets"), [(4, 3), (6, 2), (3, 4)])
+def test_expectation_of_the_kl_estimator_is_the_enumerated_kl_and_gradient(n, num_subsets):
+    # With two draws, all pairs of partitions weighted by their probability: no sampling error, only rounding.
+    torch.manual_seed(7)
+    omegas = [(torch.randn(num_subsets).double()).requires_grad_() for _ in range(2)]
+    scores = [(1.5 * torch.randn(n).double()).requires_grad_() for _ in range(2)]
+    inputs = (*omegas, *scores)
+    want = enumerated_kl(*inputs)
+    want_grads = torch.autograd.grad(want, inputs)
+
+    q = RandomPartition(omegas[0].detach(), scores[0].detach())
+    labels = q.enumerate_support()
+    count = len(labels)
+    pairs = torch.cartesian_prod(torch.arange(count), torch.arange(count)).T
+    weights = q.log_prob(labels).exp()[pairs].prod(0)
+    kl = partition_kl(labels[pairs], *inputs)
+    assert kl.order.shape == (count**2,)
+    got = kl.sizes + (weights * kl.order).sum()
+    assert abs(got - want) < 1e-10
+    for grad, wanted in zip(torch.autograd.grad(got, inputs), want_grads, strict=True):
+        assert (grad - wanted).abs().max() < 1e-9

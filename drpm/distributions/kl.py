@@ -9,9 +9,7 @@ from torch.distributions import register_kl
 from drpm.distributions.plackett_luce import PlackettLuce
 from drpm.distributions.random_partition import RandomPartition
 from drpm.distributions.relaxed_random_partition import RelaxedRandomPartition
-from drpm.estimators import leave_one_out
-from drpm.ops import mvhg_kl, mvhg_log_prob, partition_log_prob
-from drpm.ops.random_partition_log_prob import partition_sizes
+from drpm.estimators import leave_one_out, partition_kl
 
 SAMPLES = 64  # of torch.distributions.kl_divergence, which takes no further argument
 
@@ -45,18 +43,13 @@ def kl_monte_carlo(
         log_q, log_p = q.log_prob(value), p.log_prob(value)
         return leave_one_out(log_q.detach() - log_p, log_q.expand_as(log_p))
     assert isinstance(p, RandomPartition)
-    subsets, n = q.num_subsets, q.event_shape[0]
-    if subsets != p.num_subsets:
-        raise ValueError(f"kl_monte_carlo: p must have {subsets} subsets, got {p.num_subsets}")
-    m = n if q.m is None else q.m
-    log_q = partition_log_prob(value, q.log_scores, subsets)
-    log_q_sizes = mvhg_log_prob(partition_sizes(value, subsets), q.log_omega, m, n)
-    score = log_q + log_q_sizes
+    if q.num_subsets != p.num_subsets:
+        raise ValueError(f"kl_monte_carlo: p must have {q.num_subsets} subsets, got {p.num_subsets}")
     if q.m is p.m or (q.m is not None and p.m is not None and torch.equal(q.m, p.m)):
-        log_p = partition_log_prob(value, p.log_scores, subsets)
-        return mvhg_kl(q.log_omega, p.log_omega, m, n) + leave_one_out(log_q.detach() - log_p, score.expand_as(log_p))
-    log_p = p.log_prob(value)  # other capacities: no closed form of the size part
-    return leave_one_out(score.detach() - log_p, score.expand_as(log_p))
+        kl = partition_kl(value, q.log_omega, p.log_omega, q.log_scores, p.log_scores, m=q.m)
+        return kl.sizes + kl.order
+    log_q, log_p = q.log_prob(value), p.log_prob(value)  # other capacities: no closed form of the size part
+    return leave_one_out(log_q.detach() - log_p, log_q.expand_as(log_p))
 
 
 @register_kl(RandomPartition, RandomPartition)

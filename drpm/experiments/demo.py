@@ -49,7 +49,13 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     option("--quick", action="store_true", help="a short run (under a minute) that shows that everything works")
     option("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     option("--threads", type=_positive, default=min(2, os.cpu_count() or 1), help="CPU threads of torch")
-    option("--conditionals", choices=("merged", "exact"), default=defaults.conditionals, help="of the size sampler")
+    option(
+        "--conditionals",
+        choices=("auto", "merged", "exact"),
+        default="auto",
+        help="of the size sampler; auto: exact for --kl exact, else merged",
+    )
+    option("--kl", choices=("bound", "exact"), default=defaults.kl, help="KL divergence between partition models")
     option("--results", type=Path, default=None, help="also write metrics.json to this file")
     parser.set_defaults(run=run)
 
@@ -63,7 +69,10 @@ def _positive(text: str) -> int:
 
 def configure(arguments: argparse.Namespace) -> ClusteringConfig:
     """Give the model's configuration for the command line's options."""
-    config = ClusteringConfig(seed=arguments.seed, epochs=arguments.epochs, conditionals=arguments.conditionals)
+    conditionals = arguments.conditionals
+    if conditionals == "auto":
+        conditionals = "exact" if arguments.kl == "exact" else "merged"
+    config = ClusteringConfig(seed=arguments.seed, epochs=arguments.epochs, conditionals=conditionals, kl=arguments.kl)
     if arguments.quick:
         config = dataclasses.replace(
             config, pretrain_epochs=40, warm_start_epochs=30, epochs=min(20, arguments.epochs), num_samples=1

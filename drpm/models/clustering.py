@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import drpm.ops
+from drpm.estimators import PartitionKL, partition_kl
 from drpm.models.clustering_config import Annealed, ClusteringConfig, require
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ class Bound(NamedTuple):
     elbo: Tensor
     reconstruction: Tensor  # E log p(x | z), Eq. 5.68
     latent_kl: Tensor  # E_Y KL(q(z | x) || p(z | Y)), Eq. 5.69, weight beta
-    size_term: Tensor  # E log(|Pi_Y| q(n; omega(X)) / p(n)), Eq. 5.70, weight gamma
-    order_term: Tensor  # E log(max_pi q(pi; s(X)) / p(pi_Y)), Eq. 5.71, weight delta
+    # kl="bound": E log(|Pi_Y| q(n; omega(X)) / p(n)), Eq. 5.70, and E log(max_pi q(pi; s(X)) / p(pi_Y)), Eq. 5.71.
+    # kl="exact": KL(q(n; omega(X)) || p(n)) and E log(q(Y | n; s(X)) / p(Y | n)), whose sum is the KL.
+    size_term: Tensor  # weight gamma
+    order_term: Tensor  # weight delta
     amortisation: Tensor  # cross-entropy of both heads to the responsibilities; not part of the bound
 
 
@@ -148,19 +151,10 @@ class PartitionClustering(nn.Module):
         )
         latent_kl = (partition.assignment * self.latent_kl(code.mean, code.log_variance).T).sum((-2, -1)).mean()
 
-        sizes = partition.sizes
-        log_permutations = torch.lgamma(sizes + 1.0).sum(-1)
-        log_q_sizes = drpm.ops.mvhg_log_prob(sizes, code.log_omega, n, n, conditionals=config.conditionals)
-        prior = torch.zeros_like(code.log_omega)
-        log_p_sizes = drpm.ops.mvhg_log_prob(sizes, prior, n, n, conditionals=config.conditionals)
-        size_term = (log_permutations + log_q_sizes - log_p_sizes).mean()
-
-        # max_pi q(pi; s) is the probability of the sorted order. Under the prior all scores are equal, so every
-        # order has the probability 1 / n!.
-        sorted_order = code.log_scores.detach().argsort(descending=True, stable=True)
-        log_max_order = drpm.ops.plackett_luce_log_prob(sorted_order, code.log_scores)
-        order_term = log_max_order + math.lgamma(n + 1.0)
-
+        if config.kl == "exact":
+            size_term, order_term = self.exact_kl(code, generator)
+        else:
+            size_term, order_term = self.kl_bound(code, partition.sizes)
         elbo = reconstruction - weights.beta * latent_kl - weights.gamma * size_term - weights.delta * order_term
 
         # The gradient through the partition only reaches the elements next to a boundary, and there its noise moves
@@ -173,6 +167,35 @@ class PartitionClustering(nn.Module):
         amortisation = F.cross_entropy(votes, target.repeat(2, 1), reduction="sum")
         terms = (elbo, reconstruction, latent_kl, size_term, order_term, amortisation)
         return Bound(*(term / n for term in terms))
+
+    def kl_bound(self, code: Encoding, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the thesis' bound on KL(q(Y | X) || p(Y)): its size and its order term (Eq. 5.70, 5.71).
+
+        Args:
+            sizes: (S, K) of sampled partitions, through which the size term carries the relaxation's gradient.
+        """
+        n, conditionals = len(code.log_scores), self.config.conditionals
+        log_permutations = torch.lgamma(sizes + 1.0).sum(-1)
+        log_q_sizes = drpm.ops.mvhg_log_prob(sizes, code.log_omega, n, n, conditionals=conditionals)
+        prior = torch.zeros_like(code.log_omega)
+        log_p_sizes = drpm.ops.mvhg_log_prob(sizes, prior, n, n, conditionals=conditionals)
+        # max_pi q(pi; s) is the probability of the sorted order. Under the prior all scores are equal, so every
+        # order has the probability 1 / n!.
+        sorted_order = code.log_scores.detach().argsort(descending=True, stable=True)
+        log_max_order = drpm.ops.plackett_luce_log_prob(sorted_order, code.log_scores)
+        return (log_permutations + log_q_sizes - log_p_sizes).mean(), log_max_order + math.lgamma(n + 1.0)
+
+    def exact_kl(self, code: Encoding, generator: torch.Generator | None = None) -> PartitionKL:
+        """Estimate KL(q(Y | X) || p(Y)), exact log-probabilities at config.kl_samples draws of q; unbiased gradients.
+
+        The prior p has equal weights and equal scores.
+        """
+        with torch.no_grad():
+            drawn = drpm.ops.random_partition(
+                code.log_omega, code.log_scores, sample_shape=(self.config.kl_samples,), generator=generator
+            )
+        prior_omega, prior_scores = torch.zeros_like(code.log_omega), torch.zeros_like(code.log_scores)
+        return partition_kl(drawn.labels, code.log_omega, prior_omega, code.log_scores, prior_scores)
 
     def fit(self, x: Tensor, *, on_epoch: "Callable[[ClusteringTrainer], None] | None" = None) -> "PartitionClustering":
         """Fit to unlabelled elements: pre-train, initialise, then train the partition.

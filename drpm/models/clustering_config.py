@@ -22,6 +22,8 @@ class ClusteringConfig:
     hidden: tuple[int, ...] = (256, 256, 256, 512)
     image_shape: tuple[int, int] | None = (8, 8)
     conditionals: str = "merged"  # of the size model: "merged" or "exact"
+    kl: str = "bound"  # between partition models: the thesis' "bound" or "exact", which needs exact conditionals
+    kl_samples: int = 32  # draws per step of the exact KL
     seed: int = 0
     batch_size: int = 256
     # Phase 1, the autoencoder. Without an image_shape: reconstruction only.
@@ -92,6 +94,11 @@ class ClusteringConfig:
         )
         known = self.conditionals in ("merged", "exact")
         require(known, "conditionals", "be 'merged' or 'exact'", self.conditionals)
+        require(self.kl in ("bound", "exact"), "kl", "be 'bound' or 'exact'", self.kl)
+        if self.kl == "exact":
+            # Merged conditionals draw from another law than the one whose exact log-probability is taken.
+            require(self.conditionals == "exact", "conditionals", "be 'exact' for kl='exact'", self.conditionals)
+            require(self.kl_samples >= 2, "kl_samples", "be >= 2 for kl='exact'", self.kl_samples)
         if self.image_shape is not None:
             require(
                 math.prod(self.image_shape) == self.num_features,

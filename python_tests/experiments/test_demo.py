@@ -80,11 +80,29 @@ def test_help_explains_the_options(capsys: pytest.CaptureFixture[str]) -> None:
         main(["demo", "--help"])
     assert status.value.code == 0
     text = capsys.readouterr().out
-    for option in ("--seed", "--out", "--epochs", "--quick", "--resume", "--threads", "--conditionals", "--results"):
+    for option in (
+        "--seed",
+        "--out",
+        "--epochs",
+        "--quick",
+        "--resume",
+        "--threads",
+        "--conditionals",
+        "--kl",
+        "--results",
+    ):
         assert option in text
 
 
 def test_quick_is_shorter() -> None:
-    options = argparse.Namespace(seed=3, epochs=200, conditionals="merged", quick=True)
+    options = argparse.Namespace(seed=3, epochs=200, conditionals="auto", kl="bound", quick=True)
     config = configure(options)
     assert (config.seed, config.epochs) == (3, 20)
+
+
+def test_exact_kl_takes_exact_conditionals() -> None:
+    parsed = {"seed": 0, "epochs": 1, "quick": False}
+    conditionals = [
+        configure(argparse.Namespace(**parsed, conditionals="auto", kl=kl)).conditionals for kl in ("bound", "exact")
+    ]
+    assert conditionals == ["merged", "exact"]

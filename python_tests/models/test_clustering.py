@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from torch import Tensor
 
 pytest.importorskip("sklearn")
 
+import drpm.ops
+from drpm.distributions import RandomPartition
 from drpm.experiments.cluster_scores import match_clusters, score_clusters
 from drpm.models import ClusteringConfig, PartitionClustering
-from drpm.models.clustering import split_evenly
+from drpm.models.clustering import Encoding, split_evenly
 from drpm.models.clustering_config import annealed
 from drpm.models.clustering_trainer import ClusteringTrainer, fit_gaussian_mixture, linear_arrangement
 from drpm.models.contrastive import contrastive_loss, random_affine_views
@@ -83,9 +86,14 @@ def test_latent_kl_agrees_with_torch_distributions() -> None:
     torch.testing.assert_close(model.latent_kl(code.mean, code.log_variance), expected)
 
 
+EXACT_KL = dataclasses.replace(SMALL, conditionals="exact", kl="exact")
+
+
+@pytest.mark.parametrize("kl", ["bound", "exact"])
 @pytest.mark.parametrize("sample_noise", [False, True])
-def test_gradients_reach_both_heads_and_are_finite(sample_noise: bool) -> None:
-    model = PartitionClustering(dataclasses.replace(SMALL, sample_noise=sample_noise, score_scale=1.0))
+def test_gradients_reach_both_heads_and_are_finite(sample_noise: bool, kl: str) -> None:
+    config = SMALL if kl == "bound" else EXACT_KL
+    model = PartitionClustering(dataclasses.replace(config, sample_noise=sample_noise, score_scale=1.0))
     x = blobs()[0]
     bound = model.bound(x, annealed(SMALL, 3, 10), torch.Generator().manual_seed(0))
     (-bound.elbo).backward()
@@ -107,8 +115,9 @@ def test_the_partition_itself_trains_each_head(head: str) -> None:
     assert gradient.abs().max() > 0.0
 
 
-def test_bound_is_the_weighted_sum_of_its_terms() -> None:
-    model, x, weights = PartitionClustering(SMALL), blobs()[0], annealed(SMALL, 3, 10)
+@pytest.mark.parametrize("config", [SMALL, EXACT_KL], ids=["bound", "exact"])
+def test_bound_is_the_weighted_sum_of_its_terms(config: ClusteringConfig) -> None:
+    model, x, weights = PartitionClustering(config), blobs()[0], annealed(config, 3, 10)
     bound = model.bound(x, weights, torch.Generator().manual_seed(0))
     expected = (
         bound.reconstruction
@@ -119,6 +128,65 @@ def test_bound_is_the_weighted_sum_of_its_terms() -> None:
     torch.testing.assert_close(bound.elbo, expected)
     assert bound.latent_kl >= 0.0
     assert bound.order_term >= 0.0
+
+
+def enumerated_kl_terms(code: Encoding) -> Tensor:
+    """KL(q(n) || p(n)) and E log(q(Y | n) / p(Y | n)) by enumeration; p has equal weights and scores."""
+    n, clusters = len(code.log_scores), len(code.log_omega)
+    labels = RandomPartition(code.log_omega, code.log_scores).enumerate_support()
+    sizes = torch.nn.functional.one_hot(labels, clusters).sum(-2)
+    log_q = drpm.ops.random_partition_log_prob(labels, code.log_omega, code.log_scores)
+    log_q_sizes = drpm.ops.mvhg_log_prob(sizes, code.log_omega, n, n)
+    log_p_sizes = drpm.ops.mvhg_log_prob(sizes, torch.zeros_like(code.log_omega), n, n)
+    log_p_given_sizes = torch.lgamma(sizes + 1.0).sum(-1) - math.lgamma(n + 1.0)
+    ratios = torch.stack([log_q_sizes - log_p_sizes, log_q - log_q_sizes - log_p_given_sizes])
+    return (log_q.exp() * ratios).sum(-1)
+
+
+def test_exact_kl_is_unbiased_for_the_enumerated_kl_and_its_gradient() -> None:
+    # n = 6, K = 3: 729 partitions. A correct estimator fails with probability FAILURE_RATE (normal approximation).
+    failure_rate, replicates = 1e-4, 10000
+    model = PartitionClustering(dataclasses.replace(EXACT_KL, score_scale=1.0, kl_samples=8)).double()
+    code = model(blobs()[0][:6].double())
+    code = code._replace(
+        log_omega=torch.tensor([0.8, 0.0, -0.7], dtype=torch.float64, requires_grad=True),
+        log_scores=(3.0 * code.log_scores.detach()).requires_grad_(),
+    )
+    want = enumerated_kl_terms(code)
+    want_grads = [torch.autograd.grad(term, (code.log_omega, code.log_scores), retain_graph=True) for term in want]
+
+    batch = code._replace(
+        log_omega=code.log_omega.detach().expand(replicates, -1).clone().requires_grad_(),
+        log_scores=code.log_scores.detach().expand(replicates, -1).clone().requires_grad_(),
+    )
+    inputs = (batch.log_omega, batch.log_scores)
+    size_term, order_term = model.exact_kl(batch, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(size_term, want[0].expand_as(size_term))
+    grads = torch.autograd.grad(size_term.sum(), inputs, allow_unused=True)
+    torch.testing.assert_close(grads[0], want_grads[0][0].expand_as(grads[0]))
+    assert grads[1] is None
+    assert want_grads[0][1].abs().max() < 1e-12
+
+    grads = torch.autograd.grad(order_term.sum(), inputs)
+    checked = [(order_term[:, None], want[1]), *zip(grads, want_grads[1], strict=True)]
+    limit = NormalDist().inv_cdf(1.0 - failure_rate / (2 * sum(got.shape[-1] for got, _ in checked)))
+    for got, wanted in checked:
+        z = (got.mean(0) - wanted.detach()) / (got.std(0) / math.sqrt(replicates))
+        assert z.abs().max() < limit
+
+
+def test_exact_kl_of_the_prior_itself_is_zero() -> None:
+    model = PartitionClustering(EXACT_KL).double()
+    code = model(blobs(20)[0].double())
+    code = code._replace(log_omega=torch.full_like(code.log_omega, 0.3), log_scores=torch.ones_like(code.log_scores))
+    for term in model.exact_kl(code):
+        assert abs(float(term)) < 1e-10
+
+
+def test_training_with_the_exact_kl_finds_separable_data() -> None:
+    model = PartitionClustering(EXACT_KL).fit(blobs()[0])
+    x, labels = blobs(60, seed=1)
+    assert score_clusters(labels, model.predict(x), 3)["ari"] > 0.7
 
 
 def test_amortisation_trains_the_heads_only() -> None:
@@ -246,6 +314,8 @@ def test_scores_of_a_relabelled_truth_are_perfect() -> None:
         ("frozen_layers", 3, r"ClusteringConfig: frozen_layers must lie in \[0, 2\], got 3"),
         ("image_shape", (3, 5), r"ClusteringConfig: image_shape must multiply to num_features = 12, got \(3, 5\)"),
         ("conditionals", "other", "ClusteringConfig: conditionals must be 'merged' or 'exact', got 'other'"),
+        ("kl", "other", "ClusteringConfig: kl must be 'bound' or 'exact', got 'other'"),
+        ("kl", "exact", "ClusteringConfig: conditionals must be 'exact' for kl='exact', got 'merged'"),
     ],
 )
 def test_bad_configurations_are_refused(field: str, value: object, message: str) -> None:
