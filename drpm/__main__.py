@@ -12,7 +12,8 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo.add_command(commands)
     parsed = parser.parse_args(arguments)
-    return parsed.run(parsed)
+    status: int = parsed.run(parsed)
+    return status
 
 
 if __name__ == "__main__":

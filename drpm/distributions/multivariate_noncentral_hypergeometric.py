@@ -77,7 +77,9 @@ class MultivariateNoncentralHypergeometric(Distribution):
             raise ValueError("n must be at most the sum of m in every batch entry")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> MultivariateNoncentralHypergeometric:
-        new = self._get_checked_instance(MultivariateNoncentralHypergeometric, _instance)
+        new: MultivariateNoncentralHypergeometric = self._get_checked_instance(
+            MultivariateNoncentralHypergeometric, _instance
+        )
         batch = torch.Size(batch_shape)
         new.m, new.n = self.m.expand(batch + self.event_shape), self.n.expand(batch)
         new.log_omega = self.log_omega.expand(batch + self.event_shape)

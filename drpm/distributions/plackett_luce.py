@@ -48,7 +48,7 @@ class PlackettLuce(Distribution):
         super().__init__(log_scores.shape[:-1], log_scores.shape[-1:], validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> PlackettLuce:
-        new = self._get_checked_instance(PlackettLuce, _instance)
+        new: PlackettLuce = self._get_checked_instance(PlackettLuce, _instance)
         batch_shape = torch.Size(batch_shape)
         new.log_scores = self.log_scores.expand(batch_shape + self.event_shape)
         super(PlackettLuce, new).__init__(batch_shape, self.event_shape, validate_args=False)

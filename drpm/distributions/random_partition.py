@@ -79,7 +79,7 @@ class RandomPartition(Distribution):
         return constraints.independent(constraints.integer_interval(0, self.num_subsets - 1), 1)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> RandomPartition:
-        new = self._get_checked_instance(RandomPartition, _instance)
+        new: RandomPartition = self._get_checked_instance(RandomPartition, _instance)
         batch_shape = torch.Size(batch_shape)
         new.log_omega = self.log_omega.expand(*batch_shape, -1)
         new.log_scores = self.log_scores.expand(*batch_shape, -1)
@@ -110,7 +110,7 @@ class RandomPartition(Distribution):
 
     @property
     def has_enumerate_support(self) -> bool:  # type: ignore[override]
-        return self.num_subsets ** self.event_shape[0] <= _ENUMERATED
+        return bool(self.num_subsets ** self.event_shape[0] <= _ENUMERATED)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All K^n labelled partitions, up to 65,536: (K^n, *, n)."""

@@ -57,7 +57,9 @@ class RelaxedMultivariateNoncentralHypergeometric(Distribution):
             raise ValueError(f"tau must be positive, got {tau}")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> RelaxedMultivariateNoncentralHypergeometric:
-        new = self._get_checked_instance(RelaxedMultivariateNoncentralHypergeometric, _instance)
+        new: RelaxedMultivariateNoncentralHypergeometric = self._get_checked_instance(
+            RelaxedMultivariateNoncentralHypergeometric, _instance
+        )
         batch = torch.Size(batch_shape)
         new.tau, new.hard, new.conditionals = self.tau, self.hard, self.conditionals
         new.m, new.n = self.m.expand(batch + self.event_shape), self.n.expand(batch)

@@ -46,7 +46,7 @@ class RelaxedPlackettLuce(Distribution):
         super().__init__(log_scores.shape[:-1], torch.Size((n, n)), validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> RelaxedPlackettLuce:
-        new = self._get_checked_instance(RelaxedPlackettLuce, _instance)
+        new: RelaxedPlackettLuce = self._get_checked_instance(RelaxedPlackettLuce, _instance)
         batch_shape = torch.Size(batch_shape)
         new.tau, new.hard = self.tau, self.hard
         new.log_scores = self.log_scores.expand(batch_shape + self.event_shape[-1:])

@@ -56,7 +56,7 @@ class RelaxedRandomPartition(Distribution):
         super().__init__(batch, event, validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> RelaxedRandomPartition:
-        new = self._get_checked_instance(RelaxedRandomPartition, _instance)
+        new: RelaxedRandomPartition = self._get_checked_instance(RelaxedRandomPartition, _instance)
         batch_shape = torch.Size(batch_shape)
         new.tau, new.hard = self.tau, self.hard
         new.log_omega = self.log_omega.expand(*batch_shape, -1)

@@ -26,7 +26,7 @@ COUNTS, DRAWN, WEIGHTS = (200, 200, 200), 180, tuple(range(1, 11))
 LEVEL = 0.05
 
 
-def two_class_law(m_left: int, m_right: int, drawn: int, odds: float) -> tuple[NDArray, NDArray]:
+def two_class_law(m_left: int, m_right: int, drawn: int, odds: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Outcomes and probabilities of Fisher's two-class distribution, by SciPy's log-factorials."""
     from scipy.special import gammaln, softmax
 
@@ -36,7 +36,7 @@ def two_class_law(m_left: int, m_right: int, drawn: int, odds: float) -> tuple[N
     return x, softmax(log_weight)
 
 
-def merged_marginals(omega: NDArray) -> NDArray:  # (K, n + 1)
+def merged_marginals(omega: NDArray[np.float64]) -> NDArray[np.float64]:  # (K, n + 1)
     """Marginals of the thesis' reference: classes in natural order, later classes merged (thesis Eq. 5.2-5.5)."""
     remaining = np.zeros(DRAWN + 1)
     remaining[DRAWN] = 1
@@ -54,7 +54,7 @@ def merged_marginals(omega: NDArray) -> NDArray:  # (K, n + 1)
     return marginals
 
 
-def exact_marginals(omega: NDArray) -> NDArray:  # (K, n + 1)
+def exact_marginals(omega: NDArray[np.float64]) -> NDArray[np.float64]:  # (K, n + 1)
     """Marginals of the MVHG, by polynomial products of the classes' weights."""
     from scipy.special import gammaln
 
@@ -80,9 +80,9 @@ def run(samples: int, seed: int) -> dict[str, Any]:
 
     generator = np.random.default_rng(seed)
     references = {"merging reference": merged_marginals, "exact law": exact_marginals}
-    draws: dict[str, list[NDArray]] = {"merged": [], "exact": []}
+    draws: dict[str, list[NDArray[np.float64]]] = {"merged": [], "exact": []}
     comparisons: dict[str, Any] = {}
-    laws: dict[str, list[NDArray]] = {name: [] for name in references}
+    laws: dict[str, list[NDArray[np.float64]]] = {name: [] for name in references}
     for index, weight in enumerate(WEIGHTS):
         log_omega = torch.tensor([1.0, weight, 1.0], dtype=torch.float64).log()
         for kind, kept in draws.items():

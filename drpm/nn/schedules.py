@@ -43,5 +43,5 @@ class Exponential:
         """The value at `step` >= 0."""
         if step >= self.steps:
             return float(self.final)
-        value = self.init * (self.final / self.init) ** (step // self.every * self.every / self.steps)
+        value: float = self.init * (self.final / self.init) ** (step // self.every * self.every / self.steps)
         return max(self.final, value) if self.final < self.init else min(self.final, value)

@@ -61,7 +61,7 @@ def check_floating(op: str, argument: str, x: Tensor) -> None:
 def all_finite(x: Tensor) -> bool:
     """Whether a readable tensor (`is_readable`) holds neither NaN nor infinity."""
     if x.dtype in _COMPUTED and x.is_contiguous():
-        return _C.all_finite(x.data_ptr(), x.numel(), x.dtype == torch.float64)
+        return bool(_C.all_finite(x.data_ptr(), x.numel(), x.dtype == torch.float64))
     return bool(torch.isfinite(x.detach()).all())
 
 
@@ -137,7 +137,7 @@ def broadcast_batch(op: str, **shapes: torch.Size | tuple[int, ...]) -> torch.Si
     else:  # the common case, one shape or none: torch's own function takes 20 us
         return torch.Size(batch)
     try:
-        return torch.broadcast_shapes(*shapes.values())
+        return torch.Size(torch.broadcast_shapes(*shapes.values()))
     except RuntimeError as error:
         names = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
         raise ValueError(f"{op}: batch shapes must broadcast, got {names}") from error

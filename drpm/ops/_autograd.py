@@ -54,7 +54,8 @@ def first_order(name: str, grad: Tensor, *inputs: Tensor) -> Tensor:
         return grad
     if torch.compiler.is_compiling() or _len_torch_dispatch_stack():
         return grad
-    return _FirstOrder.apply(name, grad, *inputs)
+    tied: Tensor = _FirstOrder.apply(name, grad, *inputs)
+    return tied
 
 
 def differentiable(name: str, backward: Backward, setup_context: Setup) -> Callable[..., Any]:
@@ -63,7 +64,7 @@ def differentiable(name: str, backward: Backward, setup_context: Setup) -> Calla
     The returned function takes the op's arguments by position and acts as `torch.ops.drpm.<name>` does.
     """
     torch.library.register_autograd(f"drpm::{name}", backward, setup_context=setup_context)
-    op = getattr(torch.ops.drpm, name).default
+    op: Callable[..., Any] = getattr(torch.ops.drpm, name).default
     if not _HAS_EAGER_PATH:
         return op
 

@@ -41,7 +41,8 @@ def gumbel_noise(
     if device is None:
         device = seed.device if isinstance(seed, Tensor) else "cpu"
     drawn = seed_tensor(_OP, torch.device(device), noise=True, generator=None, seed=seed)
-    return torch.ops.drpm.gumbel_noise(drawn, stream, *shape, dtype == torch.float64)
+    noise: Tensor = torch.ops.drpm.gumbel_noise(drawn, stream, *shape, dtype == torch.float64)
+    return noise
 
 
 @torch.library.register_fake("drpm::gumbel_noise")

@@ -47,7 +47,8 @@ def mvhg_draw(
     arguments = mvhg_arguments(_OP, log_omega.detach(), m, n)
     shape, samples = sample_count(_OP, sample_shape)
     drawn = seed_tensor(_OP, log_omega.device, noise=True, generator=generator, seed=seed)
-    sizes = torch.ops.drpm.mvhg_draw(arguments.log_omega, arguments.m, arguments.n, drawn, samples, largest_table)
+    draw = torch.ops.drpm.mvhg_draw
+    sizes: Tensor = draw(arguments.log_omega, arguments.m, arguments.n, drawn, samples, largest_table)
     return sizes.reshape(*shape, *arguments.batch, arguments.classes)
 
 

@@ -48,7 +48,7 @@ def mvhg_kl(
     )
     dtype = compute_dtype(log_omega_q, log_omega_p)
     p = rows(log_omega_p.to(dtype), batch, (classes,))
-    kl, _, _ = _kl(q.to(dtype), p, m_rows, n_rows)
+    kl: Tensor = _kl(q.to(dtype), p, m_rows, n_rows)[0]
     return kl.reshape(batch).to(promoted_dtype(log_omega_q, log_omega_p))
 
 

@@ -89,14 +89,14 @@ def mvhg_sample(
         order = arguments.m.new_empty((0, classes))
     with_statistics = torch.is_grad_enabled() and log_omega.requires_grad
     draw = _exact if conditionals == "exact" else _merged
-    sizes, _ = draw(
+    sizes: Tensor = draw(
         arguments.log_omega, arguments.m, arguments.n, drawn, order, tau, samples, hard, noise, with_statistics
-    )
+    )[0]
     return sizes.reshape(*shape, *arguments.batch, classes)
 
 
 def _random_orders(seed: Tensor, count: int, classes: int) -> Tensor:  # (count, K)
-    keys = torch.ops.drpm.gumbel_noise(seed, _STREAM_PLAIN, count, 1, classes, True)
+    keys: Tensor = torch.ops.drpm.gumbel_noise(seed, _STREAM_PLAIN, count, 1, classes, True)
     return keys.reshape(count, classes).argsort(-1)
 
 

@@ -56,7 +56,7 @@ def partition_mode(
     arguments = mvhg_arguments(
         _OP, as_dtype(log_omega, dtype), n if m is None else m, n, others={"log_scores": log_scores.shape[:-1]}
     )
-    labels = torch.ops.drpm.partition_mode(
+    labels: Tensor = torch.ops.drpm.partition_mode(
         arguments.log_omega,
         arguments.m.expand(arguments.log_omega.shape).contiguous(),
         rows(as_dtype(log_scores, dtype), arguments.batch, (n,)),

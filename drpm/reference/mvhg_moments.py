@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .mvhg import log_normalizer_of_weights, mvhg_log_normalizer
-from .mvhg_tables import expand_parameters, keep, log_outcome_weights
+from .mvhg_tables import Counts, expand_parameters, keep, log_outcome_weights
 
 
 def _derivative(value: Tensor, argument: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def _finish(result: Tensor, m: Tensor, n: Tensor, differentiable: bool) -> Tenso
     return result if differentiable and torch.is_grad_enabled() else result.detach()
 
 
-def mvhg_mean(log_omega: Tensor, m, n) -> Tensor:  # (*, K) -> (*, K)
+def mvhg_mean(log_omega: Tensor, m: Counts, n: Counts) -> Tensor:  # (*, K) -> (*, K)
     """Mean of the subset sizes: E n_k = d log P0 / d log omega_k.
 
     Gradient: exact; its Jacobian is the covariance.
@@ -42,7 +42,7 @@ def mvhg_mean(log_omega: Tensor, m, n) -> Tensor:  # (*, K) -> (*, K)
     return _finish(mean, m, n, log_omega.requires_grad)
 
 
-def mvhg_covariance(log_omega: Tensor, m, n) -> Tensor:  # (*, K) -> (*, K, K)
+def mvhg_covariance(log_omega: Tensor, m: Counts, n: Counts) -> Tensor:  # (*, K) -> (*, K, K)
     """Covariance of the subset sizes: the Hessian of log P0 in log omega.
 
     Gradient: exact (third cumulants).
@@ -55,7 +55,7 @@ def mvhg_covariance(log_omega: Tensor, m, n) -> Tensor:  # (*, K) -> (*, K, K)
     return _finish(covariance, m, n, log_omega.requires_grad)
 
 
-def mvhg_size_marginals(log_omega: Tensor, m, n) -> Tensor:  # (*, K) -> (*, K, max m + 1)
+def mvhg_size_marginals(log_omega: Tensor, m: Counts, n: Counts) -> Tensor:  # (*, K) -> (*, K, max m + 1)
     """Marginal distribution of every subset size: Pr[n_k = x] = d log P0 / d log w_k(x)."""
     parameter, m, n = expand_parameters(log_omega, m, n)
     with torch.enable_grad():
@@ -64,7 +64,7 @@ def mvhg_size_marginals(log_omega: Tensor, m, n) -> Tensor:  # (*, K) -> (*, K, 
     return _finish(marginals, m, n, log_omega.requires_grad)
 
 
-def mvhg_entropy(log_omega: Tensor, m, n) -> Tensor:  # (*, K) -> (*)
+def mvhg_entropy(log_omega: Tensor, m: Counts, n: Counts) -> Tensor:  # (*, K) -> (*)
     """Entropy H = -E log p(n; omega) = log P0 - sum_k sum_x Pr[n_k = x] log w_k(x).
 
     Gradient: exact w.r.t. log_omega.
@@ -76,7 +76,7 @@ def mvhg_entropy(log_omega: Tensor, m, n) -> Tensor:  # (*, K) -> (*)
     return mvhg_log_normalizer(log_omega, m, n) - expected
 
 
-def mvhg_kl(log_omega_q: Tensor, log_omega_p: Tensor, m, n) -> Tensor:  # (*, K), (*, K) -> (*)
+def mvhg_kl(log_omega_q: Tensor, log_omega_p: Tensor, m: Counts, n: Counts) -> Tensor:  # (*, K), (*, K) -> (*)
     """Kullback-Leibler divergence KL(q || p) = sum_k E_q[n_k] (log omega_q - log omega_p)_k
     - log P0(omega_q) + log P0(omega_p).
 

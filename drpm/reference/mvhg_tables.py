@@ -3,8 +3,13 @@
 Plain convolutions, O(K n^2) per row.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+Counts = int | Sequence[int] | Tensor
+"""Whole numbers: a Python int, a sequence of them, or an int64 tensor."""
 
 NEG_INF = float("-inf")
 
@@ -14,7 +19,9 @@ def max_count(counts: Tensor) -> int:
     return max(int(counts.max()), 0) if counts.numel() else 0
 
 
-def expand_parameters(log_omega: Tensor, m, n, batch=()) -> tuple[Tensor, Tensor, Tensor]:
+def expand_parameters(
+    log_omega: Tensor, m: Counts, n: Counts, batch: Sequence[int] = ()
+) -> tuple[Tensor, Tensor, Tensor]:
     """Broadcast the parameters: log_omega (*, K), m (*, K) int64, n (*) int64."""
     m = torch.as_tensor(m, dtype=torch.int64, device=log_omega.device)
     n = torch.as_tensor(n, dtype=torch.int64, device=log_omega.device)

@@ -22,6 +22,7 @@ from torch import Tensor
 from .mvhg import mvhg_log_prob
 from .mvhg_tables import (
     NEG_INF,
+    Counts,
     expand_parameters,
     keep,
     log_convolve,
@@ -101,7 +102,7 @@ def random_partition_log_prob(
     log_omega: Tensor,  # (*, K)
     log_scores: Tensor,  # (*, n)
     *,
-    m=None,
+    m: Counts | None = None,
 ) -> Tensor:  # (*)
     """Exact log-probability of a partition: log p(n; omega) + log p(Y | n; s)       (thesis Eq. 5.53).
 
@@ -146,7 +147,7 @@ def partition_log_prob_bounds(
     return lower, log_num_orders + log_prob_sizes + plackett_luce_log_prob(by_score, log_scores)
 
 
-def rank_in_subset_prob(log_omega: Tensor, m, n: int) -> Tensor:  # (*, K) -> (*, K, n)
+def rank_in_subset_prob(log_omega: Tensor, m: Counts, n: int) -> Tensor:  # (*, K) -> (*, K, n)
     """Probability that position r of the order (0-based) belongs to subset k: Pr[nu_{k-1} <= r < nu_k].
 
     Pr[nu_k = t] is proportional to F_k(t) G_k(n - t), the weights of the totals of the first k and of the
@@ -193,7 +194,7 @@ def rank_prob(log_scores: Tensor) -> Tensor:  # (*, n) -> (*, n, n)
     return (density.unsqueeze(-1) * counts).sum(-3)
 
 
-def partition_marginals(log_omega: Tensor, log_scores: Tensor, *, m=None) -> Tensor:  # -> (*, K, n)
+def partition_marginals(log_omega: Tensor, log_scores: Tensor, *, m: Counts | None = None) -> Tensor:  # -> (*, K, n)
     """Exact probability that element i belongs to subset k: sum_r Pr[rank_i = r] Pr[r in subset k].
 
     Time and memory O(nodes n^3): for n up to about 50.
@@ -208,7 +209,7 @@ def partition_marginals(log_omega: Tensor, log_scores: Tensor, *, m=None) -> Ten
     return of_rank @ rank_prob(log_scores).mT
 
 
-def partition_mode(log_omega: Tensor, log_scores: Tensor, *, m=None) -> Tensor:  # -> (*, n) int64
+def partition_mode(log_omega: Tensor, log_scores: Tensor, *, m: Counts | None = None) -> Tensor:  # -> (*, n) int64
     """Labels of the most probable partition, argmax_Y p(Y; omega, s).
 
     Its subsets are intervals of the elements in order of decreasing score; a dynamic programme over the

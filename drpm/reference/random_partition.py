@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .mvhg import mvhg_sample
+from .mvhg_tables import Counts
 from .partition import partition, partition_labels
 from .relaxed_sort import sort_order
 
@@ -22,7 +23,7 @@ def random_partition(
     log_scores: Tensor,  # (*, n)
     tau: float = 1.0,
     *,
-    m=None,  # None, int, (K,) or (*, K) int64
+    m: Counts | None = None,  # None, int, (K,) or (*, K) int64
     hard: bool = True,
     size_gumbel: Tensor | None = None,  # (*, K - 1 or K, max m + 1)
     score_gumbel: Tensor | None = None,  # (*, n)
