@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "common/host_device.h"
+#include "common/team.h"
 
 // Block-sized scratch given at launch; the emulator supplies its own definition.
 #ifndef DRPM_DYNAMIC_SHARED
@@ -54,6 +54,22 @@ int launch(void (*kernel)(P...), int64_t items, int threads, size_t shared_bytes
   return error != cudaSuccess ? error : cudaGetLastError();
 }
 
+// Launches `warps` warps: in blocks of one where there are few, so that they spread over the device.
+template <class... P, class... A>
+int launch_spread_warps(void (*kernel)(P...), int64_t warps, int threads, void* stream, const A&... arguments) {
+  const int64_t per_block = threads / kWarpSize;
+  if (warps % per_block != 0 || warps <= 512) return launch(kernel, warps, kWarpSize, 0, stream, arguments...);
+  return launch(kernel, warps / per_block, threads, 0, stream, arguments...);
+}
+
+// Calls work(item, warp) for the warp's share of the items; `warp` counts over the grid.
+template <class Work>
+__device__ inline void for_warp_items(int64_t items, const Work& work) {
+  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / kWarpSize);
+  const int64_t warp = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarpSize;
+  for (int64_t item = warp; item < items; item += warps) work(item, warp);
+}
+
 struct Add {
   template <class T>
   __device__ T operator()(T a, T b) const {
@@ -74,6 +90,22 @@ __device__ inline T warp_reduce(T value, Op op) {
     value = op(value, __shfl_xor_sync(kFullWarp, value, offset));
   return value;
 }
+
+// The lanes of a warp as a team (common/team.h).
+struct Warp {
+  static constexpr int kSize = kWarpSize;
+  __device__ int rank() const { return threadIdx.x % kWarpSize; }
+  __device__ bool first() const { return rank() == 0; }
+  template <class T>
+  __device__ T sum(T x) const {
+    return warp_reduce(x, Add());
+  }
+  template <class T>
+  __device__ T largest(T x) const {
+    return warp_reduce(x, Maximum());
+  }
+  __device__ void sync() const { __syncwarp(); }
+};
 
 // The same result in every thread of the block, in an order that does not depend on timing.
 template <class T, class Op>

@@ -3,8 +3,10 @@
 
 #if defined(__CUDACC__)
 #define DRPM_HD __host__ __device__
+#define DRPM_DEVICE __device__  // what a team of threads runs together: in a .cu file on the device only
 #else
 #define DRPM_HD
+#define DRPM_DEVICE
 #endif
 
 // Every kernel source is compiled once per instruction set. All code that its headers define lives in the

@@ -158,8 +158,11 @@ struct CircleFormat<float> {
   static constexpr int kTerms = 5;
   // (atan(z)/z - 1)/z^2 in powers of z^2, interpolated at Chebyshev points of 0 <= z <= tan(pi/8): error 2e-9
   static constexpr int kAtanTerms = 5;
-  static constexpr float kAtan[5] = {-0.333333317538169689f, 0.199995387947719215f, -0.142638971125986755f,
-                                     0.107430996676745703f, -0.0644983522459149592f};
+  DRPM_HD static constexpr float atan_term(int i) {
+    constexpr float kTerm[kAtanTerms] = {-0.333333317538169689f, 0.199995387947719215f, -0.142638971125986755f,
+                                         0.107430996676745703f, -0.0644983522459149592f};
+    return kTerm[i];
+  }
 };
 
 template <>
@@ -167,10 +170,13 @@ struct CircleFormat<double> {
   static constexpr double kHalfPi[3] = {0x1.921fb544p0, 0x1.0b4611a6p-34, 0x1.3198a2e037073p-69};
   static constexpr int kTerms = 9;
   static constexpr int kAtanTerms = 12;  // as above: error 2e-19
-  static constexpr double kAtan[12] = {-0.333333333333333332,  0.199999999999998025,   -0.142857142856593273,
-                                       0.111111111051067051,   -0.0909090875107663588, 0.0769229630497447006,
-                                       -0.0666642362806925758, 0.058789145444006217,   -0.0523034787301607418,
-                                       0.0455110812632517188,  -0.0345580925514137961, 0.0162719447516240604};
+  DRPM_HD static constexpr double atan_term(int i) {
+    constexpr double kTerm[kAtanTerms] = {-0.333333333333333332,  0.199999999999998025,   -0.142857142856593273,
+                                          0.111111111051067051,   -0.0909090875107663588, 0.0769229630497447006,
+                                          -0.0666642362806925758, 0.058789145444006217,   -0.0523034787301607418,
+                                          0.0455110812632517188,  -0.0345580925514137961, 0.0162719447516240604};
+    return kTerm[i];
+  }
 };
 
 template <class V>
@@ -223,9 +229,9 @@ DRPM_HD inline V atan_lane(V x) {
   const auto middle = y > splat<V>(static_cast<T>(0.4142135623730950488));
   const V z = middle ? (y - one) / (y + one) : y;
   const V w = z * z;
-  V p = splat<V>(Circle::kAtan[Circle::kAtanTerms - 1]);
+  V p = splat<V>(Circle::atan_term(Circle::kAtanTerms - 1));
 #pragma GCC unroll 16
-  for (int i = Circle::kAtanTerms - 2; i >= 0; --i) p = fmadd<V>(p, w, splat<V>(Circle::kAtan[i]));
+  for (int i = Circle::kAtanTerms - 2; i >= 0; --i) p = fmadd<V>(p, w, splat<V>(Circle::atan_term(i)));
   V angle = fmadd<V>(p * w, z, z);
   angle = middle ? angle + static_cast<T>(0.78539816339744830962) : angle;
   angle = large ? static_cast<T>(1.57079632679489661923) - angle : angle;

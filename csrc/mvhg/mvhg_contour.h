@@ -2,6 +2,7 @@
 // not depend on the counts. All arrays are row-major and contiguous; B rows, K classes.
 #pragma once
 
+#include "common/host_device.h"
 #include "common/simd.h"
 
 namespace drpm {
@@ -55,8 +56,8 @@ struct MvhgKlArgs {
 };
 
 constexpr int64_t kContourNodes = 48;  // at most 34 are ever needed; padded to whole packs
-// Doubles that one row needs: K probabilities and complements, seven arrays over the nodes.
-inline int64_t contour_scratch(int64_t classes) { return 2 * (classes + 8) + 7 * kContourNodes; }
+// Doubles that one row needs: K probabilities and complements, four arrays over the nodes.
+inline DRPM_HD int64_t contour_scratch(int64_t classes) { return 2 * (classes + 8) + 4 * kContourNodes; }
 
 DRPM_DECLARE_KERNEL(mvhg_normalizer_rows, MvhgNormalizerArgs<float>)
 DRPM_DECLARE_KERNEL(mvhg_normalizer_rows, MvhgNormalizerArgs<double>)

@@ -1,4 +1,5 @@
-// Numerics of the contour sum (docs/math/mvhg.md, section 4). Lanes run over the nodes.
+// Numerics of the contour sum (docs/math/mvhg.md, section 4). Packs, and the members of a team, run over the nodes:
+// each member keeps to its own.
 #pragma once
 
 #include "common/gamma.h"
@@ -17,17 +18,15 @@ struct Contour {
   bool point;              // n = 0 or n = sum m: nothing is random
   int64_t nodes;           // padded
   double *p, *q;           // (K)
-  double* tangent;         // tan(theta / 2)
   double *cosine, *sine;   // of theta
   double *real, *imag;     // c_j e^psi / sum of the real parts: the complex weights of < >
-  double *work_real, *work_imag;
 };
 
 DRPM_HD inline Contour place_contour(const MvhgRow& row, double* scratch) {
   Contour c{};
   c.row = row;
   c.point = row.n == 0 || row.n == row.total;
-  double** arrays[] = {&c.tangent, &c.cosine, &c.sine, &c.real, &c.imag, &c.work_real, &c.work_imag};
+  double** arrays[] = {&c.cosine, &c.sine, &c.real, &c.imag};
   for (double** array : arrays) *array = scratch, scratch += kContourNodes;
   c.p = scratch;
   c.q = scratch + row.classes + 8;
@@ -37,23 +36,16 @@ DRPM_HD inline Contour place_contour(const MvhgRow& row, double* scratch) {
 // arcsin on [0, 1)
 DRPM_HD inline double arcsine(double x) { return atan_lane<double>(x / __builtin_sqrt((1 - x) * (1 + x))); }
 
-// Chooses N and J for truncation e^-L, evaluates c_j e^psi at the nodes and normalises.            (Eq. 11, 12)
-//   psi(theta) = sum_k m_k [ 1/2 log1p(-4 p_k q_k sin^2 h) + i (atan(d_k tan h) - d_k h) ] + i theta (sum m p - n),
-// with h = theta / 2 and d_k = p_k - q_k, as arg den_k = h + atan(d_k tan h).
-template <class V, class T>
-inline void solve_contour(Contour* c, const T* log_omega, double cut) {
-  constexpr int64_t kWidth = Lane<V>::kWidth;
-  const MvhgRow& row = c->row;
-  c->tilt = solve_tilt(row, log_omega);
-  for (int64_t k = 0; k < row.classes; ++k) {
-    const Odds odds = odds_of(static_cast<double>(log_omega[k]) + c->tilt);
-    c->p[k] = odds.p;
-    c->q[k] = odds.q;
-  }
-  const TiltSums sums = tilt_sums(row, log_omega, c->tilt);
-  const double deviation = __builtin_sqrt(sums.variance);
-  double count = __builtin_ceil(__builtin_sqrt(2 * cut) * deviation + 0.5 * cut + 8);
-  const double largest = static_cast<double>(row.total) + 1;
+// N points, of which nodes 0 ... last carry weight above e^-L.                                      (Eq. 11)
+struct ContourGrid {
+  int64_t points, last;
+  double step;  // of theta
+};
+
+DRPM_HD inline ContourGrid contour_grid(double variance, int64_t total, double cut) {
+  const double deviation = __builtin_sqrt(variance);
+  const double count = __builtin_ceil(__builtin_sqrt(2 * cut) * deviation + 0.5 * cut + 8);
+  const double largest = static_cast<double>(total) + 1;
   const int64_t points = static_cast<int64_t>(count < largest ? count : largest) | 1;  // odd: theta never is pi
   const double step = 2 * kPi / static_cast<double>(points);
   const double reach = __builtin_sqrt(0.5 * cut);
@@ -61,15 +53,48 @@ inline void solve_contour(Contour* c, const T* log_omega, double cut) {
   int64_t last = static_cast<int64_t>(farthest / step) + 1;
   last = last < points / 2 ? last : points / 2;
   last = last < kContourNodes - 1 ? last : kContourNodes - 1;
-  c->nodes = (last + kWidth) / kWidth * kWidth;
+  return {points, last, step};
+}
+
+// Calls each(j, slot) for the team member's own packs of nodes j ... j + width - 1; slot counts them.
+template <class V, class Team, class Each>
+DRPM_DEVICE inline void for_nodes(const Team& team, int64_t nodes, const Each& each) {
+  constexpr int64_t kStep = Lane<V>::kWidth * Team::kSize;
+  for (int64_t slot = 0; slot < (kContourNodes + kStep - 1) / kStep; ++slot) {
+    const int64_t j = slot * kStep + team.rank() * Lane<V>::kWidth;
+    if (j >= nodes) break;
+    each(j, slot);
+  }
+}
+template <class V, class Team>
+constexpr int kNodeSlots = (kContourNodes + Lane<V>::kWidth * Team::kSize - 1) / (Lane<V>::kWidth * Team::kSize);
+
+// Evaluates c_j e^psi at the nodes and normalises.                                                   (Eq. 12)
+//   psi(theta) = sum_k m_k [ 1/2 log1p(-4 p_k q_k sin^2 h) + i (atan(d_k tan h) - d_k h) ] + i theta (sum m p - n),
+// with h = theta / 2 and d_k = p_k - q_k, as arg den_k = h + atan(d_k tan h).
+template <class V, class Team, class T>
+DRPM_DEVICE inline void solve_contour(const Team& team, Contour* c, const T* log_omega, double cut) {
+  constexpr int64_t kWidth = Lane<V>::kWidth;
+  const MvhgRow& row = c->row;
+  c->tilt = solve_tilt(team, row, log_omega);
+  team.sync();  // p and q may still be read for the row before
+  for (int64_t k = team.rank(); k < row.classes; k += Team::kSize) {
+    const Odds odds = odds_of(static_cast<double>(log_omega[k]) + c->tilt);
+    c->p[k] = odds.p;
+    c->q[k] = odds.q;
+  }
+  team.sync();
+  const TiltSums sums = tilt_sums(team, row, log_omega, c->tilt);
+  const ContourGrid grid = contour_grid(sums.variance, row.total, cut);
+  c->nodes = (grid.last + kWidth) / kWidth * kWidth;
 
   double lane_index[kWidth];
   for (int64_t i = 0; i < kWidth; ++i) lane_index[i] = static_cast<double>(i);
   double total = 0;
-  for (int64_t j = 0; j < c->nodes; j += kWidth) {
+  for_nodes<V>(team, c->nodes, [&](int64_t j, int64_t) {
     const V index = load<V>(lane_index) + static_cast<double>(j);
-    const V live = index <= splat<V>(static_cast<double>(last)) ? splat<V>(1) : splat<V>(0);
-    const V half = index * live * (0.5 * step);  // padding repeats node 0, at weight 0
+    const V live = index <= splat<V>(static_cast<double>(grid.last)) ? splat<V>(1) : splat<V>(0);
+    const V half = index * live * (0.5 * grid.step);  // padding repeats node 0, at weight 0
     const SinCos<V> at_half = sincos_lane<V>(half);
     const V tangent = at_half.sin / at_half.cos, square = at_half.sin * at_half.sin * -4.0;
     V modulus{}, phase = half * (2 * sums.excess);
@@ -80,19 +105,19 @@ inline void solve_contour(Contour* c, const T* log_omega, double cut) {
     }
     const V weight = exp_lane<V>(modulus) * (index == splat<V>(0) ? splat<V>(1) : live * 2.0);
     const SinCos<V> turn = sincos_lane<V>(phase);
-    store<V>(c->tangent + j, tangent);
     store<V>(c->cosine + j, splat<V>(1) + square * 0.5);
     store<V>(c->sine + j, at_half.sin * at_half.cos * 2.0);
     store<V>(c->real + j, weight * turn.cos);
     store<V>(c->imag + j, weight * turn.sin);
     total += sum_lanes<V>(weight * turn.cos);
-  }
-  c->log_total = log_lane<double>(total / static_cast<double>(points));
+  });
+  total = team.sum(total);
+  c->log_total = log_lane<double>(total / static_cast<double>(grid.points));
   const double inverse = 1 / total;
-  for (int64_t j = 0; j < c->nodes; ++j) {
-    c->real[j] *= inverse;
-    c->imag[j] *= inverse;
-  }
+  for_nodes<V>(team, c->nodes, [&](int64_t j, int64_t) {
+    store<V>(c->real + j, load<V>(c->real + j) * inverse);
+    store<V>(c->imag + j, load<V>(c->imag + j) * inverse);
+  });
 }
 
 template <class V>
@@ -127,21 +152,21 @@ DRPM_HD inline Complex<V> weight_at(const Contour& c, int64_t j) {
 }
 
 // <rho_k>; E n_k = m_k (p_k + <rho_k>)                                                             (Eq. 13)
-template <class V>
-inline double mean_rho(const Contour& c, int64_t k) {
+template <class V, class Team>
+DRPM_DEVICE inline double mean_rho(const Team& team, const Contour& c, int64_t k) {
   V sum{};
-  for (int64_t j = 0; j < c.nodes; j += Lane<V>::kWidth)
-    sum += real_of_product<V>(weight_at<V>(c, j), rho_at<V>(c, k, j));
-  return sum_lanes<V>(sum);
+  for_nodes<V>(team, c.nodes,
+               [&](int64_t j, int64_t) { sum += real_of_product<V>(weight_at<V>(c, j), rho_at<V>(c, k, j)); });
+  return team.sum(sum_lanes<V>(sum));
 }
 
 // log P0 = log P_S + sum m_k softplus(log omega_k + T) - n T                                        (Eq. 12)
-template <class T>
-DRPM_HD inline double log_normalizer_of(const Contour& c, const T* log_omega) {
+template <class Team, class T>
+DRPM_DEVICE inline double log_normalizer_of(const Team& team, const Contour& c, const T* log_omega) {
   double sum = 0;
-  for (int64_t k = 0; k < c.row.classes; ++k)
+  for (int64_t k = team.rank(); k < c.row.classes; k += Team::kSize)
     sum += static_cast<double>(c.row.m[k]) * softplus(static_cast<double>(log_omega[k]) + c.tilt);
-  return c.log_total + (sum - static_cast<double>(c.row.n) * c.tilt);
+  return c.log_total + (team.sum(sum) - static_cast<double>(c.row.n) * c.tilt);
 }
 
 // x log(x / y) + y - x without cancellation, x > 0, y > 0 (Loader 2000)

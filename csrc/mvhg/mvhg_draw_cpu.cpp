@@ -56,7 +56,7 @@ double log_total_probability(const int64_t* m, const T* log_omega, int64_t class
     }
     return sum;
   }
-  solve_contour<VD>(&c, log_omega, 38);
+  solve_contour<VD>(Alone(), &c, log_omega, 38);
   const double shift = c.tilt - tilt;
   for (int64_t l = 0; l < classes; ++l) {
     const double p = odds_of(log_omega[l] + tilt).p;
@@ -85,8 +85,8 @@ int64_t reject(const MvhgDrawArgs<T>& args, const MvhgRow& row, const T* log_ome
            rest - log_all;
   };
   Contour c = place_contour(here, scratch);
-  solve_contour<VD>(&c, weights, 38);
-  const double mean = static_cast<double>(m[0]) * (c.p[0] + mean_rho<VD>(c, 0));
+  solve_contour<VD>(Alone(), &c, weights, 38);
+  const double mean = static_cast<double>(m[0]) * (c.p[0] + mean_rho<VD>(Alone(), c, 0));
   int64_t mode = static_cast<int64_t>(mean + 0.5);
   const int64_t later = here.total - m[0];
   const int64_t low = r > later ? r - later : 0, high = m[0] < r ? m[0] : r;
@@ -139,7 +139,7 @@ void draw_item(const MvhgDrawArgs<T>& args, int64_t item, DrawGroup<T>* group) {
       if (group->by_tables)
         group->tables = build_tables<T>(common, group->row, log_omega, nullptr);
       else
-        group->tilt = solve_tilt(group->row, log_omega);
+        group->tilt = solve_tilt(Alone(), group->row, log_omega);
     }
   }
   T* sizes = args.sizes + row * classes;

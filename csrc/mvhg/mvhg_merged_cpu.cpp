@@ -1,6 +1,5 @@
 #include "mvhg/mvhg_merged.h"
-#include "mvhg/mvhg_merged_math.h"
-#include "mvhg/mvhg_support.h"
+#include "mvhg/mvhg_merged_rows.h"
 #include "mvhg/relaxed_outcome.h"
 
 namespace drpm {
@@ -34,49 +33,6 @@ RelaxedOutcome draw_two_class(const MvhgSampleMergedArgs<T>& args, const TwoClas
   return out;
 }
 
-template <class T>
-void sample_row(const MvhgSampleMergedArgs<T>& args, int64_t row) {
-  const int64_t classes = args.counts.classes;
-  const T* log_omega = args.log_omega + row % args.counts.batch * classes;
-  T* sizes = args.sizes + row * classes;
-  double* statistics = args.statistics == nullptr ? nullptr : args.statistics + row * classes * 2;
-  const MergedRow parameters = merged_row(args.counts, log_omega, row);
-  for (int64_t k = 0; k < classes; ++k) sizes[k] = static_cast<T>(kNaN);
-  if (statistics != nullptr)
-    for (int64_t i = 0; i < 2 * classes; ++i) statistics[i] = kNaN;
-  if (!parameters.valid) return;
-
-  double *log_mass = args.classes, *log_later = args.classes + classes;
-  merged_masses(parameters, log_omega, log_mass, log_later);
-  int64_t m_right = 0;
-  for (int64_t k = 0; k < classes; ++k) m_right += parameters.m[k];
-  int64_t remaining = parameters.n;
-  double relaxed_remaining = static_cast<double>(parameters.n);
-  for (int64_t p = 0; p < classes; ++p) {
-    const int64_t k = class_at(parameters, p);
-    m_right -= parameters.m[k];
-    RelaxedOutcome outcome{remaining, relaxed_remaining, 0, 0};  // the last class takes what remains
-    if (p < classes - 1) {
-      const TwoClass c = make_two_class(log_omega[k], merged_log_omega(log_later[p], m_right), parameters.m[k], m_right,
-                                        static_cast<double>(remaining));
-      outcome = draw_two_class(args, c, row, k, !args.hard || statistics != nullptr);
-    }
-    sizes[k] = args.hard ? static_cast<T>(outcome.hard) : static_cast<T>(outcome.mean);
-    if (statistics != nullptr) {
-      statistics[2 * k] = outcome.variance / args.tau;
-      statistics[2 * k + 1] = outcome.slope / args.tau;
-    }
-    remaining -= outcome.hard;
-    relaxed_remaining -= outcome.mean;
-  }
-}
-
-// log sum_x exp(log w(x) - log w(mode)), and the means of x - mode and d(x) - d(low).
-struct TwoClassSums {
-  double log_sum, mean, slope;
-  TwoClassWindow window;
-};
-
 TwoClassSums sum_two_class(const TwoClass& c, double cut, const LogFactorialTable& table, double* logits,
                            double* slopes) {
   using V = Pack<double>;
@@ -105,41 +61,17 @@ TwoClassSums sum_two_class(const TwoClass& c, double cut, const LogFactorialTabl
 }
 
 template <class T>
-void log_prob_row(const MvhgLogProbMergedArgs<T>& args, int64_t row) {
-  const int64_t classes = args.counts.classes;
-  const T* log_omega = args.log_omega + row * classes;
-  const T* sizes = args.sizes + row * classes;
-  double* statistics = args.statistics + row * classes * 2;
-  const MergedRow parameters = merged_row(args.counts, log_omega, row);
-  for (int64_t i = 0; i < 2 * classes; ++i) statistics[i] = 0;
-  args.log_prob[row] = static_cast<T>(kNaN);
-  if (!parameters.valid) return;
-  args.log_prob[row] = static_cast<T>(-__builtin_huge_val());
-  if (!sizes_are_possible(parameters.m, parameters.n, classes, sizes)) return;
+void sample_one(const MvhgSampleMergedArgs<T>& args, int64_t row) {
+  sample_row(Alone(), args, row, [&](const TwoClass& c, int64_t at, int64_t klass, bool relaxed) {
+    return draw_two_class(args, c, at, klass, relaxed);
+  });
+}
 
-  double *log_mass = args.classes, *log_later = args.classes + classes;
-  merged_masses(parameters, log_omega, log_mass, log_later);
-  int64_t m_right = 0;
-  for (int64_t k = 0; k < classes; ++k) m_right += parameters.m[k];
-  double remaining = static_cast<double>(parameters.n), log_prob = 0;
-  for (int64_t k = 0; k < classes - 1; ++k) {
-    m_right -= parameters.m[k];
-    const TwoClass c =
-        make_two_class(log_omega[k], merged_log_omega(log_later[k], m_right), parameters.m[k], m_right, remaining);
-    const TwoClassSums sums =
-        sum_two_class(c, kKeep<double>, args.log_factorials, args.outcomes, args.outcomes + args.width);
-    const double x = sizes[k];
-    const bool whole = x == static_cast<double>(static_cast<int64_t>(x));
-    const double at_x = whole ? two_class_log_factorials(c, x, args.log_factorials)
-                              : (log_gamma1p(x) + log_gamma1p(c.m_left - x)) +
-                                    (log_gamma1p(c.r - x) + log_gamma1p(c.m_right - c.r + x));
-    log_prob += (x - static_cast<double>(sums.window.mode)) * c.log_odds - (at_x - sums.window.log_factorials_at_mode) -
-                sums.log_sum;
-    statistics[2 * k] = static_cast<double>(sums.window.mode) + sums.mean;
-    statistics[2 * k + 1] = remainder_slope(c, static_cast<double>(sums.window.low)) + sums.slope;
-    remaining -= x;
-  }
-  args.log_prob[row] = static_cast<T>(log_prob);
+template <class T>
+void log_prob_one(const MvhgLogProbMergedArgs<T>& args, int64_t row) {
+  log_prob_row(Alone(), args, row, [&](const TwoClass& c) {
+    return sum_two_class(c, kKeep<double>, args.log_factorials, args.outcomes, args.outcomes + args.width);
+  });
 }
 
 }  // namespace
@@ -152,9 +84,9 @@ void log_prob_row(const MvhgLogProbMergedArgs<T>& args, int64_t row) {
     for (int64_t row = begin; row < end; ++row) row_function(args, row); \
   }
 
-DRPM_MERGED_KERNEL(mvhg_sample_merged_rows, MvhgSampleMergedArgs, sample_row)
+DRPM_MERGED_KERNEL(mvhg_sample_merged_rows, MvhgSampleMergedArgs, sample_one)
 DRPM_MERGED_KERNEL(mvhg_sample_merged_backward_rows, MvhgSampleMergedBackwardArgs, sample_backward_row)
-DRPM_MERGED_KERNEL(mvhg_log_prob_merged_rows, MvhgLogProbMergedArgs, log_prob_row)
+DRPM_MERGED_KERNEL(mvhg_log_prob_merged_rows, MvhgLogProbMergedArgs, log_prob_one)
 DRPM_MERGED_KERNEL(mvhg_log_prob_merged_backward_rows, MvhgLogProbMergedBackwardArgs, log_prob_backward_row)
 
 }  // namespace DRPM_ISA

@@ -1,8 +1,7 @@
 #include "common/cuda_launch.h"
 #include "common/philox.h"
 #include "mvhg/mvhg_merged_cuda.h"
-#include "mvhg/mvhg_merged_math.h"
-#include "mvhg/mvhg_support.h"
+#include "mvhg/mvhg_merged_rows.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -24,12 +23,6 @@ __device__ inline double warp_exclusive_sum(double value, double* total) {
   }
   *total = __shfl_sync(kFullWarp, inclusive, kWarpSize - 1);
   return inclusive - value;
-}
-
-// d(x + 1) - d(x), the step of the logit's slope in the remainder.                                              (Eq. 6)
-__device__ inline double slope_step(const TwoClass& c, int64_t x) {
-  const double at = static_cast<double>(x);
-  return (c.m_right + 1) / ((c.m_right - c.r + at + 1) * (c.r - at));
 }
 
 // Perturbed logits of one two-class conditional; the warp takes them 32 noise blocks at a time.
@@ -96,7 +89,7 @@ __device__ void softmax_moments(const Outcomes<T>& outcomes, const Best<T>& best
     double own = 0, total;  // steps of the slope over this lane's outcomes
     for (int i = 0; i < kPer; ++i)
       if (start + i >= outcomes.window.low && start + i < outcomes.window.high)
-        own += slope_step(outcomes.c, start + i);
+        own += remainder_slope_step(outcomes.c, start + i);
     double slope = slope_of_tile + warp_exclusive_sum(own, &total);
     slope_of_tile += total;
     outcomes.visit_block(start, [&](int64_t x, T logit) {
@@ -107,7 +100,7 @@ __device__ void softmax_moments(const Outcomes<T>& outcomes, const Best<T>& best
       syy += w * y * y;
       sd += w * slope;
       syd += w * y * slope;
-      if (x < outcomes.window.high) slope += slope_step(outcomes.c, x);
+      if (x < outcomes.window.high) slope += remainder_slope_step(outcomes.c, x);
     });
   }
   s0 = warp_sum(s0);
@@ -139,55 +132,6 @@ __device__ RelaxedOutcome draw_two_class(const MvhgSampleMergedArgs<T>& args, co
   return out;
 }
 
-template <class T>
-__device__ void sample_row(const MvhgSampleMergedArgs<T>& args, int64_t row, double* scratch) {
-  const int64_t classes = args.counts.classes;
-  const T* log_omega = args.log_omega + row % args.counts.batch * classes;
-  T* sizes = args.sizes + row * classes;
-  double* statistics = args.statistics == nullptr ? nullptr : args.statistics + row * classes * 2;
-  const MergedRow parameters = merged_row(args.counts, log_omega, row);
-  if (!parameters.valid) {
-    for (int64_t k = warp_lane(); k < classes; k += kWarpSize) {
-      sizes[k] = static_cast<T>(kNaN);
-      if (statistics != nullptr) statistics[2 * k] = statistics[2 * k + 1] = kNaN;
-    }
-    return;
-  }
-  double *log_mass = scratch, *log_later = scratch + classes;
-  __syncwarp();  // the scratch may still be read for the previous row
-  if (warp_lane() == 0) merged_masses(parameters, log_omega, log_mass, log_later);
-  __syncwarp();
-  int64_t m_right = 0;
-  for (int64_t k = 0; k < classes; ++k) m_right += parameters.m[k];
-  int64_t remaining = parameters.n;
-  double relaxed_remaining = static_cast<double>(parameters.n);
-  for (int64_t p = 0; p < classes; ++p) {
-    const int64_t k = class_at(parameters, p);
-    m_right -= parameters.m[k];
-    RelaxedOutcome outcome{remaining, relaxed_remaining, 0, 0};  // the last class takes what remains
-    if (p < classes - 1) {
-      const TwoClass c = make_two_class(log_omega[k], merged_log_omega(log_later[p], m_right), parameters.m[k], m_right,
-                                        static_cast<double>(remaining));
-      outcome = draw_two_class(args, c, row, k, !args.hard || statistics != nullptr);
-    }
-    if (warp_lane() == 0) {
-      sizes[k] = args.hard ? static_cast<T>(outcome.hard) : static_cast<T>(outcome.mean);
-      if (statistics != nullptr) {
-        statistics[2 * k] = outcome.variance / args.tau;
-        statistics[2 * k + 1] = outcome.slope / args.tau;
-      }
-    }
-    remaining -= outcome.hard;
-    relaxed_remaining -= outcome.mean;
-  }
-}
-
-// log sum_x exp(log w(x) - log w(mode)), and the means of x - mode and d(x) - d(low).
-struct TwoClassSums {
-  double log_sum, mean, slope;
-  TwoClassWindow window;
-};
-
 __device__ TwoClassSums sum_two_class(const TwoClass& c, double cut, const LogFactorialTable& table) {
   TwoClassSums out{0, 0, 0, two_class_window(c, cut, table)};
   const TwoClassWindow& window = out.window;
@@ -196,7 +140,7 @@ __device__ TwoClassSums sum_two_class(const TwoClass& c, double cut, const LogFa
   for (int64_t tile = window.low; tile <= window.high; tile += kWarpSize) {
     const int64_t x = tile + warp_lane();
     double total;
-    const double slope = slope_of_tile + warp_exclusive_sum(x < window.high ? slope_step(c, x) : 0, &total);
+    const double slope = slope_of_tile + warp_exclusive_sum(x < window.high ? remainder_slope_step(c, x) : 0, &total);
     slope_of_tile += total;
     if (x > window.high) continue;
     const double w = exp_lane<double>(-two_class_drop(c, window, x, table));
@@ -211,66 +155,26 @@ __device__ TwoClassSums sum_two_class(const TwoClass& c, double cut, const LogFa
   return out;
 }
 
-// log [x! (m_L - x)! (r - x)! (m_R - r + x)!] at a size that a relaxation may have made real.
-__device__ double log_factorials_at_size(const TwoClass& c, double x, const LogFactorialTable& table) {
-  if (x == static_cast<double>(static_cast<int64_t>(x))) return two_class_log_factorials(c, x, table);
-  return (log_gamma1p(x) + log_gamma1p(c.m_left - x)) + (log_gamma1p(c.r - x) + log_gamma1p(c.m_right - c.r + x));
-}
-
-template <class T>
-__device__ void log_prob_row(const MvhgLogProbMergedArgs<T>& args, int64_t row, double* scratch) {
-  const int64_t classes = args.counts.classes;
-  const T* log_omega = args.log_omega + row * classes;
-  const T* sizes = args.sizes + row * classes;
-  double* statistics = args.statistics + row * classes * 2;
-  const MergedRow parameters = merged_row(args.counts, log_omega, row);
-  const bool possible = parameters.valid && sizes_are_possible(parameters.m, parameters.n, classes, sizes);
-  for (int64_t i = warp_lane(); i < 2 * classes; i += kWarpSize) statistics[i] = 0;
-  if (!possible) {
-    if (warp_lane() == 0) args.log_prob[row] = static_cast<T>(parameters.valid ? -__builtin_huge_val() : kNaN);
-    return;
-  }
-  double *log_mass = scratch, *log_later = scratch + classes;
-  __syncwarp();  // the scratch may still be read for the previous row; the statistics are written again below
-  if (warp_lane() == 0) merged_masses(parameters, log_omega, log_mass, log_later);
-  __syncwarp();
-  int64_t m_right = 0;
-  for (int64_t k = 0; k < classes; ++k) m_right += parameters.m[k];
-  double remaining = static_cast<double>(parameters.n), log_prob = 0;
-  for (int64_t k = 0; k < classes - 1; ++k) {
-    m_right -= parameters.m[k];
-    const TwoClass c =
-        make_two_class(log_omega[k], merged_log_omega(log_later[k], m_right), parameters.m[k], m_right, remaining);
-    const TwoClassSums sums = sum_two_class(c, kKeep<double>, args.log_factorials);
-    const double x = sizes[k];
-    log_prob += (x - static_cast<double>(sums.window.mode)) * c.log_odds -
-                (log_factorials_at_size(c, x, args.log_factorials) - sums.window.log_factorials_at_mode) - sums.log_sum;
-    if (warp_lane() == 0) {
-      statistics[2 * k] = static_cast<double>(sums.window.mode) + sums.mean;
-      statistics[2 * k + 1] = remainder_slope(c, static_cast<double>(sums.window.low)) + sums.slope;
-    }
-    remaining -= x;
-  }
-  if (warp_lane() == 0) args.log_prob[row] = static_cast<T>(log_prob);
-}
-
 // One warp a row; `classes` holds 2 K doubles for each warp of the grid.
-template <class Args, class Row>
-__device__ void for_warp_rows(const Args& args, int64_t rows, Row row_function) {
-  const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / kWarpSize);
-  const int64_t warp = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarpSize;
-  double* scratch = args.classes + warp * 2 * args.counts.classes;
-  for (int64_t row = warp; row < rows; row += warps) row_function(args, row, scratch);
-}
-
 template <class T>
 __global__ void __launch_bounds__(kMergedThreads, 1) sample_kernel(MvhgSampleMergedArgs<T> args, int64_t rows) {
-  for_warp_rows(args, rows, sample_row<T>);
+  double* const classes = args.classes;
+  for_warp_items(rows, [&](int64_t row, int64_t warp) {
+    args.classes = classes + warp * 2 * args.counts.classes;
+    sample_row(Warp(), args, row, [&](const TwoClass& c, int64_t at, int64_t klass, bool relaxed) {
+      return draw_two_class(args, c, at, klass, relaxed);
+    });
+  });
 }
 
 template <class T>
 __global__ void __launch_bounds__(kMergedThreads, 1) log_prob_kernel(MvhgLogProbMergedArgs<T> args, int64_t rows) {
-  for_warp_rows(args, rows, log_prob_row<T>);
+  double* const classes = args.classes;
+  for_warp_items(rows, [&](int64_t row, int64_t warp) {
+    args.classes = classes + warp * 2 * args.counts.classes;
+    log_prob_row(Warp(), args, row,
+                 [&](const TwoClass& c) { return sum_two_class(c, kKeep<double>, args.log_factorials); });
+  });
 }
 
 // One thread a row: the chain over the classes is sequential, and short. `classes` holds 3 K doubles for each thread.
@@ -294,13 +198,9 @@ __global__ void __launch_bounds__(kMergedThreads, 1)
   for_thread_rows(args, rows, threads, log_prob_backward_row<T>);
 }
 
-// Blocks of one warp where there are few rows, so that they spread over the device.
 template <class Args>
-int launch_warps(void (*kernel)(Args, int64_t), const Args& args, int64_t rows, void* stream) {
-  const int64_t warps = merged_rows_in_flight(rows);
-  constexpr int kWarps = kMergedThreads / kWarpSize;
-  if (warps % kWarps != 0 || warps <= 512) return launch(kernel, warps, kWarpSize, 0, stream, args, rows);
-  return launch(kernel, warps / kWarps, kMergedThreads, 0, stream, args, rows);
+int launch_rows(void (*kernel)(Args, int64_t), const Args& args, int64_t rows, void* stream) {
+  return launch_spread_warps(kernel, merged_rows_in_flight(rows), kMergedThreads, stream, args, rows);
 }
 
 template <class Args>
@@ -320,10 +220,10 @@ int launch_threads(void (*kernel)(Args, int64_t, int64_t), const Args& args, int
     return DRPM_ISA::Launch(&DRPM_ISA::kernel<double>, args, rows, stream); \
   }
 
-DRPM_DEFINE_MERGED(mvhg_sample_merged_cuda, MvhgSampleMergedArgs, launch_warps, sample_kernel)
+DRPM_DEFINE_MERGED(mvhg_sample_merged_cuda, MvhgSampleMergedArgs, launch_rows, sample_kernel)
 DRPM_DEFINE_MERGED(mvhg_sample_merged_backward_cuda, MvhgSampleMergedBackwardArgs, launch_threads,
                    sample_backward_kernel)
-DRPM_DEFINE_MERGED(mvhg_log_prob_merged_cuda, MvhgLogProbMergedArgs, launch_warps, log_prob_kernel)
+DRPM_DEFINE_MERGED(mvhg_log_prob_merged_cuda, MvhgLogProbMergedArgs, launch_rows, log_prob_kernel)
 DRPM_DEFINE_MERGED(mvhg_log_prob_merged_backward_cuda, MvhgLogProbMergedBackwardArgs, launch_threads,
                    log_prob_backward_kernel)
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/lane_math.h"
+#include "common/team.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -43,11 +44,11 @@ struct TiltSums {
   double variance;  // sum m p q
 };
 
-template <class T>
-DRPM_HD inline TiltSums tilt_sums(const MvhgRow& row, const T* log_omega, double tilt) {
+template <class Team, class T>
+DRPM_DEVICE inline TiltSums tilt_sums(const Team& team, const MvhgRow& row, const T* log_omega, double tilt) {
   double small = 0, variance = 0;
-  int64_t whole = -row.n;
-  for (int64_t k = 0; k < row.classes; ++k) {
+  int64_t whole = 0;
+  for (int64_t k = team.rank(); k < row.classes; k += Team::kSize) {
     const double m = static_cast<double>(row.m[k]), a = static_cast<double>(log_omega[k]) + tilt;
     const Odds odds = odds_of(a);
     if (a > 0) {
@@ -58,13 +59,13 @@ DRPM_HD inline TiltSums tilt_sums(const MvhgRow& row, const T* log_omega, double
     }
     variance += m * odds.p * odds.q;
   }
-  return {static_cast<double>(whole) + small, variance};
+  return {static_cast<double>(team.sum(whole) - row.n) + team.sum(small), team.sum(variance)};
 }
 
 // T with sum m_k sigmoid(log omega_k + T) = n for 0 < n < sum m: Newton's method inside a bracket.     (Eq. 10)
 // Eq. 12 holds for any T and the contour's phase carries the excess that is left, so T need not be exact.
-template <class T>
-DRPM_HD inline double solve_tilt(const MvhgRow& row, const T* log_omega) {
+template <class Team, class T>
+DRPM_DEVICE inline double solve_tilt(const Team& team, const MvhgRow& row, const T* log_omega) {
   double highest = -__builtin_huge_val(), lowest = __builtin_huge_val();
   for (int64_t k = 0; k < row.classes; ++k) {
     if (row.m[k] == 0) continue;
@@ -76,7 +77,7 @@ DRPM_HD inline double solve_tilt(const MvhgRow& row, const T* log_omega) {
   const double centre = log_lane<double>(n) - log_lane<double>(static_cast<double>(row.total) - n);
   double low = centre - highest, high = centre - lowest, tilt = 0.5 * (low + high);
   for (int iteration = 0; iteration < 200; ++iteration) {
-    const TiltSums sums = tilt_sums(row, log_omega, tilt);
+    const TiltSums sums = tilt_sums(team, row, log_omega, tilt);
     if (sums.excess <= 1e-8 * (1 + sums.variance) && sums.excess >= -1e-8 * (1 + sums.variance)) break;
     (sums.excess > 0 ? high : low) = tilt;
     double next = sums.variance > 0 ? tilt - sums.excess / sums.variance : low - 1;

@@ -274,7 +274,7 @@ inline SizeTables build_tables(const MvhgExactArgs<T>& args, const MvhgRow& row,
                scratch.log_b,
                scratch.classes,
                true};
-  const double tilt = solve_tilt(row, log_omega);
+  const double tilt = solve_tilt(Alone(), row, log_omega);
   int64_t at = 0;
   double range = 0, all = 0;
   for (int64_t p = 0; p < classes; ++p) {

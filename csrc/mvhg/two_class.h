@@ -98,17 +98,33 @@ inline void two_class_log_weights(const TwoClass& c, const TwoClassWindow& windo
                             (two_class_log_factorials(c, static_cast<double>(low + i), table) - at_mode));
 }
 
-// The part of d log w(x) / d r that depends on x, relative to x = low:
-// d(x) = psi(m_R - r + x + 1) - psi(r - x + 1),  d(x + 1) - d(x) = (m_R + 1) / ((m_R - r + x + 1)(r - x))   (Eq. 6)
+// The part of d log w(x) / d r that depends on x: d(x) = psi(m_R - r + x + 1) - psi(r - x + 1). Here its step
+// d(x + 1) - d(x) = (m_R + 1) / ((m_R - r + x + 1)(r - x)).                                         (Eq. 6)
+DRPM_HD inline double remainder_slope_step(const TwoClass& c, int64_t x) {
+  const double at = static_cast<double>(x);
+  return (c.m_right + 1) / ((c.m_right - c.r + at + 1) * (c.r - at));
+}
+
+// d(x) - d(low) for x = low .. low + count - 1
 template <class T>
 inline void two_class_remainder_slopes(const TwoClass& c, int64_t low, int64_t count, T* out) {
-  const double total = c.m_right + 1, a = c.m_right - c.r + 1 + static_cast<double>(low);
-  const double b = c.r - static_cast<double>(low);
   double slope = 0;
   for (int64_t i = 0; i < count; ++i) {
     out[i] = static_cast<T>(slope);
-    slope += total / ((a + static_cast<double>(i)) * (b - static_cast<double>(i)));  // read only while b > i
+    slope += remainder_slope_step(c, low + i);  // read only while r > x
   }
+}
+
+// log sum_x exp(log w(x) - log w(mode)), and the means of x - mode and d(x) - d(low), over a window.
+struct TwoClassSums {
+  double log_sum, mean, slope;
+  TwoClassWindow window;
+};
+
+// log [x! (m_L - x)! (r - x)! (m_R - r + x)!] at a size that a relaxation may have made real.
+DRPM_HD inline double log_factorials_at_size(const TwoClass& c, double x, const LogFactorialTable& table) {
+  if (x == static_cast<double>(static_cast<int64_t>(x))) return two_class_log_factorials(c, x, table);
+  return (log_gamma1p(x) + log_gamma1p(c.m_left - x)) + (log_gamma1p(c.r - x) + log_gamma1p(c.m_right - c.r + x));
 }
 
 }  // namespace DRPM_ISA
