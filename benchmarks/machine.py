@@ -71,5 +71,14 @@ def describe(threads: int) -> dict:
     }
 
 
+def line(content: dict) -> str:
+    """One line about where a result file comes from."""
+    host = content["machine"]
+    return (
+        f"{host['cpu']}, {host['cores']} cores; torch {host['torch']}, drpm {host['drpm']} "
+        f"({host['build']['simd']}), commit {content['commit']}{', changed' if content['dirty'] else ''}."
+    )
+
+
 def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,6 +1,6 @@
 """The exact log-probability of a partition beside the thesis' bounds (Lemma 5.2.3).
 
-    python -m benchmarks.partition_bounds
+    python -m benchmarks.partition_bounds [--output results/partition/bounds.json]
 
 Partitions are drawn from the model: scores of the given standard deviation, subsets as equal in size as possible, the
 order from Plackett-Luce. "lower, drawn" takes the order that was drawn, "lower, best" decreasing scores within
@@ -10,14 +10,19 @@ each subset. Means over the draws, in nats; log p(n) is the same in all columns,
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks import machine
 from drpm.ops import partition_log_prob_bounds, random_partition_log_prob
 
 CASES = ((6, 3), (20, 3), (20, 10), (256, 3), (256, 10))
 SPREADS = (1.0, 3.0)
+COLUMNS = ("exact", "lower, drawn", "lower, best", "upper")
 
 
 def draw(n: int, num_subsets: int, spread: float, draws: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,19 +46,45 @@ def row(n: int, num_subsets: int, spread: float, draws: int) -> list[float]:
     return [x.mean().item() for x in (exact, lower_drawn, lower_best, upper)]
 
 
+def measure(draws: int, seed: int) -> list[dict[str, Any]]:
+    torch.manual_seed(seed)
+    cases: list[dict[str, Any]] = []
+    for n, num_subsets in CASES:
+        for spread in SPREADS:
+            numbers = dict(zip(COLUMNS, row(n, num_subsets, spread, draws), strict=True))
+            cases.append({"n": n, "K": num_subsets, "sd": spread, **numbers})
+    return cases
+
+
+def table(content: dict[str, Any]) -> str:
+    """Markdown of a result file."""
+    lines = ["| n | K | sd of log s | " + " | ".join(COLUMNS) + " | width |", "|---" * (len(COLUMNS) + 4) + "|"]
+    for case in content["cases"]:
+        numbers = [*(case[name] for name in COLUMNS), case["upper"] - case["lower, best"]]
+        cells = " | ".join(f"{x:.2f}" for x in numbers)
+        lines.append(f"| {case['n']} | {case['K']} | {case['sd']:g} | {cells} |")
+    head = f"Means over {content['draws']} draws, seed {content['seed']}. "
+    return "\n".join([*lines, "", head + machine.line(content)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    torch.manual_seed(arguments.seed)
-    print("| n | K | sd of log s | exact | lower, drawn | lower, best | upper | width |")
-    print("|---|---|---|---|---|---|---|---|")
-    for n, num_subsets in CASES:
-        for spread in SPREADS:
-            exact, drawn, best, upper = row(n, num_subsets, spread, arguments.draws)
-            numbers = " | ".join(f"{x:.2f}" for x in (exact, drawn, best, upper, upper - best))
-            print(f"| {n} | {num_subsets} | {spread:g} | {numbers} |")
+    content = {
+        "machine": machine.describe(torch.get_num_threads()),
+        **machine.commit(),
+        "date": machine.now(),
+        "draws": arguments.draws,
+        "seed": arguments.seed,
+        "cases": measure(arguments.draws, arguments.seed),
+    }
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+    print(table(content))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import partition_bounds, partition_speed  # noqa: E402
 from benchmarks.report import head_line, series_of, series_table  # noqa: E402
 from benchmarks.results import Results  # noqa: E402
 
@@ -69,8 +70,16 @@ def benchmark_table(file: str, op: str, variant: str | None = None) -> str:
     return "\n\n".join(parts)
 
 
+def script_table(file: str, table: Callable[[dict], str]) -> str:
+    """The table that a script of benchmarks/ makes of its own result file."""
+    path = ROOT / file
+    return table(json.loads(path.read_text())) if path.exists() else "_No results yet._"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "demo": demo_table,
+    "partition bounds": lambda: script_table("results/partition/bounds.json", partition_bounds.table),
+    "partition speed": lambda: script_table("results/partition/speed.json", partition_speed.table),
     "random_partition benchmark": lambda: benchmark_table(SMALL, "random_partition", "merged"),
     "partition benchmark": lambda: benchmark_table(SMALL, "partition"),
     "relaxed_sort benchmark": lambda: benchmark_table(SMALL, "relaxed_sort"),

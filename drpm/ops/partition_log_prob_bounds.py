@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import (
+    Counts,
     argument_error,
     broadcast_batch,
     check_floating,
@@ -26,6 +27,8 @@ def partition_log_prob_bounds(
     log_scores: Tensor,  # (*, n)
     order: Tensor | None = None,  # (*, n) int64 or (*, n, n)
     sizes: Tensor | None = None,  # (*, K)
+    *,
+    m: Counts | None = None,  # int, (K,) or (*, K)
 ) -> tuple[Tensor, Tensor]:  # (*), (*)
     """Lower and upper bound of `random_partition_log_prob`, for comparison and reproduction.
 
@@ -36,12 +39,13 @@ def partition_log_prob_bounds(
 
     Args:
         labels: (*, n) int64, the subset of each element, in [0, K).
-        log_omega: (*, K) float, natural-log weights of the subsets; finite. Every capacity m is n.
+        log_omega: (*, K) float, natural-log weights of the subsets; finite.
         log_scores: (*, n) float, Plackett-Luce log-scores; finite.
         order: an order that fills the subsets as `labels` says, or a (relaxed) permutation matrix. None: by decreasing
             score within each subset, which is the best one.
         sizes: (*, K), possibly relaxed. None: those of `labels`.
-    Returns: (lower, upper), each (*).
+        m: int, (K,) or (*, K) int64, capacity of each subset; >= 0, at least n together. None: n for each.
+    Returns: (lower, upper), each (*); both −inf where a subset exceeds its capacity.
     Gradient: w.r.t. log_omega, log_scores and relaxed `order` and `sizes` (the pathwise gradient of thesis Eq. 5.70).
     Numerics: those of `mvhg_log_prob` and `plackett_luce_log_prob`.
     Raises: ValueError for values out of range, an order that does not fill the subsets (CPU, eager), TypeError for
@@ -73,7 +77,7 @@ def partition_log_prob_bounds(
             raise argument_error(_OP, "order", "fill the subsets in turn, as labels says", "another order")
     if sizes is None:
         sizes = partition_sizes(labels, num_subsets).to(log_omega.dtype)
-    log_prob_sizes = mvhg_log_prob(sizes, log_omega, n, n)
+    log_prob_sizes = mvhg_log_prob(sizes, log_omega, n if m is None else m, n)
     lower = log_prob_sizes + plackett_luce_log_prob(order, log_scores)
     log_num_orders = torch.lgamma(sizes + 1).sum(-1)
     return lower, log_num_orders + log_prob_sizes + plackett_luce_log_prob(by_score, log_scores)

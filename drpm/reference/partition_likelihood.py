@@ -121,6 +121,8 @@ def partition_log_prob_bounds(
     log_scores: Tensor,  # (*, n)
     order: Tensor | None = None,  # (*, n) int64 or (*, n, n)
     sizes: Tensor | None = None,  # (*, K)
+    *,
+    m=None,
 ) -> tuple[Tensor, Tensor]:  # (*), (*)
     """Bounds of log p(Y; omega, s) (thesis Lemma 5.2.3).
 
@@ -131,6 +133,7 @@ def partition_log_prob_bounds(
         order: an order that fills the subsets as `labels` says, or a (relaxed) permutation matrix. None: by
             decreasing score within each subset, the best such order.
         sizes: subset sizes, possibly relaxed. None: those of labels.
+        m: capacities of the subsets. None: n for each.
     Gradient: w.r.t. log_omega, log_scores and relaxed `order` and `sizes` (the pathwise gradient of
         thesis Eq. 5.70).
     """
@@ -141,7 +144,7 @@ def partition_log_prob_bounds(
         order = by_score.gather(-1, labels.gather(-1, by_score).sort(dim=-1, stable=True).indices)
     if sizes is None:
         sizes = partition_sizes(labels, num_subsets).to(log_scores.dtype)
-    log_prob_sizes = mvhg_log_prob(sizes, log_omega, n, n)
+    log_prob_sizes = mvhg_log_prob(sizes, log_omega, n if m is None else m, n)
     lower = log_prob_sizes + plackett_luce_log_prob(order, log_scores)
     log_num_orders = torch.lgamma(sizes + 1).sum(-1)
     return lower, log_num_orders + log_prob_sizes + plackett_luce_log_prob(by_score, log_scores)
