@@ -184,6 +184,14 @@ def table(content: dict[str, Any]) -> str:
         if case["op"] != "partition_log_prob":
             cells = " | ".join(cell(case, x) for x in ("value", "gradient", "value, 2 threads", "gradient, 2 threads"))
             lines.append(f"| `{case['op']}`, n = {case['n']}, {case['dtype']} | {cells} |")
+    names = ("kernel value", "prototype value", "kernel gradient", "prototype gradient")
+    if any(case.get("errors") for case in content["cases"]):
+        lines += ["", "| error against the float64 kernel | " + " | ".join(names) + " |", "|---" * 5 + "|"]
+        for case in content["cases"]:
+            if case.get("errors"):
+                cells = " | ".join(f"{case['errors'][x]:.1e}" if x in case["errors"] else "–" for x in names)
+                lines.append(f"| n = {case['n']}, {case['dtype']} | {cells} |")
+        lines += ["", "Errors of the value are relative, of the gradient absolute, the largest over all elements."]
     return "\n".join([*lines, "", machine.line(content)])
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,45 +17,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import partition_bounds, partition_speed  # noqa: E402
 from benchmarks.report import head_line, series_of, series_table  # noqa: E402
 from benchmarks.results import Results  # noqa: E402
+from drpm.experiments import demo_tables  # noqa: E402
 
 SMALL = "results/benchmarks/small.json"
-SCORES = ("ari", "nmi", "acc")
-
-
-def mean_and_spread(values: list[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
-
-
-def demo_table(folder: str = "results/demo") -> str:
-    """Mean and standard deviation over the seeds of results/demo/*.json."""
-    runs = [json.loads(path.read_text()) for path in sorted((ROOT / folder).glob("seed*.json"))]
-    if not runs:
-        return "_No results yet._"
-    head = "| held-out digits | " + " | ".join(
-        f"{name.upper()}, {column}" for column in ("partition", "responsibilities") for name in SCORES
-    )
-    lines = [head + " |", "|---" * 7 + "|"]
-    for key, method in runs[0]["methods"].items():
-        cells = []
-        for column in ("partition", "gaussian"):
-            for name in SCORES:
-                found = [run["methods"][key][column][name] for run in runs if run["methods"][key].get(column)]
-                cells.append(mean_and_spread(found) if found else "–")
-        lines.append(f"| {method['title']} | " + " | ".join(cells) + " |")
-    first = runs[0]
-    seeds = ", ".join(str(run["seed"]) for run in runs)
-    seconds = [run["training_seconds"] for run in runs]
-    commits = ", ".join(sorted({run["commit"][:12] for run in runs}))
-    lines += [
-        "",
-        f"Mean ± standard deviation over seeds {seeds}; {first['machine']['processor']}, "
-        f"{first['machine']['threads']} thread(s), {min(seconds):.0f}–{max(seconds):.0f} s of training; "
-        f"torch {first['versions']['torch']}, scikit-learn {first['versions']['scikit-learn']}, "
-        f"commit {commits}.",
-    ]
-    return "\n".join(lines)
+DEMO = ROOT / "results" / "demo"
 
 
 def benchmark_table(file: str, op: str, variant: str | None = None) -> str:
@@ -77,7 +41,9 @@ def script_table(file: str, table: Callable[[dict], str]) -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "demo": demo_table,
+    "demo": lambda: demo_tables.score_table(DEMO),
+    "demo, exact KL": lambda: demo_tables.score_table(DEMO / "exact_kl"),
+    "demo comparison": lambda: demo_tables.comparison_table(DEMO),
     "partition bounds": lambda: script_table("results/partition/bounds.json", partition_bounds.table),
     "partition speed": lambda: script_table("results/partition/speed.json", partition_speed.table),
     "random_partition benchmark": lambda: benchmark_table(SMALL, "random_partition", "merged"),
