@@ -122,7 +122,7 @@ def partition_log_prob_bounds(
     order: Tensor | None = None,  # (*, n) int64 or (*, n, n)
     sizes: Tensor | None = None,  # (*, K)
     *,
-    m=None,
+    m: Counts | None = None,
 ) -> tuple[Tensor, Tensor]:  # (*), (*)
     """Bounds of log p(Y; omega, s) (thesis Lemma 5.2.3).
 
