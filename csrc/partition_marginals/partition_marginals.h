@@ -27,6 +27,8 @@ struct MarginalRule {
   double negligible;  // probabilities and densities below this are dropped
 };
 
+constexpr MarginalRule kMarginalRule64{0.2, 0.8, -39, 40, 1e-18}, kMarginalRule32{0.4, 1.0, -20, 22, 1e-11};
+
 // Density of nodes along y: rho(y) = rho_0 + sum_b change_b sigmoid((y - edge_b) / width).
 struct MarginalMap {
   double left, right, density, width;

@@ -7,15 +7,6 @@ namespace {
 
 constexpr int kWidth = Lane<VecD>::kWidth;
 
-bool counts_are_valid(const int64_t* m, int64_t subsets, int64_t n) {
-  int64_t total = 0;
-  for (int64_t k = 0; k < subsets; ++k) {
-    if (m[k] < 0) return false;
-    total += m[k] < n ? m[k] : n;
-  }
-  return total >= n && subsets > 0;
-}
-
 // f_k, F_k = f_0 * ... * f_k and B_k = f_{k+1} * ... * f_{K-1}, k = 0 ... K - 1; B_{K-1} = 1 at 0.
 struct SizeTables {
   Window *f, *prefix, *suffix;
@@ -53,8 +44,6 @@ SizeTables size_tables(const PartitionMarginalsArgs& args, int64_t row) {
   return tables;
 }
 
-double at_or_zero(const Window& w, int64_t x) { return x >= w.lo && x <= w.hi ? w.value[x - w.lo] : 0; }
-
 // sum_t F_k(t) B_k(n - t): the same for each k up to rounding.
 double boundary_total(const SizeTables& tables, int64_t k, int64_t n) {
   double total = 0;
@@ -90,13 +79,7 @@ void fill_map(const PartitionMarginalsArgs& args, int64_t row) {
   const int64_t n = args.n;
   const double* score = args.score + row * n;
   MarginalMap& map = args.map[row];
-  map.left = args.rule.left;
-  map.right = log_lane<double>(args.rule.last_z) - score[n - 1];
-  const double span = map.right - map.left;
-  map.width = span / kMarginalBins > 1 ? span / kMarginalBins : 1;
-  map.density = 1 / args.rule.base_step;
-  map.edges = 0;
-  const int64_t bins = static_cast<int64_t>(span / map.width) + 1;
+  const int64_t bins = start_map(args.rule, score[n - 1], &map);
   double density[kMarginalBins + 2];
   for (int64_t b = 0; b < bins; ++b) {
     const double t = map.left + (static_cast<double>(b) + 0.5) * map.width;
@@ -109,22 +92,9 @@ void fill_map(const PartitionMarginalsArgs& args, int64_t row) {
       slope = fmadd<VecD>(z, d.exponential, slope);
       variance = fmadd<VecD>(d.complement, d.exponential, variance);
     }
-    const double s = sum_lanes<VecD>(slope), v = sum_lanes<VecD>(variance);
-    const double wanted = v > 1e-3 ? s * s / (v * args.rule.peak_step * args.rule.peak_step) : 0;
-    density[b] =
-        wanted > 0.04 * map.density * map.density ? __builtin_sqrt(map.density * map.density + wanted) : map.density;
+    density[b] = wanted_density(sum_lanes<VecD>(slope), sum_lanes<VecD>(variance), map.density, args.rule.peak_step);
   }
-  double before = map.density;
-  for (int64_t b = 0; b < bins; ++b) {
-    double here = density[b];
-    if (b > 0 && density[b - 1] > here) here = density[b - 1];
-    if (b + 1 < bins && density[b + 1] > here) here = density[b + 1];
-    if (here != before && map.edges < kMarginalBins) {
-      map.edge[map.edges] = map.left + static_cast<double>(b) * map.width;
-      map.change[map.edges++] = here - before;
-      before = here;
-    }
-  }
+  set_edges(density, bins, &map);
 }
 
 // One node of the quadrature: the elements' arrivals and the law of their number.
@@ -205,7 +175,9 @@ void each_node(const PartitionMarginalsArgs& args, int64_t item, Node* node, con
   const double end = map_position(map, map.right);
   double y = map.left;
   for (int64_t j = item % kMarginalBlocks; static_cast<double>(j) <= end; j += kMarginalBlocks) {
-    y = map_inverse(map, static_cast<double>(j), y);
+    y = map_inverse(
+        map, static_cast<double>(j), y, [&map](double at) { return map_position(map, at); },
+        [&map](double at) { return map_density(map, at); });
     if (set_node(args, row, y, node)) f();
   }
 }
@@ -279,23 +251,19 @@ void remove_backward(const Node& node, int64_t i, int64_t n, const double* adjoi
   const VecD p = load<VecD>(node.p + i), q = load<VecD>(node.q + i), zero = splat<VecD>(0);
   const auto down = p > 0.5;
   const double slowest = node.p[i + kWidth <= n ? i + kWidth - 1 : n - 1];
-  const int64_t count = node.hi - node.lo + 1;
-  VecD h = zero;
-  const VecD up_inverse = 1.0 / (down ? splat<VecD>(1) : q), up_ratio = (down ? zero : p) * up_inverse;
-  if (slowest <= 0.5) {
-    for (int64_t r = count - 1; r >= 0; --r) {
-      h = load<VecD>(adjoint + (r + 1) * kWidth) * up_inverse - up_ratio * h;
-      store<VecD>(back + r * kWidth, h);
-    }
+  const auto adjoint_at = [&](int64_t r) { return load<VecD>(adjoint + (r - node.lo + 1) * kWidth); };
+  const bool some_up = slowest <= 0.5;
+  if (some_up) {
+    const VecD inverse = 1.0 / (down ? splat<VecD>(1) : q), ratio = (down ? zero : p) * inverse;
+    remove_backward_up<VecD>(node.lo, node.hi, inverse, ratio, adjoint_at,
+                             [&](int64_t r, VecD h) { store<VecD>(back + (r - node.lo) * kWidth, h); });
   }
   if (node.p[i] > 0.5 || i + kWidth > n) {
     const VecD inverse = 1.0 / (down ? p : splat<VecD>(1)), ratio = (down ? q : zero) * inverse;
-    h = zero;
-    for (int64_t r = 0; r < count; ++r) {
-      h = load<VecD>(adjoint + r * kWidth) * inverse - ratio * h;
-      double* at = back + r * kWidth;
-      store<VecD>(at, slowest <= 0.5 ? (down ? h : load<VecD>(at)) : h);
-    }
+    remove_backward_down<VecD>(node.lo, node.hi, inverse, ratio, adjoint_at, [&](int64_t r, VecD h) {
+      double* at = back + (r - node.lo) * kWidth;
+      store<VecD>(at, some_up ? (down ? h : load<VecD>(at)) : h);
+    });
   }
 }
 

@@ -16,6 +16,17 @@ struct Window {
   int64_t lo, hi;
 };
 
+DRPM_HD inline double at_or_zero(const Window& w, int64_t x) { return x >= w.lo && x <= w.hi ? w.value[x - w.lo] : 0; }
+
+DRPM_HD inline bool counts_are_valid(const int64_t* m, int64_t subsets, int64_t n) {
+  int64_t total = 0;
+  for (int64_t k = 0; k < subsets; ++k) {
+    if (m[k] < 0) return false;
+    total += m[k] < n ? m[k] : n;
+  }
+  return total >= n && subsets > 0;
+}
+
 // T with sum_k m_k sigmoid(log omega_k + T) = n, by bisection: it only centres the tables and need not be exact.
 DRPM_HD inline double tilt(const double* log_omega, const int64_t* m, int64_t subsets, int64_t n) {
   double low = 0, high = 0;
@@ -70,15 +81,24 @@ DRPM_HD inline void convolve(const Window& a, const Window& b, int64_t n, Window
   }
 }
 
+// (a * b)(x), as convolve sums it.
+DRPM_HD inline double convolved(const Window& a, const Window& b, int64_t x) {
+  const int64_t first = x - b.hi > a.lo ? x - b.hi : a.lo, last = x - b.lo < a.hi ? x - b.lo : a.hi;
+  double sum = 0;
+  for (int64_t y = first; y <= last; ++y) sum += a.value[y - a.lo] * b.value[x - y - b.lo];
+  return sum;
+}
+
 // Reverse mode of convolve: grad_a(x) += sum_y grad(x + y) b(y), laid out as a.
+DRPM_HD inline double correlated(const Window& grad, const Window& b, int64_t x) {
+  const int64_t first = grad.lo - x > b.lo ? grad.lo - x : b.lo;
+  const int64_t last = grad.hi - x < b.hi ? grad.hi - x : b.hi;
+  double sum = 0;
+  for (int64_t y = first; y <= last; ++y) sum += grad.value[x + y - grad.lo] * b.value[y - b.lo];
+  return sum;
+}
 DRPM_HD inline void convolve_backward(const Window& grad, const Window& b, const Window& a, double* grad_a) {
-  for (int64_t x = a.lo; x <= a.hi; ++x) {
-    const int64_t first = grad.lo - x > b.lo ? grad.lo - x : b.lo;
-    const int64_t last = grad.hi - x < b.hi ? grad.hi - x : b.hi;
-    double sum = 0;
-    for (int64_t y = first; y <= last; ++y) sum += grad.value[x + y - grad.lo] * b.value[y - b.lo];
-    grad_a[x - a.lo] += sum;
-  }
+  for (int64_t x = a.lo; x <= a.hi; ++x) grad_a[x - a.lo] += correlated(grad, b, x);
 }
 
 // ---- the nodes along y = log t ----
@@ -88,32 +108,80 @@ DRPM_HD inline double sigmoid(double x) {
   return x > 0 ? 1 / (1 + t) : t / (1 + t);
 }
 
+// Edge b's share of rho(y), and of its integral from the left end.
+DRPM_HD inline double map_edge_density(const MarginalMap& map, int64_t b, double y) {
+  return map.change[b] * sigmoid((y - map.edge[b]) / map.width);
+}
+DRPM_HD inline double map_edge_position(const MarginalMap& map, int64_t b, double y) {
+  const auto softplus = [&map](double v) {
+    v /= map.width;
+    return map.width * ((v > 0 ? v : 0) + log1p_lane<double>(exp_lane<double>(-abs_lane<double>(v))));
+  };
+  return map.change[b] * (softplus(y - map.edge[b]) - softplus(map.left - map.edge[b]));
+}
+
 DRPM_HD inline double map_density(const MarginalMap& map, double y) {
   double rho = map.density;
-  for (int64_t b = 0; b < map.edges; ++b) rho += map.change[b] * sigmoid((y - map.edge[b]) / map.width);
+  for (int64_t b = 0; b < map.edges; ++b) rho += map_edge_density(map, b, y);
   return rho;
 }
 
 // x(y) = int_left^y rho                                                                                     (Eq. 7)
 DRPM_HD inline double map_position(const MarginalMap& map, double y) {
-  const auto softplus = [&map](double v) {
-    v /= map.width;
-    return map.width * ((v > 0 ? v : 0) + log1p_lane<double>(exp_lane<double>(-abs_lane<double>(v))));
-  };
   double x = map.density * (y - map.left);
-  for (int64_t b = 0; b < map.edges; ++b)
-    x += map.change[b] * (softplus(y - map.edge[b]) - softplus(map.left - map.edge[b]));
+  for (int64_t b = 0; b < map.edges; ++b) x += map_edge_position(map, b, y);
   return x;
 }
 
-// y with x(y) = x, by Newton from y (the previous node); the slope rho never falls below map.density.
-DRPM_HD inline double map_inverse(const MarginalMap& map, double x, double y) {
-  for (int step = 0; step < 50; ++step) {
-    const double change = (x - map_position(map, y)) / map_density(map, y);
-    y += change;
-    if (abs_lane<double>(change) < 1e-13 * (1 + abs_lane<double>(y))) break;
+// y with x(y) = x, by Newton from y, bisecting where that leaves what is known to hold the root, or hardly moves on.
+// position(y) and density(y) are the sums above.
+template <class Position, class Density>
+DRPM_HD inline double map_inverse(const MarginalMap& map, double x, double y, const Position& position,
+                                  const Density& density) {
+  double low = map.left - 1, high = map.right + 1, previous = high - low;
+  for (int step = 0; step < 120; ++step) {
+    const double missing = x - position(y);
+    (missing > 0 ? low : high) = y;
+    double next = y + missing / density(y);
+    const bool slow = abs_lane<double>(next - y) > 0.5 * previous;  // may go to and fro
+    if (slow || !(next >= low && next <= high)) next = 0.5 * (low + high);
+    previous = abs_lane<double>(next - y);
+    y = next;
+    if (previous < 1e-13 * (1 + abs_lane<double>(y))) break;
   }
   return y;
+}
+
+// The wanted density of nodes from the sums of z e^{-z} and of p q at a point.                              (Eq. 8)
+DRPM_HD inline double wanted_density(double slope, double variance, double density, double peak_step) {
+  const double wanted = variance > 1e-3 ? slope * slope / (variance * peak_step * peak_step) : 0;
+  return wanted > 0.04 * density * density ? __builtin_sqrt(density * density + wanted) : density;
+}
+
+// Edges where the density, raised to that of the neighbouring bins, changes.
+DRPM_HD inline void set_edges(const double* density, int64_t bins, MarginalMap* map) {
+  map->edges = 0;
+  double before = map->density;
+  for (int64_t b = 0; b < bins; ++b) {
+    double here = density[b];
+    if (b > 0 && density[b - 1] > here) here = density[b - 1];
+    if (b + 1 < bins && density[b + 1] > here) here = density[b + 1];
+    if (here != before && map->edges < kMarginalBins) {
+      map->edge[map->edges] = map->left + static_cast<double>(b) * map->width;
+      map->change[map->edges++] = here - before;
+      before = here;
+    }
+  }
+}
+
+// Ends, base density and bin width of the map of a row whose lowest score is `lowest`; returns the number of bins.
+DRPM_HD inline int64_t start_map(const MarginalRule& rule, double lowest, MarginalMap* map) {
+  map->left = rule.left;
+  map->right = log_lane<double>(rule.last_z) - lowest;
+  const double span = map->right - map->left;
+  map->width = span / kMarginalBins > 1 ? span / kMarginalBins : 1;
+  map->density = 1 / rule.base_step;
+  return static_cast<int64_t>(span / map->width) + 1;
 }
 
 // ---- the number of arrivals ----
@@ -136,31 +204,63 @@ DRPM_HD inline void add_arrival(double* f, int64_t* lo, int64_t* hi, double p, d
   while (*lo < *hi && f[*lo] < cut) ++*lo;
 }
 
-// The law of the others, g = f / (q + p x), for a pack of elements: out[r - lo + 1], r = lo - 1 ... hi.
-// Upwards where p <= 1/2, downwards elsewhere: both are stable there.                                       (Eq. 6)
+// The law of the others, g = f / (q + p x). Upwards, for p <= 1/2: visit(r, g(r)) for r = lo ... hi, g(lo - 1) = 0.
+// Downwards, elsewhere: r = hi - 1 ... lo - 1, g(hi) = 0. Both are stable there.                            (Eq. 6)
+template <class V, class F>
+DRPM_HD inline void remove_arrival_up(const double* f, int64_t lo, int64_t hi, V p, V q, const F& visit) {
+  const V inverse = 1.0 / q, ratio = p * inverse;
+  V g = splat<V>(0);
+  for (int64_t r = lo; r <= hi; ++r) {
+    g = f[r] * inverse - ratio * g;
+    visit(r, g);
+  }
+}
+template <class V, class F>
+DRPM_HD inline void remove_arrival_down(const double* f, int64_t lo, int64_t hi, V p, V q, const F& visit) {
+  const V inverse = 1.0 / p, ratio = q * inverse;
+  V g = splat<V>(0);
+  for (int64_t r = hi - 1; r >= lo - 1; --r) {
+    g = f[r + 1] * inverse - ratio * g;
+    visit(r, g);
+  }
+}
+
+// The same for a pack of elements: out[r - lo + 1], r = lo - 1 ... hi.
 template <class V>
 DRPM_HD inline void remove_arrival(const double* f, int64_t lo, int64_t hi, V p, V q, bool some_up, bool some_down,
                                    double* out) {
   constexpr int kWidth = Lane<V>::kWidth;
   const V zero = splat<V>(0);
   if (some_up) {
-    const V inverse = 1.0 / q, ratio = p * inverse;
-    V g = zero;
     store<V>(out, zero);
-    for (int64_t r = lo; r <= hi; ++r) {
-      g = f[r] * inverse - ratio * g;
-      store<V>(out + (r - lo + 1) * kWidth, g);
-    }
+    remove_arrival_up<V>(f, lo, hi, p, q, [&](int64_t r, V g) { store<V>(out + (r - lo + 1) * kWidth, g); });
   }
   if (some_down) {
-    const V inverse = 1.0 / p, ratio = q * inverse;
     const auto down = p > 0.5;
-    V g = zero;
-    for (int64_t r = hi; r >= lo - 1; --r) {
-      g = (r < hi ? f[r + 1] * inverse : zero) - ratio * g;
+    const auto keep = [&](int64_t r, V g) {
       double* at = out + (r - lo + 1) * kWidth;
       store<V>(at, some_up ? (down ? g : load<V>(at)) : g);
-    }
+    };
+    keep(hi, zero);
+    remove_arrival_down<V>(f, lo, hi, p, q, keep);
+  }
+}
+
+// Adjoint of the above: h with <h, f> = <adjoint, g>, from adjoint(r), r = lo - 1 ... hi; visit(r, h(r)).  (Eq. 10)
+template <class V, class A, class F>
+DRPM_HD inline void remove_backward_up(int64_t lo, int64_t hi, V inverse, V ratio, const A& adjoint, const F& visit) {
+  V h = splat<V>(0);
+  for (int64_t r = hi; r >= lo; --r) {
+    h = adjoint(r) * inverse - ratio * h;
+    visit(r, h);
+  }
+}
+template <class V, class A, class F>
+DRPM_HD inline void remove_backward_down(int64_t lo, int64_t hi, V inverse, V ratio, const A& adjoint, const F& visit) {
+  V h = splat<V>(0);
+  for (int64_t r = lo; r <= hi; ++r) {
+    h = adjoint(r - 1) * inverse - ratio * h;
+    visit(r, h);
   }
 }
 

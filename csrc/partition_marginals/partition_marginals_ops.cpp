@@ -15,7 +15,7 @@ constexpr int64_t kWaveDoubles = int64_t{1} << 23;  // partial sums held at a ti
 
 template <class T>
 MarginalRule marginal_rule() {
-  return sizeof(T) == 8 ? MarginalRule{0.2, 0.8, -39, 40, 1e-18} : MarginalRule{0.4, 1.0, -20, 22, 1e-11};
+  return sizeof(T) == 8 ? kMarginalRule64 : kMarginalRule32;
 }
 
 using Doubles = std::unique_ptr<double[]>;

@@ -1,5 +1,4 @@
-#include "partition_likelihood/partition_likelihood_math.h"
-#include "partition_mode/partition_mode.h"
+#include "partition_mode/partition_mode_math.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -7,10 +6,8 @@ namespace {
 
 constexpr int kWidth = Lane<VecD>::kWidth;
 constexpr double kInfinity = __builtin_huge_val();
-constexpr int kFlush = 16;  // elements between two renormalisations; their product stays within range, see below
 
-// The nodes are shared by all intervals that end at b, so adding element a multiplies one factor to each node. The
-// scores are sorted: every z is at least e^y / n.                          (docs/math/partition_likelihood.md, Eq. 17)
+// The nodes are shared by all intervals that end at b, so adding element a multiplies one factor to each node.(Eq. 17)
 void intervals(const PartitionModeArgs& args, int64_t item) {
   const int64_t n = args.n, row = item / n, b = item % n + 1;
   const double* score = args.score + row * n;
@@ -29,9 +26,9 @@ void intervals(const PartitionModeArgs& args, int64_t item) {
   }
   double reference = 0;
   int64_t first = 0;
-  int terms = kFlush;
+  int terms = kModeFlush;
   for (int64_t a = b - 1; a >= 0; --a) {
-    if (terms == kFlush) {
+    if (terms == kModeFlush) {
       terms = 0;
       reference = -kInfinity;
       for (int64_t j = first; j < padded; j += kWidth) {
@@ -47,11 +44,10 @@ void intervals(const PartitionModeArgs& args, int64_t item) {
       while (first + kWidth < padded && max_over_lanes<VecD>(load<VecD>(value + first)) < 1e-20) first += kWidth;
     }
     ++terms;
-    const double ratio = score[a] - log_rest;
-    const double point = exp_lane<double>(ratio < 100 ? ratio : 100);
+    const double point = mode_point(score[a] - log_rest);
     VecD sum = splat<VecD>(0);
     for (int64_t j = first; j < padded; j += kWidth) {
-      const VecD u = decay<VecD>(cut_z<VecD>(load<VecD>(scale + j) * point)).complement * load<VecD>(product + j);
+      const VecD u = mode_factor<VecD>(load<VecD>(scale + j), point) * load<VecD>(product + j);
       store<VecD>(product + j, u);
       sum = fmadd<VecD>(u, load<VecD>(value + j), sum);
     }
@@ -69,10 +65,7 @@ void labels(const PartitionModeArgs& args, int64_t row) {
   for (int64_t k = 0; k < subsets; ++k) {
     const int64_t m = args.m[row * subsets + k], most = m < n ? m : n;
     const double log_omega = args.log_omega[row * subsets + k];
-    for (int64_t x = 0; x <= most; ++x)
-      weight[x] = static_cast<double>(x) * log_omega + log_factorial(static_cast<double>(m), args.log_factorials) -
-                  log_factorial(static_cast<double>(x), args.log_factorials) -
-                  log_factorial(static_cast<double>(m - x), args.log_factorials);
+    for (int64_t x = 0; x <= most; ++x) weight[x] = mode_weight(m, x, log_omega, args.log_factorials);
     for (int64_t b = 0; b <= n; ++b) {
       double best = most >= 0 ? before[b] + weight[0] : -kInfinity;  // an empty subset
       int64_t from = b;

@@ -6,35 +6,22 @@
 #include <vector>
 
 #include "common/tensors.h"
-#include "partition_mode/partition_mode.h"
+#include "partition_mode/partition_mode_math.h"
 
 namespace drpm {
 namespace {
 
 constexpr const char* kOp = "partition_mode";
 
-// Trapezoid nodes of x(y) = int sqrt(25 + e^y / 0.64) dy: steps of 0.2, or 0.8 peak widths where that is less. (Eq. 16)
 struct Nodes {
   std::vector<double> scale, base;
 
   explicit Nodes(int64_t n) {
-    const double c = 5, d = 1 / 0.64, size = static_cast<double>(n);
-    const double right = std::log(size + 40 + 9 * std::sqrt(size));
-    const auto density = [=](double y) { return std::sqrt(c * c + d * std::exp(y)); };
-    const auto position = [=](double y) {
-      const double u = density(y);
-      return 2 * u + c * (std::log(d) + y - 2 * std::log(u + c));  // log((u - c) / (u + c)) without cancellation
-    };
-    double y = -34;
-    const double begin = position(y), end = position(right);
-    for (int64_t j = 0; begin + static_cast<double>(j) <= end; ++j) {
-      for (int step = 0; step < 50; ++step) {
-        const double change = (begin + static_cast<double>(j) - position(y)) / density(y);
-        y += change;
-        if (std::fabs(change) < 1e-14 * (1 + std::fabs(y))) break;
-      }
+    const int64_t count = DRPM_ISA::mode_node_count(n);
+    for (int64_t j = 0; j < count; ++j) {
+      const double y = DRPM_ISA::mode_node(j, n);
       scale.push_back(std::exp(y));
-      base.push_back(y - std::exp(y) - std::log(density(y)));
+      base.push_back(DRPM_ISA::mode_node_base(y));
     }
   }
 };

@@ -1,0 +1,610 @@
+#include "common/cuda_launch.h"
+#include "partition_marginals/partition_marginals_cuda.h"
+#include "partition_marginals/partition_marginals_math.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+namespace {
+
+constexpr int kSubsets = 8;  // whose sums a thread keeps in registers
+
+template <class T>
+using Args = PartitionMarginalsCudaArgs<T>;
+
+// ---- the law of the sizes, a block a row ----
+
+struct SizeTables {
+  Window *f, *prefix, *suffix;                 // (K) each
+  double *grad_f, *grad_prefix, *grad_suffix;  // (K, n + 2) each
+  double* density;                             // (kMarginalBins + 2)
+};
+
+template <class T>
+__device__ double* table_values(const Args<T>& args, int64_t row, int64_t which) {
+  return args.tables + row * marginal_table_scratch(args.n, args.num_subsets) + 9 * args.num_subsets +
+         which * args.num_subsets * (args.n + 2);
+}
+
+template <class T>
+__device__ SizeTables size_tables(const Args<T>& args, int64_t row) {
+  static_assert(sizeof(Window) == 3 * sizeof(double), "the tables' heads take 9 K doubles");
+  Window* heads = reinterpret_cast<Window*>(args.tables + row * marginal_table_scratch(args.n, args.num_subsets));
+  return {heads,
+          heads + args.num_subsets,
+          heads + 2 * args.num_subsets,
+          table_values(args, row, 3),
+          table_values(args, row, 4),
+          table_values(args, row, 5),
+          table_values(args, row, 6)};
+}
+
+// out = a * b by the whole block; `out` has its values, thread 0 sets its ends.
+__device__ inline void block_convolve(const Window& a, const Window& b, int64_t n, double* value, Window* out) {
+  const int64_t lo = a.lo + b.lo, hi = a.hi + b.hi < n ? a.hi + b.hi : n;
+  for (int64_t x = lo + threadIdx.x; x <= hi; x += blockDim.x) value[x - lo] = convolved(a, b, x);
+  if (threadIdx.x == 0) *out = {value, lo, hi};
+  __syncthreads();  // the next table reads this one
+}
+
+// f_k by a thread each, then F_k and B_k by all                                                             (Eq. 3)
+template <class T>
+__device__ void fill_tables(const Args<T>& args, int64_t row, const SizeTables& tables, double* log_omega) {
+  const int64_t subsets = args.num_subsets, n = args.n, stride = n + 2;
+  const int64_t* m = args.m + row * subsets;
+  double *f = table_values(args, row, 0), *prefix = table_values(args, row, 1), *suffix = table_values(args, row, 2);
+  for (int64_t k = threadIdx.x; k < subsets; k += blockDim.x)
+    log_omega[k] = static_cast<double>(args.log_omega[row * subsets + k]);
+  __syncthreads();  // the tilt needs all of them
+  const double centre = tilt(log_omega, m, subsets, n);
+  for (int64_t k = threadIdx.x; k < subsets; k += blockDim.x) {
+    tables.f[k].value = f + k * stride;
+    binomial_window(m[k], exp_lane<double>(log_omega[k] + centre), n, args.rule.negligible * 1e-10, &tables.f[k]);
+  }
+  __syncthreads();  // all read f
+  if (threadIdx.x == 0) {
+    tables.prefix[0] = tables.f[0];
+    suffix[(subsets - 1) * stride] = 1;
+    tables.suffix[subsets - 1] = {suffix + (subsets - 1) * stride, 0, 0};
+  }
+  __syncthreads();  // the first of each chain is there
+  for (int64_t k = 1; k < subsets; ++k)
+    block_convolve(tables.prefix[k - 1], tables.f[k], n, prefix + k * stride, &tables.prefix[k]);
+  for (int64_t k = subsets - 2; k >= 0; --k)
+    block_convolve(tables.f[k + 1], tables.suffix[k + 1], n, suffix + k * stride, &tables.suffix[k]);
+}
+
+// sum_t F_k(t) B_k(n - t) over the block
+__device__ inline double boundary_total(const SizeTables& tables, int64_t k, int64_t n) {
+  const Window prefix = tables.prefix[k], suffix = tables.suffix[k];
+  double total = 0;
+  for (int64_t t = prefix.lo + threadIdx.x; t <= prefix.hi; t += blockDim.x)
+    total += prefix.value[t - prefix.lo] * at_or_zero(suffix, n - t);
+  return block_sum(total);
+}
+
+// Pr[nu_{k-1} <= r < nu_k] = Pr[nu_{k-1} <= r] - Pr[nu_k <= r]                                           (Eq. 2, 4)
+template <class T>
+__device__ void fill_inside(const Args<T>& args, int64_t row, const SizeTables& tables) {
+  const int64_t subsets = args.num_subsets, n = args.n;
+  double* inside = args.inside + row * subsets * n;
+  for (int64_t r = threadIdx.x; r < n; r += blockDim.x) inside[r] = 1;
+  for (int64_t k = 0; k + 1 < subsets; ++k) {
+    double* here = inside + k * n;
+    const Window prefix = tables.prefix[k], suffix = tables.suffix[k];
+    const double total = boundary_total(tables, k, n);
+    double below = 0;  // Pr[nu_k < start]
+    for (int64_t start = 0; start < n; start += blockDim.x) {
+      const int64_t r = start + threadIdx.x;
+      double sum;
+      const double own = r < n ? at_or_zero(prefix, r) * at_or_zero(suffix, n - r) / total : 0.0;
+      const double upto = below + block_scan(own, 0.0, Add(), &sum);
+      below += sum;
+      if (r >= n) continue;
+      here[n + r] = upto;
+      here[r] -= upto;
+    }
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMarginalThreads) gather_kernel(Args<T> args) {
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < args.rows * args.n;
+       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+    const int64_t first = at / args.n * args.n;
+    const T* log_scores = args.log_scores + first;
+    args.score[at] =
+        static_cast<double>(log_scores[args.order[at]]) - static_cast<double>(log_scores[args.order[first]]);
+  }
+}
+
+// Density of nodes that each bin asks for; a warp takes a bin.                                              (Eq. 8)
+template <class T>
+__global__ void __launch_bounds__(kMarginalThreads) density_kernel(Args<T> args) {
+  const int lane = threadIdx.x % kWarpSize;
+  const int64_t most = kMarginalBins + 2, warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / kWarpSize);
+  for (int64_t item = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarpSize;
+       item < args.rows * most; item += warps) {
+    const int64_t row = item / most, b = item % most;
+    const double* score = args.score + row * args.n;
+    MarginalMap map;
+    if (b >= start_map(args.rule, score[args.n - 1], &map)) continue;
+    const double t = map.left + (static_cast<double>(b) + 0.5) * map.width;
+    double slope = 0, variance = 0;
+    for (int64_t i = lane; i < args.n; i += kWarpSize) {
+      const double z = cut_z<double>(exp_lane<double>(min_lane<double>(score[i] + t, 200)));
+      const Decay<double> d = decay<double>(z);
+      slope += z * d.exponential;
+      variance += d.complement * d.exponential;
+    }
+    slope = warp_reduce(slope, Add());
+    variance = warp_reduce(variance, Add());
+    if (lane == 0)
+      size_tables(args, row).density[b] = wanted_density(slope, variance, map.density, args.rule.peak_step);
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMarginalThreads, 4) windows_kernel(Args<T> args) {
+  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
+    const int64_t size = args.num_subsets * args.n;
+    const SizeTables tables = size_tables(args, row);
+    if (threadIdx.x == 0)
+      set_edges(tables.density, start_map(args.rule, args.score[(row + 1) * args.n - 1], &args.map[row]),
+                &args.map[row]);
+    if (!counts_are_valid(args.m + row * args.num_subsets, args.num_subsets, args.n)) {
+      for (int64_t i = threadIdx.x; i < size; i += blockDim.x) args.inside[row * size + i] = __builtin_nan("");
+      continue;
+    }
+    fill_tables(args, row, tables, tables.grad_f);  // log omega: scratch for now
+    fill_inside(args, row, tables);
+  }
+}
+
+// ---- the quadrature, a block a slot ----
+
+// One node: the elements' arrivals and the law of their number.
+struct Node {
+  double *z, *p, *q;  // (n) s_i t, 1 - e^{-z}, e^{-z}
+  double* f;          // Pr[r elements have arrived], lo <= r <= hi, f[r]
+  double* spare;      // where the next f is built
+  int64_t lo, hi;
+  double dy;
+  // Ranks 0 ... n - 1 that the law of the others reaches.
+  __device__ int64_t first() const { return lo > 0 ? lo - 1 : 0; }
+  __device__ int64_t last(int64_t n) const { return hi < n ? hi : n - 1; }
+};
+
+// f <- q f + p shift(f) for one element after the other; both ends below the cut are trimmed. One barrier an element:
+// what is read and what is written lie in two buffers.                                                      (Eq. 5)
+__device__ inline void count_arrivals(int64_t n, double cut, Node* node) {
+  node->lo = node->hi = 0;
+  if (threadIdx.x == 0) node->f[0] = 1;
+  __syncthreads();
+  for (int64_t i = 0; i < n; ++i) {
+    const double p = node->p[i], q = node->q[i];
+    for (int64_t r = node->lo + threadIdx.x; r <= node->hi + 1; r += blockDim.x)
+      node->spare[r] = (r <= node->hi ? q * node->f[r] : 0.0) + (r > node->lo ? p * node->f[r - 1] : 0.0);
+    __syncthreads();
+    double* swap = node->f;
+    node->f = node->spare;
+    node->spare = swap;
+    ++node->hi;
+    while (node->hi > node->lo && node->f[node->hi] < cut) --node->hi;
+    while (node->lo < node->hi && node->f[node->lo] < cut) ++node->lo;
+  }
+}
+
+// False where the node's contribution is negligible. Ends with the block in step.
+template <class T>
+__device__ bool set_node(const Args<T>& args, int64_t row, double y, Node* node) {
+  const double* score = args.score + row * args.n;
+  double largest = 0;
+  for (int64_t i = threadIdx.x; i < args.n; i += blockDim.x) {
+    const double z = cut_z<double>(exp_lane<double>(min_lane<double>(score[i] + y, 200)));
+    const Decay<double> d = decay<double>(z);
+    node->z[i] = z;
+    node->p[i] = d.complement;
+    node->q[i] = d.exponential;
+    largest = max_lane<double>(largest, z * d.exponential * node->dy);
+  }
+  if (block_reduce(largest, 0.0, Maximum()) < args.rule.negligible) return false;
+  count_arrivals(args.n, args.rule.negligible * 1e-4, node);
+  return true;
+}
+
+// f(node) for every node of the slot that matters, with the block in step before and after.
+template <class T, class F>
+__device__ void each_node(const Args<T>& args, int64_t row, int64_t slot, double* scratch, const F& f) {
+  const MarginalMap& map = args.map[row];
+  const auto sum_edges = [&map](auto term) {
+    double sum = 0;
+    for (int64_t b = threadIdx.x; b < map.edges; b += blockDim.x) sum += term(b);
+    return block_sum(sum);
+  };
+  const auto position = [&](double y) {
+    return map.density * (y - map.left) + sum_edges([&](int64_t b) { return map_edge_position(map, b, y); });
+  };
+  const auto density = [&](double y) {
+    return map.density + sum_edges([&](int64_t b) { return map_edge_density(map, b, y); });
+  };
+  const int64_t n = args.n;
+  Node node{scratch, scratch + n, scratch + 2 * n, scratch + 3 * n, scratch + 4 * n + 4, 0, 0, 0};
+  const double end = position(map.right);
+  double y = map.left;
+  for (int64_t j = slot; static_cast<double>(j) <= end; j += args.slots) {
+    y = map_inverse(map, static_cast<double>(j), y, position, density);
+    node.dy = 1 / density(y);
+    if (set_node(args, row, y, &node)) f(node);
+    __syncthreads();  // the next node's arrays take the place of this one's
+  }
+}
+
+// g of one element, by the direction that is stable for it.
+template <class F>
+__device__ void others_law(const Node& node, int64_t i, const F& visit) {
+  const double p = node.p[i], q = node.q[i];
+  if (p > 0.5)
+    remove_arrival_down<double>(node.f, node.lo, node.hi, p, q, visit);
+  else
+    remove_arrival_up<double>(node.f, node.lo, node.hi, p, q, visit);
+}
+
+template <class T>
+__device__ bool row_is_valid(const Args<T>& args, int64_t row) {
+  const double inside = args.inside[row * args.num_subsets * args.n];
+  return inside == inside;
+}
+
+// M_ki += z_i e^{-z_i} dy sum_r Pr[r of the others have arrived] inside_k(r)                                (Eq. 1)
+template <class T>
+__device__ void add_marginals(const Args<T>& args, int64_t row, const Node& node, double* out) {
+  const int64_t n = args.n, first = node.first(), last = node.last(n);
+  for (int64_t begin = 0; begin < args.num_subsets; begin += kSubsets) {
+    const double* inside = args.inside + (row * args.num_subsets + begin) * n;
+    const int64_t count = args.num_subsets - begin < kSubsets ? args.num_subsets - begin : kSubsets;
+    double largest = 0;  // of these subsets' windows: most nodes see few subsets
+    for (int64_t c = 0; c < count; ++c)
+      for (int64_t r = first + threadIdx.x; r <= last; r += blockDim.x)
+        largest = max_lane<double>(largest, inside[c * n + r]);
+    if (block_reduce(largest, 0.0, Maximum()) <= args.rule.negligible) continue;
+    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+      double sum[kSubsets] = {};
+      others_law(node, i, [&](int64_t r, double g) {
+        if (r < first || r > last) return;
+#pragma unroll
+        for (int c = 0; c < kSubsets; ++c) sum[c] += g * inside[(c < count ? c : 0) * n + r];
+      });
+      const double weight = node.z[i] * node.q[i] * node.dy;
+#pragma unroll
+      for (int c = 0; c < kSubsets; ++c)
+        if (c < count) out[(begin + c) * n + i] += weight * sum[c];
+    }
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMarginalThreads, 3) marginal_nodes_kernel(Args<T> args) {
+  const int64_t size = args.num_subsets * args.n, scratch = marginal_block_scratch(args.n, false);
+  for (int64_t item = blockIdx.x; item < args.rows * args.slots; item += gridDim.x) {
+    const int64_t row = item / args.slots;
+    double* out = args.partial + item * size;
+    const double start = row_is_valid(args, row) ? 0 : __builtin_nan("");
+    for (int64_t k = 0; k < args.num_subsets; ++k)  // by the threads that add to them
+      for (int64_t i = threadIdx.x; i < args.n; i += blockDim.x) out[k * args.n + i] = start;
+    if (start == 0)
+      each_node(args, row, item % args.slots, args.block + item * scratch,
+                [&](const Node& node) { add_marginals(args, row, node, out); });
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMarginalThreads) marginal_totals_kernel(Args<T> args) {
+  const int64_t n = args.n, size = args.num_subsets * n;
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < args.rows * size;
+       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+    const int64_t row = at / size, inner = at % size, i = inner % n;
+    double sum = 0;
+    for (int64_t slot = 0; slot < args.slots; ++slot) sum += args.partial[(row * args.slots + slot) * size + inner];
+    args.marginals[row * size + inner - i + args.order[row * n + i]] = static_cast<T>(sum);
+  }
+}
+
+// ---- reverse mode ----
+
+// What the tiles of a node's backward share. A tile is as many elements as the block has threads; ranks count from
+// lo - 1. Only its own thread writes a column of the tile.
+struct Tile {
+  double* others;   // (ranks, threads) g_i(r)
+  double* adjoint;  // (ranks, threads) first a_i(r) = sum_k G_ki inside_k(r), then h_i(r)
+  double* total;    // (ranks) sum_i h_i(r)
+  int64_t ranks;    // hi - lo + 2
+};
+
+// Columns of `others` and `adjoint`; the parts of the gradient by the element's own score.                 (Eq. 10)
+template <class T>
+__device__ void fill_column(const Args<T>& args, int64_t row, const Node& node, const Tile& tile, int64_t i,
+                            double* grad_score) {
+  const int64_t n = args.n, threads = blockDim.x, low = node.lo - 1, first = node.first(), last = node.last(n);
+  double *others = tile.others + threadIdx.x, *adjoint = tile.adjoint + threadIdx.x;
+  others[0] = others[(tile.ranks - 1) * threads] = 0;
+  for (int64_t s = 0; s < tile.ranks; ++s) adjoint[s * threads] = 0;
+  if (i >= n) {
+    for (int64_t s = 0; s < tile.ranks; ++s) others[s * threads] = 0;
+    return;
+  }
+  others_law(node, i, [&](int64_t r, double g) { others[(r - low) * threads] = g; });
+  for (int64_t begin = 0; begin < args.num_subsets; begin += kSubsets) {
+    const int64_t count = args.num_subsets - begin < kSubsets ? args.num_subsets - begin : kSubsets;
+    const int64_t at = (row * args.num_subsets + begin) * n;
+    double grad[kSubsets];
+#pragma unroll
+    for (int c = 0; c < kSubsets; ++c) grad[c] = c < count ? args.sorted_grad[at + c * n + i] : 0;
+    for (int64_t r = first; r <= last; ++r) {
+      double sum = 0;
+#pragma unroll
+      for (int c = 0; c < kSubsets; ++c) sum += grad[c] * args.inside[at + (c < count ? c : 0) * n + r];
+      adjoint[(r - low) * threads] += sum;
+    }
+  }
+  double expectation = 0, own = 0;
+  for (int64_t r = first; r <= last; ++r) expectation += others[(r - low) * threads] * adjoint[(r - low) * threads];
+  const double p = node.p[i], q = node.q[i], z = node.z[i], weight = z * q * node.dy;
+  // h(r) takes the place of a(r): upwards of a value that was read before, downwards of one that is kept in `ahead`
+  const auto keep = [&](int64_t r, double h) {
+    own += h * (others[(r - 1 - low) * threads] - others[(r - low) * threads]);
+    adjoint[(r - low) * threads] = h;
+  };
+  if (p > 0.5) {
+    double ahead = adjoint[0];
+    const auto before = [&](int64_t r) {
+      const double now = ahead;
+      ahead = adjoint[(r + 1 - low) * threads];
+      return weight * now;
+    };
+    remove_backward_down<double>(node.lo, node.hi, 1 / p, q / p, before, keep);
+  } else {
+    const auto here = [&](int64_t r) { return weight * adjoint[(r - low) * threads]; };
+    remove_backward_up<double>(node.lo, node.hi, 1 / q, p / q, here, keep);
+  }
+  adjoint[0] = 0;
+  grad_score[i] += weight * (1 - z) * expectation - z * q * own;
+}
+
+// Sums over the elements of a tile, a warp a rank: of h, and of G_ki z_i e^{-z_i} dy g_i(r) for every k.
+template <class T>
+__device__ void add_tile(const Args<T>& args, int64_t row, const Node& node, const Tile& tile, int64_t begin,
+                         double* grad_inside) {
+  const int lane = threadIdx.x % kWarpSize;
+  const int64_t n = args.n, threads = blockDim.x, low = node.lo - 1;
+  const int64_t elements = n - begin < threads ? n - begin : threads;
+  for (int64_t s = threadIdx.x / kWarpSize; s < tile.ranks; s += threads / kWarpSize) {
+    const int64_t r = low + s;
+    double h = 0;
+    for (int64_t e = lane; e < elements; e += kWarpSize) h += tile.adjoint[s * threads + e];
+    h = warp_reduce(h, Add());
+    if (lane == 0) tile.total[s] = (begin == 0 ? 0 : tile.total[s]) + h;
+    if (r < 0 || r >= n) continue;
+    for (int64_t k = 0; k < args.num_subsets; ++k) {
+      const double* grad = args.sorted_grad + (row * args.num_subsets + k) * n + begin;
+      double sum = 0;
+      for (int64_t e = lane; e < elements; e += kWarpSize)
+        sum += grad[e] * node.z[begin + e] * node.q[begin + e] * tile.others[s * threads + e];
+      sum = warp_reduce(sum, Add());
+      if (lane == 0) grad_inside[k * n + r] += node.dy * sum;
+    }
+  }
+}
+
+// p_i within the law of all: z_i q_i sum_r total(r) [g_i(r - 1) - g_i(r)]
+__device__ inline void add_through_totals(const Node& node, const Tile& tile, int64_t n, double* grad_score) {
+  const double* total = tile.total - (node.lo - 1);
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    double sum = 0, neighbour = 0;
+    const bool down = node.p[i] > 0.5;
+    others_law(node, i, [&](int64_t r, double g) {
+      sum += down ? total[r + 1] * (g - neighbour) : total[r] * (neighbour - g);
+      neighbour = g;
+    });
+    grad_score[i] += node.z[i] * node.q[i] * sum;
+  }
+}
+
+template <class T>
+__device__ void node_backward(const Args<T>& args, int64_t row, const Node& node, double* scratch, double* grad_inside,
+                              double* grad_score) {
+  const int64_t ranks = node.hi - node.lo + 2, size = ranks * blockDim.x;
+  const Tile tile{scratch, scratch + size, scratch + 2 * size, ranks};
+  for (int64_t begin = 0; begin < args.n; begin += blockDim.x) {
+    fill_column(args, row, node, tile, begin + threadIdx.x, grad_score);
+    __syncthreads();  // sums over the columns
+    add_tile(args, row, node, tile, begin, grad_inside);
+    __syncthreads();  // the next tile takes its place; the totals are complete after the last
+  }
+  add_through_totals(node, tile, args.n, grad_score);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMarginalThreads, 2) marginal_nodes_backward_kernel(Args<T> args) {
+  const int64_t size = args.num_subsets * args.n, scratch_size = marginal_block_scratch(args.n, true);
+  for (int64_t item = blockIdx.x; item < args.rows * args.slots; item += gridDim.x) {
+    const int64_t row = item / args.slots;
+    double *grad_inside = args.partial + item * size, *grad_score = args.partial_score + item * args.n;
+    double* scratch = args.block + item * scratch_size;
+    const double start = row_is_valid(args, row) ? 0 : __builtin_nan("");
+    for (int64_t i = threadIdx.x; i < size; i += blockDim.x) grad_inside[i] = start;
+    for (int64_t i = threadIdx.x; i < args.n; i += blockDim.x) grad_score[i] = start;
+    __syncthreads();  // other threads add to them
+    if (start == 0)
+      each_node(args, row, item % args.slots, scratch, [&](const Node& node) {
+        node_backward(args, row, node, scratch + 5 * args.n + 8, grad_inside, grad_score);
+      });
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMarginalThreads) sort_gradient_kernel(Args<T> args) {
+  const int64_t n = args.n, size = args.num_subsets * n;
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < args.rows * size;
+       at += static_cast<int64_t>(gridDim.x) * blockDim.x)
+    args.sorted_grad[at] = static_cast<double>(args.grad[at - at % n + args.order[at / size * n + at % n]]);
+}
+
+// Sums of the slots' parts: gradients by `inside`, then by the scores.
+template <class T>
+__global__ void __launch_bounds__(kMarginalThreads) gradient_totals_kernel(Args<T> args) {
+  const int64_t n = args.n, size = args.num_subsets * n, width = size + n;
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < args.rows * width;
+       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+    const int64_t row = at / width, inner = at % width;
+    const bool score = inner >= size;
+    const int64_t count = score ? n : size, i = score ? inner - size : inner;
+    const double* partial = (score ? args.partial_score : args.partial) + row * args.slots * count + i;
+    double sum = 0;
+    for (int64_t slot = 0; slot < args.slots; ++slot) sum += partial[slot * count];
+    if (score)
+      args.grad_log_scores[row * n + args.order[row * n + i]] = static_cast<T>(sum);
+    else
+      args.grad_inside[row * size + i] = sum;
+  }
+}
+
+// Gradients by F_k and B_k of boundary k. `value` gets sum_{r >= t} d / d Pr[nu_k <= r].
+__device__ inline void boundary_backward(const SizeTables& tables, const double* grad, int64_t k, int64_t n,
+                                         double* value) {
+  const int64_t stride = n + 2;
+  const Window prefix = tables.prefix[k], suffix = tables.suffix[k];
+  const double total = boundary_total(tables, k, n);
+  if (threadIdx.x == 0) value[n] = 0;
+  double tail = 0;
+  for (int64_t start = 0; start < n; start += blockDim.x) {
+    const int64_t t = n - 1 - start - threadIdx.x;
+    double all;
+    const double sum = block_scan(t >= 0 ? grad[(k + 1) * n + t] - grad[k * n + t] : 0.0, 0.0, Add(), &all);
+    if (t >= 0) value[t] = tail + sum;
+    tail += all;
+  }
+  __syncthreads();  // read by other threads
+  double mean = 0;
+  for (int64_t t = prefix.lo + threadIdx.x; t <= prefix.hi; t += blockDim.x)
+    mean += value[t] * prefix.value[t - prefix.lo] * at_or_zero(suffix, n - t) / total;
+  mean = block_sum(mean);
+  for (int64_t t = prefix.lo + threadIdx.x; t <= prefix.hi; t += blockDim.x) {
+    if (n - t < suffix.lo || n - t > suffix.hi) continue;
+    const double centred = (value[t] - mean) / total;
+    tables.grad_prefix[k * stride + t - prefix.lo] += centred * suffix.value[n - t - suffix.lo];
+    tables.grad_suffix[k * stride + n - t - suffix.lo] += centred * prefix.value[t - prefix.lo];
+  }
+  __syncthreads();  // `value` is reused, the gradients are read by other threads
+}
+
+// Reverse mode of upper = a * b: grad_a and grad_b grow; the block is in step afterwards.
+__device__ inline void block_convolve_backward(const Window& upper, const Window& a, const Window& b, double* grad_a,
+                                               double* grad_b) {
+  for (int64_t x = a.lo + threadIdx.x; x <= a.hi; x += blockDim.x) grad_a[x - a.lo] += correlated(upper, b, x);
+  for (int64_t x = b.lo + threadIdx.x; x <= b.hi; x += blockDim.x) grad_b[x - b.lo] += correlated(upper, a, x);
+  __syncthreads();
+}
+
+// d / d log omega_l of sum_k sum_r grad_inside_k(r) inside_k(r), by reverse mode through the tables.       (Eq. 11)
+template <class T>
+__device__ void row_windows_backward(const Args<T>& args, int64_t row, double* value) {
+  const int64_t subsets = args.num_subsets, n = args.n, stride = n + 2;
+  const SizeTables tables = size_tables(args, row);
+  for (int64_t i = threadIdx.x; i < 3 * subsets * stride; i += blockDim.x) tables.grad_f[i] = 0;
+  __syncthreads();  // the tables of gradients lie one behind the other
+  for (int64_t k = 0; k + 1 < subsets; ++k)
+    boundary_backward(tables, args.grad_inside + row * subsets * n, k, n, value);
+  for (int64_t k = subsets - 1; k >= 1; --k) {  // F_k = F_{k-1} * f_k
+    const Window upper{tables.grad_prefix + k * stride, tables.prefix[k].lo, tables.prefix[k].hi};
+    block_convolve_backward(upper, tables.f[k], tables.prefix[k - 1], tables.grad_f + k * stride,
+                            tables.grad_prefix + (k - 1) * stride);
+  }
+  for (int64_t x = threadIdx.x; x <= tables.f[0].hi - tables.f[0].lo; x += blockDim.x)
+    tables.grad_f[x] += tables.grad_prefix[x];  // F_0 = f_0
+  __syncthreads();
+  for (int64_t k = 0; k + 1 < subsets; ++k) {  // B_k = f_{k+1} * B_{k+1}
+    const Window upper{tables.grad_suffix + k * stride, tables.suffix[k].lo, tables.suffix[k].hi};
+    block_convolve_backward(upper, tables.f[k + 1], tables.suffix[k + 1], tables.grad_f + (k + 1) * stride,
+                            tables.grad_suffix + (k + 1) * stride);
+  }
+  for (int64_t k = 0; k < subsets; ++k) {
+    const Window f = tables.f[k];
+    double sum = 0;
+    for (int64_t x = f.lo + threadIdx.x; x <= f.hi; x += blockDim.x)
+      sum += tables.grad_f[k * stride + x - f.lo] * f.value[x - f.lo] * static_cast<double>(x);
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) args.grad_log_omega[row * subsets + k] = static_cast<T>(sum);
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMarginalThreads) windows_backward_kernel(Args<T> args) {
+  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
+    if (row_is_valid(args, row)) {
+      row_windows_backward(args, row, args.block + row * args.slots * marginal_block_scratch(args.n, true));
+      continue;
+    }
+    for (int64_t k = threadIdx.x; k < args.num_subsets; k += blockDim.x)
+      args.grad_log_omega[row * args.num_subsets + k] = static_cast<T>(__builtin_nan(""));
+  }
+}
+
+// ---- launches ----
+
+int64_t spread(int64_t count) { return (count + kMarginalThreads - 1) / kMarginalThreads; }
+
+template <class T>
+int marginal_threads(const Args<T>& args) {
+  const int threads = threads_for(args.n);
+  return threads < kMarginalThreads ? threads : static_cast<int>(kMarginalThreads);
+}
+
+template <class T>
+int windows(const Args<T>& args, void* stream) {
+  constexpr int64_t kWarps = kMarginalThreads / kWarpSize;
+  const int64_t bins = (args.rows * (kMarginalBins + 2) + kWarps - 1) / kWarps;
+  int error = launch(&gather_kernel<T>, spread(args.rows * args.n), kMarginalThreads, 0, stream, args);
+  if (error == 0) error = launch(&density_kernel<T>, bins, kMarginalThreads, 0, stream, args);
+  if (error == 0) error = launch(&windows_kernel<T>, args.rows, marginal_threads(args), 0, stream, args);
+  return error;
+}
+
+template <class T>
+int forward(const Args<T>& args, void* stream) {
+  const int64_t size = args.rows * args.num_subsets * args.n;
+  int error = windows(args, stream);
+  if (error == 0)
+    error = launch(&marginal_nodes_kernel<T>, args.rows * args.slots, marginal_threads(args), 0, stream, args);
+  if (error == 0) error = launch(&marginal_totals_kernel<T>, spread(size), kMarginalThreads, 0, stream, args);
+  return error;
+}
+
+template <class T>
+int backward(const Args<T>& args, void* stream) {
+  const int64_t size = args.rows * args.num_subsets * args.n, threads = marginal_threads(args);
+  int error = windows(args, stream);
+  if (error == 0) error = launch(&sort_gradient_kernel<T>, spread(size), kMarginalThreads, 0, stream, args);
+  if (error == 0) error = launch(&marginal_nodes_backward_kernel<T>, args.rows * args.slots, threads, 0, stream, args);
+  if (error == 0)
+    error = launch(&gradient_totals_kernel<T>, spread(size + args.rows * args.n), kMarginalThreads, 0, stream, args);
+  if (error == 0) error = launch(&windows_backward_kernel<T>, args.rows, threads, 0, stream, args);
+  return error;
+}
+
+}  // namespace
+}  // namespace DRPM_ISA
+
+int partition_marginals_cuda(const PartitionMarginalsCudaArgs<float>& args, void* stream) {
+  return DRPM_ISA::forward(args, stream);
+}
+int partition_marginals_cuda(const PartitionMarginalsCudaArgs<double>& args, void* stream) {
+  return DRPM_ISA::forward(args, stream);
+}
+int partition_marginals_backward_cuda(const PartitionMarginalsCudaArgs<float>& args, void* stream) {
+  return DRPM_ISA::backward(args, stream);
+}
+int partition_marginals_backward_cuda(const PartitionMarginalsCudaArgs<double>& args, void* stream) {
+  return DRPM_ISA::backward(args, stream);
+}
+
+}  // namespace drpm

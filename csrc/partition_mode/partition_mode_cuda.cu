@@ -1,0 +1,208 @@
+#include "common/cuda_launch.h"
+#include "partition_mode/partition_mode_cuda.h"
+#include "partition_mode/partition_mode_math.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+namespace {
+
+constexpr double kInfinity = __builtin_huge_val();
+constexpr int kModeThreads = 128;  // four warps a block, each with its own right end
+constexpr double kLostNode = 46;   // a node this far (in log) below the best adds less than 1e-20
+
+__device__ inline int64_t warp_index() {
+  return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarpSize;
+}
+__device__ inline int64_t warp_count() { return static_cast<int64_t>(gridDim.x) * (blockDim.x / kWarpSize); }
+
+__device__ inline int64_t padded_nodes(int64_t nodes) { return (nodes + kWarpSize - 1) / kWarpSize * kWarpSize; }
+
+__device__ inline int64_t interval_begin(int64_t b) { return b * (b - 1) / 2; }
+
+struct LogAdd {
+  __device__ double operator()(double a, double b) const { return log_add(a, b); }
+};
+
+__global__ void __launch_bounds__(kMaxThreads) nodes_kernel(int64_t count, int64_t n, double* scale, double* base) {
+  for (int64_t j = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; j < count;
+       j += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+    const double y = mode_node(j, n);
+    scale[j] = exp_lane<double>(y);
+    base[j] = mode_node_base(y);
+  }
+}
+
+// Sorted scores and the log-sums from each position on; a block takes a row.
+template <class T>
+__global__ void __launch_bounds__(kMaxThreads) remainders_kernel(PartitionModeCudaArgs<T> args) {
+  const int64_t n = args.n;
+  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
+    const T* log_scores = args.log_scores + row * n;
+    double* log_rest = args.log_rest + row * (n + 1);
+    if (threadIdx.x == 0) log_rest[n] = -kInfinity;
+    double later = -kInfinity;
+    for (int64_t start = 0; start < n; start += blockDim.x) {
+      const int64_t i = n - 1 - start - threadIdx.x;
+      double own = -kInfinity, total;
+      if (i >= 0) {
+        own = static_cast<double>(log_scores[args.order[row * n + i]]);
+        args.score[row * n + i] = own;
+      }
+      const double sum = block_scan(own, -kInfinity, LogAdd(), &total);
+      if (i >= 0) log_rest[i] = log_add(sum, later);
+      later = log_add(total, later);
+    }
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kMaxThreads) weights_kernel(PartitionModeCudaArgs<T> args) {
+  const int64_t width = args.n + 1, count = args.rows * args.num_subsets * width;
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
+       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+    const int64_t subset = at / width, x = at % width, m = args.m[subset];
+    args.weight[at] =
+        x <= m ? mode_weight(m, x, static_cast<double>(args.log_omega[subset]), args.log_factorials) : -kInfinity;
+  }
+}
+
+// log Pr[elements a ... b - 1 precede the rest] for one b and every a < b. A lane keeps every 32nd node: `log_value` is
+// its own memory, and the products of kModeFlush elements are built up together.                            (Eq. 17)
+template <class T>
+__device__ void intervals(const PartitionModeCudaArgs<T>& args, int64_t row, int64_t b, double* log_value) {
+  const int lane = threadIdx.x % kWarpSize;
+  const double* score = args.score + row * args.n;
+  double* out = args.interval + row * interval_begin(args.n + 1) + interval_begin(b);
+  const double log_rest = args.log_rest[row * (args.n + 1) + b];
+  const int64_t padded = padded_nodes(args.nodes);
+  for (int64_t j = lane; j < padded; j += kWarpSize) log_value[j] = j < args.nodes ? args.node_base[j] : -1e30;
+  int64_t first = 0;
+  for (int64_t last = b - 1; last >= 0; last -= kModeFlush) {
+    double largest = -kInfinity;
+    for (int64_t j = first + lane; j < padded; j += kWarpSize) largest = max_lane<double>(log_value[j], largest);
+    const double reference = warp_reduce(largest, Maximum());
+    // a node on the left loses against those on its right with every further element
+    while (first + kWarpSize < padded && __all_sync(kFullWarp, reference - log_value[first + lane] > kLostNode))
+      first += kWarpSize;
+    const int64_t own = last - lane;  // lanes 0 ... kModeFlush - 1 hold an element each
+    const double own_point = mode_point(own >= 0 && lane < kModeFlush ? score[own] - log_rest : 100.0);
+    double point[kModeFlush], sum[kModeFlush];
+#pragma unroll
+    for (int t = 0; t < kModeFlush; ++t) {
+      point[t] = __shfl_sync(kFullWarp, own_point, t);
+      sum[t] = 0;
+    }
+    for (int64_t j = first + lane; j < padded; j += kWarpSize) {
+      const double scale = j < args.nodes ? args.node_scale[j] : 1, value = exp_lane<double>(log_value[j] - reference);
+      double product = 1;
+#pragma unroll
+      for (int t = 0; t < kModeFlush; ++t) {
+        product *= mode_factor<double>(scale, point[t]);
+        sum[t] += product * value;
+      }
+      log_value[j] += log_lane<double>(product);
+    }
+    double total = 1;
+#pragma unroll
+    for (int t = 0; t < kModeFlush; ++t) {
+      const double all = warp_reduce(sum[t], Add());
+      if (lane == t) total = all;
+    }
+    if (own >= 0 && lane < kModeFlush) out[own] = reference + log_lane<double>(total);
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kModeThreads, 4) intervals_kernel(PartitionModeCudaArgs<T> args) {
+  DRPM_DYNAMIC_SHARED(block_shared_values);
+  const int lane = threadIdx.x % kWarpSize;
+  double* log_value =
+      reinterpret_cast<double*>(block_shared_values) + threadIdx.x / kWarpSize * padded_nodes(args.nodes);
+  for (int64_t item = warp_index(); item < args.rows * args.n; item += warp_count()) {
+    const int64_t row = item % args.rows, b = args.n - item / args.rows;  // the longest first
+    if (b < args.n) {
+      intervals(args, row, b, log_value);
+      continue;
+    }
+    double* out = args.interval + row * interval_begin(args.n + 1) + interval_begin(b);  // nothing is left
+    for (int64_t a = lane; a < b; a += kWarpSize) out[a] = 0;
+  }
+}
+
+// best_k(b) = max_a best_{k-1}(a) + interval(a, b) + log C(m_k, b - a) + (b - a) log omega_k; of equal values the empty
+// subset wins, then the smallest a. A warp takes one b.                                                     (Eq. 18)
+template <class T>
+__global__ void __launch_bounds__(kMaxThreads) boundaries_kernel(PartitionModeCudaArgs<T> args, int64_t k) {
+  const int lane = threadIdx.x % kWarpSize;
+  const int64_t n = args.n, width = n + 1;
+  for (int64_t item = warp_index(); item < args.rows * width; item += warp_count()) {
+    const int64_t row = item / width, b = item % width, subset = row * args.num_subsets + k;
+    const double* before = args.best + (2 * row + k % 2) * width;
+    const double* ending = args.interval + row * interval_begin(width) + interval_begin(b);
+    const double* weight = args.weight + subset * width;
+    const auto best_before = [&](int64_t a) { return k > 0 ? before[a] : a == 0 ? 0 : -kInfinity; };
+    const int64_t most = args.m[subset] < n ? args.m[subset] : n;
+    double best = -kInfinity;
+    int64_t from = b;
+    for (int64_t a = (b > most ? b - most : 0) + lane; a < b; a += kWarpSize) {
+      const double value = best_before(a) + ending[a] + weight[b - a];
+      if (value > best) best = value, from = a;
+    }
+#pragma unroll
+    for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
+      const double other = __shfl_xor_sync(kFullWarp, best, offset);
+      const int64_t other_from = __shfl_xor_sync(kFullWarp, from, offset);
+      if (other > best || (other == best && other_from < from)) best = other, from = other_from;
+    }
+    const double empty = most >= 0 ? best_before(b) + weight[0] : -kInfinity;
+    if (lane != 0) continue;
+    args.best[(2 * row + (k + 1) % 2) * width + b] = best > empty ? best : empty;
+    args.start[subset * width + b] = best > empty ? from : b;
+  }
+}
+
+// Back from the last boundary, by one thread, then labels by all; a block takes a row.
+template <class T>
+__global__ void __launch_bounds__(kMaxThreads) mode_labels_kernel(PartitionModeCudaArgs<T> args) {
+  const int64_t n = args.n, width = n + 1, subsets = args.num_subsets;
+  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
+    int64_t* cut = args.cut + row * (subsets + 1);
+    if (threadIdx.x == 0) {
+      cut[subsets] = n;
+      for (int64_t k = subsets - 1; k >= 0; --k) cut[k] = args.start[(row * subsets + k) * width + cut[k + 1]];
+    }
+    __syncthreads();
+    const bool possible = args.best[(2 * row + subsets % 2) * width + n] > -kInfinity;
+    for (int64_t k = 0; k < subsets; ++k)
+      for (int64_t i = cut[k] + threadIdx.x; i < cut[k + 1]; i += blockDim.x)
+        args.labels[row * n + args.order[row * n + i]] = possible ? k : -1;
+    for (int64_t i = threadIdx.x; i < cut[0]; i += blockDim.x) args.labels[row * n + args.order[row * n + i]] = -1;
+  }
+}
+
+template <class T>
+int run(const PartitionModeCudaArgs<T>& args, void* stream) {
+  constexpr int64_t kWarps = kModeThreads / kWarpSize, kManyWarps = kMaxThreads / kWarpSize;
+  const int64_t width = args.n + 1, weights = args.rows * args.num_subsets * width;
+  const auto spread = [](int64_t count, int64_t share) { return (count + share - 1) / share; };
+  const size_t shared = sizeof(double) * kWarps * spread(args.nodes, kWarpSize) * kWarpSize;
+  int error = launch(&nodes_kernel, spread(args.nodes, kMaxThreads), kMaxThreads, 0, stream, args.nodes, args.n,
+                     args.node_scale, args.node_base);
+  if (error == 0) error = launch(&remainders_kernel<T>, args.rows, threads_for(args.n), 0, stream, args);
+  if (error == 0) error = launch(&weights_kernel<T>, spread(weights, kMaxThreads), kMaxThreads, 0, stream, args);
+  if (error == 0)
+    error = launch(&intervals_kernel<T>, spread(args.rows * args.n, kWarps), kModeThreads, shared, stream, args);
+  for (int64_t k = 0; k < args.num_subsets && error == 0; ++k)
+    error = launch(&boundaries_kernel<T>, spread(args.rows * width, kManyWarps), kMaxThreads, 0, stream, args, k);
+  if (error == 0) error = launch(&mode_labels_kernel<T>, args.rows, threads_for(args.n), 0, stream, args);
+  return error;
+}
+
+}  // namespace
+}  // namespace DRPM_ISA
+
+int partition_mode_cuda(const PartitionModeCudaArgs<float>& args, void* stream) { return DRPM_ISA::run(args, stream); }
+
+int partition_mode_cuda(const PartitionModeCudaArgs<double>& args, void* stream) { return DRPM_ISA::run(args, stream); }
+
+}  // namespace drpm
