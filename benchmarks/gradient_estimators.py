@@ -1,6 +1,6 @@
 """Bias and variance of the gradient estimators of drpm.estimators, against exact gradients.
 
-    python -m benchmarks.gradient_estimators [--replicates 20000] [--out docs/figures]
+    python -m benchmarks.gradient_estimators [--output results/estimators/gradients.json] [--figure docs/figures/…png]
 
 Three expectations E[f(Y)] over a random partition: f linear and f nonlinear at n = 6, K = 3 (exact gradient by
 enumeration of all 729 partitions) and f linear at n = 64, K = 5 (exact gradient by the marginals). For the gradients by
@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks import machine
 from drpm.distributions import RandomPartition
 from drpm.estimators import expectation
 from drpm.ops import partition_marginals
@@ -27,6 +28,7 @@ from drpm.ops import partition_marginals
 TEMPERATURES = (0.1, 0.5, 1.0)
 DRAWS = 4  # S of one estimate
 DTYPE = torch.float64
+Results = dict[str, dict[str, dict[str, dict[str, float]]]]  # problem, method, parameter, statistic
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ def statistics(got: Tensor, exact: Tensor) -> dict[str, float]:
     }
 
 
-def measure(replicates: int) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    results: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+def measure(replicates: int) -> Results:
+    results: Results = {}
     for problem in problems():
         exact = problem.exact_gradient()
         methods = [("score function", "score", 1.0)]
@@ -117,18 +119,20 @@ def measure(replicates: int) -> dict[str, dict[str, dict[str, dict[str, float]]]
     return results
 
 
-def print_table(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> None:
-    print("| f | estimator | log s: bias | sd | log ω: bias | sd |")
-    print("|---|---|---|---|---|---|")
-    for problem, methods in results.items():
+def table(content: dict) -> str:
+    """Markdown of a result file."""
+    lines = ["| f | estimator | log s: bias | sd | log ω: bias | sd |", "|---|---|---|---|---|---|"]
+    for problem, methods in content["problems"].items():
         for name, by in methods.items():
             cells = " | ".join(
                 f"{v['bias']:.2g} ± {v['standard_error']:.1g} | {v['deviation']:.2g}" for v in by.values()
             )
-            print(f"| {problem} | {name} | {cells} |")
+            lines.append(f"| {problem} | {name} | {cells} |")
+    head = f"{content['replicates']} estimates from {DRAWS} draws each. "
+    return "\n".join([*lines, "", head + machine.line(content)])
 
 
-def draw(results: dict[str, dict[str, dict[str, dict[str, float]]]], path: Path) -> None:
+def draw(results: Results, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -164,13 +168,23 @@ def draw(results: dict[str, dict[str, dict[str, dict[str, float]]]], path: Path)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--replicates", type=int, default=20000)
-    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
+    parser.add_argument("--replicates", type=int, default=40000)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
-    results = measure(arguments.replicates)
-    print_table(results)
-    draw(results, arguments.out / "gradient_estimators.png")
-    (arguments.out / "gradient_estimators.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    content = {
+        "machine": machine.describe(torch.get_num_threads()),
+        **machine.commit(),
+        "date": machine.now(),
+        "replicates": arguments.replicates,
+        "problems": measure(arguments.replicates),
+    }
+    print(table(content))
+    if arguments.figure:
+        draw(content["problems"], arguments.figure)
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import partition_bounds, partition_speed  # noqa: E402
+from benchmarks import gradient_estimators, partition_bounds, partition_speed  # noqa: E402
 from benchmarks.report import head_line, series_of, series_table  # noqa: E402
 from benchmarks.results import Results  # noqa: E402
 from drpm.experiments import demo_tables  # noqa: E402
@@ -44,6 +44,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "demo": lambda: demo_tables.score_table(DEMO),
     "demo, exact KL": lambda: demo_tables.score_table(DEMO / "exact_kl"),
     "demo comparison": lambda: demo_tables.comparison_table(DEMO),
+    "gradient estimators": lambda: script_table("results/estimators/gradients.json", gradient_estimators.table),
     "partition bounds": lambda: script_table("results/partition/bounds.json", partition_bounds.table),
     "partition speed": lambda: script_table("results/partition/speed.json", partition_speed.table),
     "random_partition benchmark": lambda: benchmark_table(SMALL, "random_partition", "merged"),
