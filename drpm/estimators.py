@@ -5,6 +5,7 @@ Which to use for what, with measured bias and variance: docs/estimators.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from drpm.ops import (
     mvhg_log_prob,
     partition_log_prob,
     partition_marginals,
+    plackett_luce_log_prob,
     random_partition,
     random_partition_log_prob,
 )
@@ -91,6 +93,37 @@ def partition_kl(
     ratio = log_q.detach() - log_p
     order = leave_one_out(*torch.broadcast_tensors(ratio, score))
     return PartitionKL(mvhg_kl(log_omega_q, log_omega_p, m, n), order)
+
+
+def partition_kl_bound(
+    sizes: Tensor,  # (*, K)
+    log_omega: Tensor,  # (*, K)
+    log_scores: Tensor,  # (*, n)
+    *,
+    conditionals: str = "exact",
+) -> PartitionKL:
+    """The thesis' upper bound on KL(q ‖ p) for the uniform prior p (all ω_k = 1, all s_i = 1), both of its terms.
+
+        sizes: log |Π_Y| + log q(n; ω) − log p(n),  |Π_Y| = Π_k n_k!              (thesis Eq. 5.70)
+        order: max_π log q(π; s) + log n!                                        (thesis Eq. 5.71)
+
+    Args:
+        sizes: (*, K), drawn from q; may be relaxed.
+        log_omega: (*, K) float, natural-log weights of the subsets; every capacity is n.
+        log_scores: (*, n) float, Plackett-Luce log-scores.
+        conditionals: "exact" or "merged", as `mvhg_log_prob` takes it.
+    Returns: PartitionKL; `order` does not depend on the draw.
+    Gradient: w.r.t. log_omega, log_scores and, pathwise, relaxed or straight-through `sizes`.
+    Reference: T. Sutter, thesis, Lemma 5.2.3.
+    """
+    n = log_scores.shape[-1]
+    log_permutations = torch.lgamma(sizes + 1.0).sum(-1)
+    log_q = mvhg_log_prob(sizes, log_omega, n, n, conditionals=conditionals)
+    log_p = mvhg_log_prob(sizes, torch.zeros_like(log_omega), n, n, conditionals=conditionals)
+    # The most probable order is the sorted one; under equal scores every order has the probability 1 / n!.
+    best = log_scores.detach().argsort(dim=-1, descending=True, stable=True)
+    order = plackett_luce_log_prob(best, log_scores) + math.lgamma(n + 1.0)
+    return PartitionKL(log_permutations + log_q - log_p, order)
 
 
 def expectation(

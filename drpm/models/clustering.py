@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import drpm.ops
-from drpm.estimators import PartitionKL, partition_kl
+from drpm.estimators import PartitionKL, partition_kl, partition_kl_bound
 from drpm.models.clustering_config import Annealed, ClusteringConfig, require
 
 if TYPE_CHECKING:
@@ -168,22 +168,14 @@ class PartitionClustering(nn.Module):
         terms = (elbo, reconstruction, latent_kl, size_term, order_term, amortisation)
         return Bound(*(term / n for term in terms))
 
-    def kl_bound(self, code: Encoding, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    def kl_bound(self, code: Encoding, sizes: Tensor) -> PartitionKL:
         """Give the thesis' bound on KL(q(Y | X) || p(Y)): its size and its order term (Eq. 5.70, 5.71).
 
         Args:
             sizes: (S, K) of sampled partitions, through which the size term carries the relaxation's gradient.
         """
-        n, conditionals = len(code.log_scores), self.config.conditionals
-        log_permutations = torch.lgamma(sizes + 1.0).sum(-1)
-        log_q_sizes = drpm.ops.mvhg_log_prob(sizes, code.log_omega, n, n, conditionals=conditionals)
-        prior = torch.zeros_like(code.log_omega)
-        log_p_sizes = drpm.ops.mvhg_log_prob(sizes, prior, n, n, conditionals=conditionals)
-        # max_pi q(pi; s) is the probability of the sorted order. Under the prior all scores are equal, so every
-        # order has the probability 1 / n!.
-        sorted_order = code.log_scores.detach().argsort(descending=True, stable=True)
-        log_max_order = drpm.ops.plackett_luce_log_prob(sorted_order, code.log_scores)
-        return (log_permutations + log_q_sizes - log_p_sizes).mean(), log_max_order + math.lgamma(n + 1.0)
+        bound = partition_kl_bound(sizes, code.log_omega, code.log_scores, conditionals=self.config.conditionals)
+        return PartitionKL(bound.sizes.mean(), bound.order)
 
     def exact_kl(self, code: Encoding, generator: torch.Generator | None = None) -> PartitionKL:
         """Estimate KL(q(Y | X) || p(Y)), exact log-probabilities at config.kl_samples draws of q; unbiased gradients.

@@ -6,7 +6,6 @@ so K = 2: shared and independent.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from drpm import ops
+from drpm.estimators import partition_kl_bound
 
 AGGREGATIONS = ("mean", "product", "mixture", "mixture of products")
 
@@ -226,7 +226,6 @@ class PartitionSelection(_Learned):
         self.score_head = nn.Linear(5 * latent, latent)
 
     def forward(self, means: Tensor, log_variances: Tensor, tau: float = 1.0) -> Selection:
-        latent = means.shape[-1]
         features = self.features(means, log_variances)
         log_omega, log_scores = self.size_head(features), self.score_head(features)
         drawn = ops.random_partition(
@@ -237,13 +236,8 @@ class PartitionSelection(_Learned):
             noise=self.training,
             conditionals=self.conditionals,
         )
-        log_q_sizes = ops.mvhg_log_prob(drawn.sizes, log_omega, latent, latent, conditionals=self.conditionals)
-        prior = torch.zeros_like(log_omega)
-        log_p_sizes = ops.mvhg_log_prob(drawn.sizes, prior, latent, latent, conditionals=self.conditionals)
-        log_orders = torch.lgamma(drawn.sizes + 1.0).sum(-1)
-        best = log_scores.detach().argsort(dim=-1, descending=True, stable=True)
-        order_term = ops.plackett_luce_log_prob(best, log_scores) + math.lgamma(latent + 1.0)
+        kl = partition_kl_bound(drawn.sizes, log_omega, log_scores, conditionals=self.conditionals)
         masks = drawn.assignment
         if not self.hard:
             masks = masks / masks.sum(dim=1, keepdim=True)  # NeuralSort's columns do not sum to one
-        return Selection(masks, drawn.sizes, log_orders + log_q_sizes - log_p_sizes + order_term)
+        return Selection(masks, drawn.sizes, kl.sizes + kl.order)
