@@ -7,6 +7,7 @@ from torch import Tensor
 
 from drpm.ops._arguments import require
 from drpm.ops._random import seed_tensor
+from drpm.ops._vmap import register_vmap, seeded
 
 _OP = "gumbel_noise"
 
@@ -48,3 +49,6 @@ def gumbel_noise(
 @torch.library.register_fake("drpm::gumbel_noise")
 def _fake(seed: Tensor, stream: int, rows: int, classes: int, width: int, float64: bool) -> Tensor:
     return seed.new_empty((rows, classes, width), dtype=torch.float64 if float64 else torch.float32)
+
+
+register_vmap("gumbel_noise", seeded())

@@ -101,8 +101,26 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    left, right = torch.ops.drpm.hypergeometric_log_weights_backward(grad.contiguous(), *ctx.saved_tensors)
+    left, right = _backward_kernel(grad.contiguous(), *ctx.saved_tensors)
     return left, right, None, None, None, None
 
 
 _kernel = differentiable("hypergeometric_log_weights", _backward, _setup_context)
+
+
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    grad, *counts = inputs
+    ctx.width = grad.shape[1]
+    ctx.save_for_backward(*counts)
+
+
+def _backward_of_backward(ctx: Any, by_left: Tensor, by_right: Tensor) -> tuple[Tensor | None, ...]:
+    """The log weights are linear in the log weights of the classes, x log ω_L + (n − x) log ω_R on the support."""
+    m_left, m_right, n = (count.unsqueeze(-1) for count in ctx.saved_tensors)
+    x = torch.arange(ctx.width, device=by_left.device)
+    inside = (x >= n - m_right) & (x <= m_left) & (x <= n)
+    slope = x * by_left.unsqueeze(-1) + (n - x) * by_right.unsqueeze(-1)
+    return torch.where(inside, slope, torch.zeros_like(slope)), None, None, None
+
+
+_backward_kernel = differentiable("hypergeometric_log_weights_backward", _backward_of_backward, _setup_backward)

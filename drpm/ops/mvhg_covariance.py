@@ -10,6 +10,7 @@ from torch import Tensor
 from drpm.ops._arguments import Counts, as_dtype
 from drpm.ops._autograd import differentiable
 from drpm.ops._mvhg_arguments import mvhg_arguments
+from drpm.ops._vmap import fold
 
 _OP = "mvhg_covariance"
 
@@ -83,5 +84,5 @@ def _backward_third(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return None, None, None, by_v, by_w
 
 
-covariance_product = differentiable("mvhg_covariance_product", _backward_product, _setup_context)
-_third_cumulant = differentiable("mvhg_third_cumulant", _backward_third, _setup_context)
+covariance_product = differentiable("mvhg_covariance_product", _backward_product, _setup_context, fold(shared=(1, 2)))
+_third_cumulant = differentiable("mvhg_third_cumulant", _backward_third, _setup_context, fold(shared=(1, 2)))

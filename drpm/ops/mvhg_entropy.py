@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from drpm.ops._arguments import Counts, as_dtype
 from drpm.ops._autograd import differentiable
 from drpm.ops._mvhg_arguments import mvhg_arguments
+from drpm.ops._vmap import fold
 
 _OP = "mvhg_entropy"
 
@@ -56,4 +57,4 @@ def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor |
     return None if grad is None else grad.unsqueeze(-1) * ctx.saved_tensors[0], None, None
 
 
-_entropy = differentiable("mvhg_entropy", _backward, _setup_context)
+_entropy = differentiable("mvhg_entropy", _backward, _setup_context, fold(shared=(1, 2)))

@@ -11,6 +11,7 @@ from drpm.ops._arguments import Counts, check_finite, check_floating, check_same
 from drpm.ops._arguments import result_dtype as promoted_dtype
 from drpm.ops._autograd import differentiable
 from drpm.ops._mvhg_arguments import mvhg_arguments
+from drpm.ops._vmap import fold
 from drpm.ops.mvhg_covariance import covariance_product
 
 _OP = "mvhg_kl"
@@ -79,4 +80,4 @@ def _backward(ctx: Any, grad: Tensor | None, grad_mean_q: Tensor | None, grad_me
     return by_q, by_p, None, None
 
 
-_kl = differentiable("mvhg_kl", _backward, _setup_context)
+_kl = differentiable("mvhg_kl", _backward, _setup_context, fold(shared=(2, 3)))

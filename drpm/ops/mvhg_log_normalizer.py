@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import Counts, as_dtype
-from drpm.ops._autograd import differentiable
+from drpm.ops._autograd import differentiable, wants_gradient
 from drpm.ops._mvhg_arguments import mvhg_arguments
+from drpm.ops._vmap import fold
 from drpm.ops.mvhg_covariance import covariance_product
 
 _OP = "mvhg_log_normalizer"
@@ -36,7 +37,7 @@ def mvhg_log_normalizer(
     Reference: T. Sutter, thesis, Eq. 2.80.
     """
     arguments = mvhg_arguments(_OP, log_omega, m, n)
-    with_mean = torch.is_grad_enabled() and log_omega.requires_grad
+    with_mean = wants_gradient(log_omega)
     value, _ = normalizer_and_mean(arguments.log_omega, arguments.m, arguments.n, with_mean)
     return as_dtype(value.reshape(arguments.batch), log_omega.dtype)
 
@@ -64,4 +65,4 @@ def _backward(ctx: Any, grad: Tensor | None, grad_mean: Tensor | None) -> tuple[
     return total, None, None, None
 
 
-normalizer_and_mean = differentiable("mvhg_log_normalizer", _backward, _setup_context)
+normalizer_and_mean = differentiable("mvhg_log_normalizer", _backward, _setup_context, fold(shared=(1, 2)))

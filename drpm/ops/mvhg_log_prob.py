@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import Counts, as_dtype, check_same_device, require, rows
-from drpm.ops._autograd import differentiable
+from drpm.ops._autograd import differentiable, wants_gradient
 from drpm.ops._mvhg_arguments import check_conditionals, mvhg_arguments
+from drpm.ops._vmap import fold, register_vmap
 from drpm.ops.mvhg_covariance import covariance_product
 
 _OP = "mvhg_log_prob"
@@ -52,7 +53,7 @@ def mvhg_log_prob(
     require(sizes.shape[-1:] == (classes,), _OP, "sizes", f"have {classes} classes", tuple(sizes.shape))
     flat = rows(as_dtype(sizes, arguments.log_omega.dtype), arguments.batch, (classes,))
     if conditionals == "exact":
-        with_mean = torch.is_grad_enabled() and log_omega.requires_grad
+        with_mean = wants_gradient(log_omega)
         log_prob, _ = _exact(flat, arguments.log_omega, arguments.m, arguments.n, with_mean)
     else:
         log_prob, _ = _merged(flat, arguments.log_omega, arguments.m, arguments.n)
@@ -88,7 +89,7 @@ def _backward(ctx: Any, grad: Tensor | None, grad_mean: Tensor | None) -> tuple[
     return by_sizes, by_omega, None, None, None
 
 
-_exact = differentiable("mvhg_log_prob", _backward, _setup_context)
+_exact = differentiable("mvhg_log_prob", _backward, _setup_context, fold(shared=(2, 3)))
 
 
 @torch.library.register_fake("drpm::mvhg_log_prob_merged")
@@ -116,4 +117,5 @@ def _backward_merged(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[T
     return *grads, None, None
 
 
-_merged = differentiable("mvhg_log_prob_merged", _backward_merged, _setup_context_merged)
+_merged = differentiable("mvhg_log_prob_merged", _backward_merged, _setup_context_merged, fold(shared=(2, 3)))
+register_vmap("mvhg_log_prob_merged_backward", fold(shared=(3, 4)))

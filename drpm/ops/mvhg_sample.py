@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import Counts, argument_error, check_tau
-from drpm.ops._autograd import differentiable, first_order
+from drpm.ops._autograd import differentiable, first_order, wants_gradient
 from drpm.ops._mvhg_arguments import (
     as_class_order,
     check_conditionals,
@@ -18,8 +18,10 @@ from drpm.ops._mvhg_arguments import (
     sample_count,
 )
 from drpm.ops._random import seed_tensor
+from drpm.ops._vmap import register_vmap, seeded
 
 _OP = "mvhg_sample"
+_DRAWN = seeded(foldable=lambda *a: a[6] == 1 and not a[8], shared=(1, 2, 3, 4))
 _STREAM_PLAIN = 2  # noise that orders the classes: neither that of the sizes nor that of the order of elements
 
 
@@ -87,7 +89,7 @@ def mvhg_sample(
         order = _random_orders(drawn, samples * arguments.log_omega.shape[0], classes)
     else:
         order = arguments.m.new_empty((0, classes))
-    with_statistics = torch.is_grad_enabled() and log_omega.requires_grad
+    with_statistics = wants_gradient(log_omega)
     draw = _exact if conditionals == "exact" else _merged
     sizes: Tensor = draw(
         arguments.log_omega, arguments.m, arguments.n, drawn, order, tau, samples, hard, noise, with_statistics
@@ -173,7 +175,8 @@ def _backward_exact(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Te
     return (first_order(_OP, by_group.sum(1).to(log_omega.dtype), grad, log_omega), *nothing)
 
 
-_exact = differentiable("mvhg_sample_exact", _backward_exact, _setup_context_exact)
+_exact = differentiable("mvhg_sample_exact", _backward_exact, _setup_context_exact, _DRAWN)
+register_vmap("mvhg_sample_exact_backward", seeded(foldable=lambda *a: a[7] == 1 and not a[8], shared=(2, 3, 4, 5)))
 
 
 @torch.library.register_fake("drpm::mvhg_sample_merged_backward")
@@ -202,4 +205,5 @@ def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor |
     return (first_order(_OP, by_row, grad, log_omega), *nothing)
 
 
-_merged = differentiable("mvhg_sample_merged", _backward, _setup_context)
+_merged = differentiable("mvhg_sample_merged", _backward, _setup_context, _DRAWN)
+register_vmap("mvhg_sample_merged_backward", seeded())

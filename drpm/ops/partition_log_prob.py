@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ from drpm.ops._arguments import (
     require,
     rows,
 )
-from drpm.ops._autograd import differentiable, first_order
+from drpm.ops._autograd import differentiable, second_order, wants_gradient
+from drpm.ops._partition_gradient import partition_gradient
 
 _OP = "partition_log_prob"
 
@@ -39,7 +41,8 @@ def partition_log_prob(
         log_scores: (*, n) float, log-scores; finite.
         num_subsets: K >= 1 (0 only where n = 0).
     Returns: (*); 0 where n = 0 or one subset holds everything, NaN where a device label is out of range.
-    Gradient: exact, w.r.t. log_scores; sums to 0. First order only. log p is concave in log_scores.
+    Gradient: exact, w.r.t. log_scores; sums to 0. Twice differentiable, the second time in O(100 n) memory. log p is
+        concave in log_scores.
     Numerics: 32 (float32) or 80 (float64) Gauss–Legendre nodes a subset; error below 1e-6 and 1e-11 of max(1, |log p|),
         of the gradient 1e-6 and 1e-10. O(n) time and memory: large subsets enter through Chebyshev moments.
     Raises: ValueError for labels out of range or log_scores that are not finite (CPU, eager), TypeError for wrong
@@ -62,8 +65,7 @@ def partition_log_prob(
     batch = broadcast_batch(_OP, labels=labels.shape[:-1], log_scores=log_scores.shape[:-1])
     dtype = log_scores.dtype
     scores = log_scores if dtype in (torch.float32, torch.float64) else log_scores.to(torch.float32)
-    with_gradient = torch.is_grad_enabled() and scores.requires_grad
-    flat, _ = _kernel(rows(scores, batch, (n,)), rows(labels, batch, (n,)), num_subsets, with_gradient)
+    flat, _ = _kernel(rows(scores, batch, (n,)), rows(labels, batch, (n,)), num_subsets, wants_gradient(scores))
     if is_readable(flat) and not all_finite(flat):
         wrong = labels[(labels < 0) | (labels >= num_subsets)]
         if wrong.numel():
@@ -78,14 +80,18 @@ def _fake(log_scores: Tensor, labels: Tensor, num_subsets: int, with_gradient: b
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    log_scores, labels, ctx.num_subsets, _ = inputs
     grad = output[1]
     ctx.mark_non_differentiable(grad)
-    ctx.save_for_backward(grad, inputs[0])
+    ctx.save_for_backward(grad, log_scores, labels)
 
 
 def _backward(ctx: Any, grad_log_prob: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    grad, log_scores = ctx.saved_tensors
-    return first_order(_OP, grad * grad_log_prob.unsqueeze(-1), log_scores), None, None, None
+    grad, log_scores, labels = ctx.saved_tensors
+    if grad.shape != log_scores.shape:  # a transform that asks for a gradient which could not be foreseen
+        grad = _kernel(log_scores, labels, ctx.num_subsets, True)[1]
+    formula = partial(partition_gradient, num_subsets=ctx.num_subsets)
+    return second_order(formula, grad, log_scores, labels) * grad_log_prob.unsqueeze(-1), None, None, None
 
 
 _kernel = differentiable("partition_log_prob", _backward, _setup_context)

@@ -20,6 +20,7 @@ from drpm.ops._arguments import (
 )
 from drpm.ops._autograd import differentiable, first_order
 from drpm.ops._mvhg_arguments import mvhg_arguments
+from drpm.ops._vmap import fold, register_vmap
 
 _OP = "partition_marginals"
 
@@ -89,3 +90,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _kernel = differentiable("partition_marginals", _backward, _setup_context)
+register_vmap("partition_marginals_backward", fold())

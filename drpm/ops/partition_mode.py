@@ -16,6 +16,7 @@ from drpm.ops._arguments import (
     rows,
 )
 from drpm.ops._mvhg_arguments import mvhg_arguments
+from drpm.ops._vmap import fold, register_vmap
 
 _OP = "partition_mode"
 LIMIT = 4096  # kPartitionModeLimit of csrc/partition_mode/partition_mode.h
@@ -67,3 +68,6 @@ def partition_mode(
 @torch.library.register_fake("drpm::partition_mode")
 def _fake(log_omega: Tensor, m: Tensor, log_scores: Tensor) -> Tensor:
     return log_scores.new_empty(log_scores.shape, dtype=torch.int64)
+
+
+register_vmap("partition_mode", fold())

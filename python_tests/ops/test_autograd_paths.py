@@ -100,14 +100,14 @@ def test_all_finite(dtype):
 
 
 @pytest.mark.parametrize("op", ["relaxed_sort", "relaxed_sort_matmul", "partition", "mvhg_sample exact", "merged"])
-def test_second_derivatives_of_relaxations_raise_instead_of_being_zero(op):
+def test_second_derivatives_of_straight_through_gradients_raise_instead_of_being_zero(op):
     scores = torch.randn(5, dtype=torch.float64, requires_grad=True)
     log_omega = torch.randn(2, dtype=torch.float64, requires_grad=True)
     sizes = torch.tensor([2.0, 3.0], dtype=torch.float64)
     calls = {
-        "relaxed_sort": lambda: (drpm.ops.relaxed_sort(scores) ** 2).sum(),
-        "relaxed_sort_matmul": lambda: (drpm.ops.relaxed_sort_matmul(scores, scores.unsqueeze(-1)) ** 2).sum(),
-        "partition": lambda: (drpm.ops.partition(scores, sizes, hard=False) ** 2).sum(),
+        "relaxed_sort": lambda: (drpm.ops.relaxed_sort(scores, hard=True) ** 2).sum(),
+        "relaxed_sort_matmul": lambda: (drpm.ops.relaxed_sort_matmul(scores, scores[:, None], hard=True) ** 2).sum(),
+        "partition": lambda: (drpm.ops.partition(scores, sizes) ** 2).sum(),
         "mvhg_sample exact": lambda: (drpm.ops.mvhg_sample(log_omega, 5, 5) ** 2).sum(),
         "merged": lambda: (drpm.ops.mvhg_sample(log_omega, 5, 5, conditionals="merged") ** 2).sum(),
     }

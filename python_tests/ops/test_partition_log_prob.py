@@ -294,18 +294,3 @@ def test_device_rows_with_labels_out_of_range_give_nan(n):
 def test_bad_arguments(labels, scores, num_subsets, error, message):
     with pytest.raises(error, match=f"^partition_log_prob: .*{message}"):
         partition_log_prob(labels, scores, num_subsets)
-
-
-def test_a_second_derivative_is_an_error_and_not_zero():
-    scores = torch.randn(5, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([0, 1, 0, 1, 1])
-
-    def square(s):
-        return partition_log_prob(labels, s, 2) ** 2
-
-    (grad,) = torch.autograd.grad(square(scores), scores, create_graph=True)
-    with pytest.raises(RuntimeError, match="partition_log_prob: the gradient is of first order only"):
-        torch.autograd.grad(grad[0], scores)
-    with pytest.raises(RuntimeError, match="first order only"):
-        torch.func.jacrev(torch.func.grad(square))(scores.detach())
-    assert torch.allclose(torch.func.grad(square)(scores.detach()), grad)

@@ -195,9 +195,3 @@ def test_device_rows_that_are_no_permutation_give_nan():
 def test_bad_arguments(order, scores, error, message):
     with pytest.raises(error, match=f"^plackett_luce_log_prob: .*{message}"):
         plackett_luce_log_prob(order, scores)
-
-
-def test_a_second_derivative_is_an_error_and_not_zero():
-    scores = torch.randn(5, dtype=torch.float64)
-    with pytest.raises(RuntimeError, match="plackett_luce_log_prob: the gradient is of first order only"):
-        torch.autograd.functional.hessian(lambda s: plackett_luce_log_prob(torch.arange(5), s) ** 2, scores)

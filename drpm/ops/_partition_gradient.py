@@ -1,0 +1,98 @@
+"""The gradient of `partition_log_prob` in plain torch ops, of which second derivatives are taken.
+
+The kernel's quadrature (Eq. 4–15, docs/math/partition_likelihood.md) without its shortcuts: every element at every
+node, O(n · 100) memory in float64. The nodes do not move with the scores: an integral does not depend on them.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+_NODES = 100
+_DROP = 36.0  # the integrand is cut where it has fallen by e^-36
+_LOWEST = -1e30
+
+
+@lru_cache(maxsize=1)
+def _gauss_legendre() -> tuple[list[float], list[float]]:
+    """Nodes on [−1, 1] and weights, as eigenvalues of the Jacobi matrix."""
+    k = torch.arange(1, _NODES, dtype=torch.float64)
+    beside = k / (4 * k**2 - 1).sqrt()
+    nodes, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))
+    return nodes.tolist(), (2 * vectors[0] ** 2).tolist()
+
+
+def _log_arrived(log_z: Tensor) -> Tensor:
+    """log(1 − e^{−z})."""
+    z = log_z.clamp(-80.0, math.log(700.0)).exp()
+    small = z < 0.5
+    by_expm1 = torch.log(-torch.expm1(-torch.where(small, z, torch.ones_like(z))))
+    by_log1p = torch.log1p(-torch.exp(-torch.where(small, torch.ones_like(z), z)))
+    # below the clamp log z itself, to rounding
+    return torch.where(log_z < -80.0, log_z, torch.where(small, by_expm1, by_log1p))
+
+
+def _slope(log_z: Tensor) -> Tensor:
+    """z / (e^z − 1), the derivative of log(1 − e^{−z}) by log z."""
+    z = log_z.clamp(-80.0, math.log(700.0)).exp()
+    return z / torch.expm1(z)
+
+
+def partition_gradient(log_scores: Tensor, labels: Tensor, num_subsets: int) -> Tensor:  # (B, n), (B, n) -> (B, n)
+    x = log_scores.double()
+    by_subset = x.new_zeros((x.shape[0], num_subsets))
+    nodes, weights = (torch.tensor(v, dtype=x.dtype, device=x.device) for v in _gauss_legendre())
+
+    def sums(values: Tensor) -> Tensor:  # (B, n) -> (B, K)
+        return by_subset.scatter_add(-1, labels, values)
+
+    def of_label(values: Tensor) -> Tensor:  # (B, K) -> (B, n)
+        return values.gather(-1, labels)
+
+    count = sums(torch.ones_like(x))
+    filled = count > 0
+    top = (by_subset + _LOWEST).scatter_reduce(-1, labels, x.detach(), "amax")
+    mass = torch.where(filled, sums((x - of_label(top)).exp()), torch.ones_like(top))
+    log_sum = torch.where(filled, top + mass.log(), torch.full_like(top, _LOWEST))  # of the scores of each subset
+    subset = torch.arange(num_subsets, device=x.device)
+    later = subset > subset.unsqueeze(-1)  # [k, l]
+    log_rest = torch.where(later, log_sum.unsqueeze(-2), torch.full_like(log_sum, _LOWEST).unsqueeze(-2)).logsumexp(-1)
+    counts = filled & (log_rest.detach() > 0.5 * _LOWEST)  # subsets whose factor is not 1
+    log_rest = torch.where(counts, log_rest, torch.zeros_like(log_rest))
+    a = x - of_label(log_rest)
+
+    fixed = a.detach()
+
+    def bisect(low: Tensor, high: Tensor, above: object) -> Tensor:
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            go_up = above(middle)  # type: ignore[operator]
+            low, high = torch.where(go_up, middle, low), torch.where(go_up, high, middle)
+        return 0.5 * (low + high)
+
+    def h_at(y: Tensor) -> Tensor:
+        return y - y.exp() + sums(_log_arrived(fixed + of_label(y)))
+
+    mode = bisect(
+        torch.zeros_like(count), (1 + count).log(), lambda y: y < torch.log1p(sums(_slope(fixed + of_label(y))))
+    )
+    least = h_at(mode) - _DROP
+    left = bisect(mode - _DROP - 4, mode, lambda y: h_at(y) < least)
+    right = bisect(mode, mode + 5, lambda y: h_at(y) > least)
+    y = 0.5 * ((right - left).unsqueeze(-1) * nodes + (right + left).unsqueeze(-1))  # (B, K, nodes)
+
+    index = labels.unsqueeze(-1).expand(*labels.shape, _NODES)
+    log_z = a.unsqueeze(-1) + y.gather(-2, index)  # (B, n, nodes)
+    arrived = y.new_zeros(y.shape).scatter_add(-2, index, _log_arrived(log_z))
+    weight = torch.softmax(y - y.exp() + arrived + weights.log(), -1)
+    own = (weight.gather(-2, index) * _slope(log_z)).sum(-1)
+    own = torch.where(of_label(counts), own, torch.zeros_like(own))
+    gamma = sums(own)
+    share = torch.where(later.mT & counts.unsqueeze(-2), log_sum.unsqueeze(-1) - log_rest.unsqueeze(-2), _LOWEST).exp()
+    from_before = (share * gamma.unsqueeze(-2)).sum(-1)  # [l]: Σ_{k<l} Γ_k Σ_{S_l} s / Z_k
+    grad = own - (x - of_label(log_sum)).exp() * of_label(from_before)
+    return grad.to(log_scores.dtype)
