@@ -9,9 +9,7 @@ import contextlib
 import dataclasses
 import json
 import os
-import platform
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +18,8 @@ from typing import Any
 
 import torch
 
-import drpm
 from drpm.data import Digits, load_digits
+from drpm.experiments.records import provenance, write_json
 from drpm.models import ClusteringConfig, PartitionClustering
 from drpm.models.clustering import write_atomically
 from drpm.models.clustering_trainer import ClusteringTrainer
@@ -146,20 +144,25 @@ def run_demo(
 
     print(f"Evaluating on {len(digits.held_out_images)} held-out digits ...", flush=True)
     metrics = evaluate(training.model, digits, training.snapshots)
-    record = {**_provenance(config, training.seconds), **metrics}
+    record = {
+        "experiment": "demo",
+        "seed": config.seed,
+        "config": dataclasses.asdict(config),
+        **provenance(),
+        "training_seconds": round(training.seconds, 1),
+        **metrics,
+    }
     from drpm.experiments import demo_figures
 
     demo_figures.draw_partition(training.model, digits.held_out_images, out / "partition.png")
     demo_figures.draw_sizes(metrics["sizes"], out / "sizes.png")
     demo_figures.draw_training(training.trainer.history, metrics, out / "training.png")
     training.model.save(out / "model.pt")
-    text = json.dumps(record, indent=1) + "\n"
     for path in filter(None, (out / "metrics.json", results)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_json(record, path)
     print(format_table(metrics))
     print(f"\n{training.seconds:.0f} s of training. Pictures, metrics.json and model.pt are in {out}/")
-    return json.loads(text)
+    return json.loads(json.dumps(record))
 
 
 class _Training:
@@ -347,46 +350,3 @@ def format_table(metrics: dict[str, Any]) -> str:
             cells.append("".join(f"{scores[name]:7.3f}" if scores else f"{'–':>7}" for name in names))
         lines.append(f"{method['title']:38}" + "   ".join(cells))
     return "\n" + "\n".join(lines)
-
-
-def _provenance(config: ClusteringConfig, seconds: float) -> dict[str, Any]:
-    import numpy
-    import sklearn
-
-    return {
-        "experiment": "demo",
-        "seed": config.seed,
-        "config": dataclasses.asdict(config),
-        "versions": {
-            "drpm": drpm.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": numpy.__version__,
-            "scikit-learn": sklearn.__version__,
-        },
-        "commit": _commit(),
-        "machine": {
-            "system": platform.system(),
-            "architecture": platform.machine(),
-            "processor": _processor(),
-            "cpus": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-        },
-        "training_seconds": round(seconds, 1),
-    }
-
-
-def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown"
