@@ -95,5 +95,18 @@ PYBIND11_MODULE(_C, module) {
       drpm::all_finite({reinterpret_cast<const float*>(address), &finite}, 0, count);
     return finite;
   });
+  // Likewise: whether none is below 0.
+  module.def("none_negative", [](uintptr_t address, int64_t count, bool float64) {
+    bool negative = false;
+    const auto scan = [&](const auto* values) {
+      for (int64_t i = 0; i < count; ++i) negative |= values[i] < 0;
+    };
+    if (address == 0) return true;
+    if (float64)
+      scan(reinterpret_cast<const double*>(address));
+    else
+      scan(reinterpret_cast<const float*>(address));
+    return !negative;
+  });
 }
 #endif

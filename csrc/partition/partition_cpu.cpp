@@ -210,7 +210,7 @@ template <class T>
 double hard_boundary_gradient(const PartitionArgs<T>& args, const SubsetWeights& w, int64_t row, int64_t k) {
   constexpr int kWidth = Lane<VecD>::kWidth;
   const int64_t n = args.n;
-  const double centre = w.boundary[k] + w.eps - 1, reach = w.saturation * w.tau;
+  const double centre = w.boundary[k] + w.eps - 1, reach = boundary_reach(w, k);
   const double end = static_cast<double>(n);
   const int64_t first = !(centre - reach > 0) ? 0 : centre - reach < end ? static_cast<int64_t>(centre - reach) : n;
   const int64_t last = !(centre + reach + 1 < end) ? n
@@ -232,13 +232,36 @@ double hard_boundary_gradient(const PartitionArgs<T>& args, const SubsetWeights&
   return sum_lanes<VecD>(sum);
 }
 
+// sum_i (mid - i) alpha_k[i], mid the mean of all positions
+double centred_moment(const SubsetWeights& w, int64_t k) {
+  const double mid = 0.5 * static_cast<double>(w.n - 1);
+  if (w.hard) {
+    const double from = k > 0 ? static_cast<double>(w.cut[k - 1]) : 0, to = static_cast<double>(w.cut[k]);
+    return (to - from) * (mid - 0.5 * (from + to - 1));
+  }
+  double sum = 0;
+  for (int64_t i = 0; i < w.n; ++i) {
+    const double position = static_cast<double>(i);
+    const double below = boundary_value<double>(w, k - 1, position).value;
+    sum += (mid - position) * (boundary_value<double>(w, k, position).value - below);
+  }
+  return sum;
+}
+
 template <class T>
 void backward_slot(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
   const RowPlan p = slot_plan(args, slot);
   const SubsetWeights w = subset_weights(args, slot);
   const int64_t n = args.n, classes = args.classes;
-  finish_scores_gradient<T>(p, args.slab + slot * args.slab_stride, args.order + row * n, args.total + 2 * slot * n,
-                            args.grad_scores + row * n);
+  T* grad_scores = args.grad_scores + row * n;
+  double* total = args.total + 2 * slot * n;
+  if (all_equal(p)) {
+    for (int64_t k = 0; k < classes; ++k)
+      add_equal_scores<T>(k == 0, centred_moment(w, k), args.grad + (row * classes + k) * n, 1, n, total);
+    finish_equal_scores<T>(p, total, grad_scores);
+  } else {
+    finish_scores_gradient<T>(p, args.slab + slot * args.slab_stride, args.order + row * n, total, grad_scores);
+  }
   double suffix = 0;
   args.grad_sizes[row * classes + classes - 1] = 0;
   for (int64_t k = classes - 2; k >= 0; --k) {

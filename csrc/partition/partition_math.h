@@ -15,11 +15,18 @@ struct SubsetWeights {
   bool hard;
 };
 
-// Where a sigmoid counts as constant, in units of tau. Sharp boundaries are followed further: their gradient may
-// consist of nothing but tails.
+// Where a sigmoid counts as constant, in units of tau. Sharp boundaries are followed further.
 template <class T>
 DRPM_HD inline double boundary_reach(double tau) {
   return tau < 0.2 ? BandConstants<double>::kSaturation : BandConstants<T>::kSaturation;
+}
+
+// How far from boundary k its sigmoid counts as varying. The positions next to it always do, even where the boundary
+// lies outside of all positions: the gradient of a sharp boundary consists of nothing but their tails.
+DRPM_HD inline double boundary_reach(const SubsetWeights& w, int64_t k) {
+  const double x = w.boundary[k] + w.eps, end = static_cast<double>(w.n);
+  const double outside = x < 1 ? 1 - x : x > end ? x - end : 0;
+  return w.saturation * w.tau + outside + 1;
 }
 
 struct ClassRange {
@@ -76,12 +83,13 @@ DRPM_HD inline int64_t hard_label(const SubsetWeights& w, int64_t position) {
 // Classes that weigh at positions [first, last]: all others are 0 there to working precision.
 DRPM_HD inline ClassRange active_classes(const SubsetWeights& w, int64_t first, int64_t last) {
   if (w.hard) return {hard_label(w, first), hard_label(w, last)};
-  const double reach = w.saturation * w.tau;
   auto zero = [&](int64_t k) {  // f_k = 0 on all of them
-    return k < 0 || (k + 1 < w.classes && w.boundary[k] + w.eps < static_cast<double>(first + 1) - reach);
+    return k < 0 ||
+           (k + 1 < w.classes && w.boundary[k] + w.eps < static_cast<double>(first + 1) - boundary_reach(w, k));
   };
   auto one = [&](int64_t k) {
-    return k + 1 >= w.classes || (k >= 0 && w.boundary[k] + w.eps > static_cast<double>(last + 1) + reach);
+    return k + 1 >= w.classes ||
+           (k >= 0 && w.boundary[k] + w.eps > static_cast<double>(last + 1) + boundary_reach(w, k));
   };
   auto idle = [&](int64_t k) { return (zero(k) && zero(k - 1)) || (one(k) && one(k - 1)); };
   ClassRange range{0, w.classes - 1};
@@ -99,10 +107,9 @@ DRPM_HD inline ClassRange active_positions(const SubsetWeights& w, int64_t k) {
   }
   for (int64_t l = 1; l + 1 < w.classes; ++l)
     if (!(w.boundary[l] >= w.boundary[l - 1])) return {0, w.n - 1};
-  const double reach = w.saturation * w.tau + 2;
   const double end = static_cast<double>(w.n - 1);
-  const double from = k > 0 ? w.boundary[k - 1] + w.eps - reach : 0;
-  const double to = k + 1 < w.classes ? w.boundary[k] + w.eps + reach : end;
+  const double from = k > 0 ? w.boundary[k - 1] + w.eps - boundary_reach(w, k - 1) - 2 : 0;
+  const double to = k + 1 < w.classes ? w.boundary[k] + w.eps + boundary_reach(w, k) + 2 : end;
   const int64_t low = !(from > 0) ? 0 : from < end ? static_cast<int64_t>(from) : w.n - 1;
   const int64_t high = !(to < end) ? w.n - 1 : to > 0 ? static_cast<int64_t>(to) : 0;
   return {low, high > low ? high : low};

@@ -475,6 +475,27 @@ inline void visit_rows(const BlockWeights<T>& w, const BandTables& tables, int64
   }
 }
 
+// Where all scores of a row are equal, P = 1/n and the gradient is 2/(tau n) sum_q t_q (G_qj - mean_j G_q) with
+// t_q = sum_i (mid - i) a_qi (Eq. 13): what the sums of C and M would leave of terms that cancel, in float64.
+inline bool all_equal(const RowPlan& p) { return p.s[0] == p.s[p.n - 1]; }
+
+template <class T>
+inline void add_equal_scores(bool first, double moment, const T* right, int64_t stride, int64_t n, double* total) {
+  double mean = 0;
+  for (int64_t j = 0; j < n; ++j) mean += static_cast<double>(right[j * stride]);
+  mean /= static_cast<double>(n);
+  for (int64_t j = 0; j < n; ++j) {
+    const double term = moment * (static_cast<double>(right[j * stride]) - mean);
+    total[j] = first ? term : total[j] + term;
+  }
+}
+
+template <class T>
+inline void finish_equal_scores(const RowPlan& p, const double* total, T* grad) {
+  const double scale = 2 / (p.tau * static_cast<double>(p.n));
+  for (int64_t j = 0; j < p.n; ++j) grad[j] = static_cast<T>(scale * total[j]);
+}
+
 // Gradient of the scores from the slabs of C and M (Eq. 9): sums the chunks in order, takes prefix sums, treats ties
 // with sign(0) = 0. `total`: 2 n doubles.
 template <class T>

@@ -125,8 +125,18 @@ void backward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, i
 
 template <class T>
 void backward_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
-  finish_scores_gradient<T>(row_plan<T>(args.band, slot, args.n, args.tau), args.slab + slot * args.slab_stride,
-                            args.order + row * args.n, args.total + 2 * slot * args.n, args.grad_scores + row * args.n);
+  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  const int64_t n = args.n;
+  double* total = args.total + 2 * slot * n;
+  T* grad_scores = args.grad_scores + row * n;
+  if (!all_equal(p)) {
+    finish_scores_gradient<T>(p, args.slab + slot * args.slab_stride, args.order + row * n, total, grad_scores);
+    return;
+  }
+  for (int64_t i = 0; i < n; ++i)
+    add_equal_scores<T>(i == 0, 0.5 * static_cast<double>(n - 1) - static_cast<double>(i),
+                        args.grad + (row * n + i) * n, 1, n, total);
+  finish_equal_scores<T>(p, total, grad_scores);
 }
 
 template <class T>
@@ -207,7 +217,21 @@ void backward_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t r
   const int64_t n = args.n, d = args.columns;
   const int64_t* order = args.order + row * n;
   const T* slab = args.slab + slot * args.slab_stride;
-  finish_scores_gradient<T>(p, slab, order, args.total + 2 * slot * n, args.grad_scores + row * n);
+  double* total = args.total + 2 * slot * n;
+  T* grad_scores = args.grad_scores + row * n;
+  if (all_equal(p)) {
+    for (int64_t q = 0; q < d; ++q) {
+      double moment = 0;
+      for (int64_t i = 0; i < n; ++i)
+        moment += (0.5 * static_cast<double>(n - 1) - static_cast<double>(i)) *
+                  static_cast<double>(args.grad[(row * n + i) * d + q]);
+      add_equal_scores<T>(q == 0, moment, args.values + row * n * d + q, d, n, total);
+    }
+    if (d == 0) memset(total, 0, sizeof(double) * static_cast<size_t>(n));
+    finish_equal_scores<T>(p, total, grad_scores);
+  } else {
+    finish_scores_gradient<T>(p, slab, order, total, grad_scores);
+  }
   T* out = args.grad_values + row * n * d;
   if (args.hard) {
     for (int64_t i = 0; i < n; ++i)

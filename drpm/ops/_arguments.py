@@ -72,6 +72,17 @@ def check_finite(op: str, argument: str, x: Tensor) -> None:
         raise argument_error(op, argument, "be finite", x[~torch.isfinite(x)][0].item())
 
 
+def check_not_negative(op: str, argument: str, x: Tensor) -> None:
+    """Nothing below 0; for CPU tensors in eager mode only."""
+    if not is_readable(x):
+        return
+    if x.dtype in _COMPUTED and x.is_contiguous():
+        if _C.none_negative(x.data_ptr(), x.numel(), x.dtype == torch.float64):
+            return
+    lowest = x.detach().min().item() if x.numel() else 0
+    require(lowest >= 0, op, argument, "be >= 0", lowest)
+
+
 def check_same_device(op: str, reference: Tensor, **others: Any) -> None:
     for name, other in others.items():
         if isinstance(other, Tensor) and other.device != reference.device:

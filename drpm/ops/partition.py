@@ -12,6 +12,7 @@ from drpm.ops._arguments import (
     broadcast_batch,
     check_finite,
     check_floating,
+    check_not_negative,
     check_same_device,
     check_tau,
     compute_dtype,
@@ -43,7 +44,8 @@ def partition(
     Args:
         scores: (*, n) float, (perturbed) log-scores; larger ones come first; finite.
         sizes: (*, K) float or int64, subset sizes in their order; the last subset takes what remains, so its size is
-            not used. Finite.
+            not used. Finite; where hard also >= 0 (relaxed sizes, such as those of `mvhg_sample`, may leave the
+            support: relaxed values are defined for any).
         tau: float > 0, shared by the order and the boundaries.
         hard: exact 0/1 assignment, with straight-through gradients: w.r.t. α at the hard P, w.r.t. P at the hard α.
         eps: boundary offset; 0.5 centres a boundary between two positions.
@@ -55,10 +57,24 @@ def partition(
     Numerics: relative to the largest entry, values within 2e-6 (float32) or 1e-12 (float64), gradients within 1e-5 or
         1e-10; the result does not depend on the number of threads. Time n log n (hard forward), else plus n times the
         width of the band, or proportional to n where bands are wide; memory O(n K).
-    Raises: ValueError for tau <= 0, shapes that do not match or values that are not finite (CPU, eager), TypeError for
-        wrong dtypes.
+    Raises: ValueError for tau <= 0, shapes that do not match, values that are not finite or negative hard sizes (CPU,
+        eager), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Section 5.2.1, Eq. 5.59; Grover et al. 2019.
     """
+    check_floating(_OP, "scores", scores)
+    if not isinstance(sizes, Tensor):
+        raise TypeError(f"{_OP}: sizes must be a tensor, got {type(sizes).__name__}")
+    if sizes.dtype == torch.bool or sizes.is_complex():
+        raise TypeError(f"{_OP}: sizes must be float or int64, got {sizes.dtype}")
+    check_same_device(_OP, scores, sizes=sizes)
+    require(scores.dim() >= 1, _OP, "scores", "have an element dimension", "a scalar")
+    require(sizes.dim() >= 1 and sizes.shape[-1] >= 1, _OP, "sizes", "have at least one class", tuple(sizes.shape))
+    tau = check_tau(_OP, tau)
+    check_finite(_OP, "scores", scores)
+    if sizes.is_floating_point():
+        check_finite(_OP, "sizes", sizes)
+    if hard:
+        check_not_negative(_OP, "sizes", sizes)
     assignment, _, _ = partition_order_labels(scores, sizes, tau, hard=hard, eps=eps)
     if normalize and not hard:
         assignment = assignment / assignment.sum(-2, keepdim=True)
@@ -73,19 +89,8 @@ def partition_order_labels(
     hard: bool,
     eps: float = 0.5,
 ) -> tuple[Tensor, Tensor, Tensor]:  # (*, K, n), (*, n) int64, (*, n) int64
-    """`partition` with what it computes on the way: the order, and the subset of every element."""
-    check_floating(_OP, "scores", scores)
-    if not isinstance(sizes, Tensor):
-        raise TypeError(f"{_OP}: sizes must be a tensor, got {type(sizes).__name__}")
-    if sizes.dtype == torch.bool or sizes.is_complex():
-        raise TypeError(f"{_OP}: sizes must be float or int64, got {sizes.dtype}")
-    check_same_device(_OP, scores, sizes=sizes)
-    require(scores.dim() >= 1, _OP, "scores", "have an element dimension", "a scalar")
-    require(sizes.dim() >= 1 and sizes.shape[-1] >= 1, _OP, "sizes", "have at least one class", tuple(sizes.shape))
-    tau = check_tau(_OP, tau)
-    check_finite(_OP, "scores", scores)
+    """`partition` with what it computes on the way: the order, and the subset of every element. Checks nothing."""
     if sizes.is_floating_point():
-        check_finite(_OP, "sizes", sizes)
         dtype, result = compute_dtype(scores, sizes), result_dtype(scores, sizes)
     else:
         dtype, result = compute_dtype(scores), scores.dtype

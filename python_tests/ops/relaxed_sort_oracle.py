@@ -43,17 +43,28 @@ def hard_weights(scores: Array) -> Array:
 def scores_gradient(scores: Array, tau: float, relaxed: Array, left: Array | None, right: Array) -> Array:
     """Gradient of sum(G * P), G = left^T right (or right), the logits being ((n + 1 − 2i) s_j − Σ_l |s_j − s_l|) / τ.
 
+    G is taken relative to its value at the peak of each row, which changes nothing and keeps the digits of rows that are
+    almost one-hot (long double would round the peak's own entry to 0 as soon as the rest weighs less than 1e-19).
+
     Entry 0 of the first axis is the gradient, entry 1 the same sum over magnitudes: what a relative error of 1 in every
-    factor would make of it. Where the terms cancel, no arithmetic can do better than that times its rounding.
+    factor would make of it. A gradient that is nothing beside its magnitude is identically zero.
     """
-    n = len(scores)
+    n, order = len(scores), sort_order(scores)
     sign = np.sign(scores[:, None] - scores[None, :])
     slope = n + 1 - 2 * (np.arange(n) + 1)
     inner = sign.sum(1)
-    gradient = right if left is None else left.T @ right
+    rows = np.arange(n)
+    if left is None:
+        gradient = right - right[rows, order][:, None]
+        size = np.abs(gradient)
+    else:
+        gradient, size = np.zeros((n, n), LONG), np.zeros((n, n), LONG)
+        for factor, values in zip(left, right, strict=True):
+            term = factor[:, None] * (values[None, :] - values[order][:, None])
+            gradient += term
+            size += np.abs(term)
     centred = relaxed * (gradient - (relaxed * gradient).sum(1, keepdims=True)) / LONG(tau)
     exact = (centred * (slope[:, None] - inner)).sum(0) + centred.sum(0) @ sign
-    size = np.abs(right) if left is None else np.abs(left).T @ np.abs(right)
     spread = relaxed * (size + (relaxed * size).sum(1, keepdims=True)) / LONG(tau)
     magnitude = (spread * np.abs(slope[:, None] - inner)).sum(0) + spread.sum(0) @ np.abs(sign)
     return np.stack([exact, magnitude])

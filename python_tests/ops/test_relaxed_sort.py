@@ -9,8 +9,8 @@ from drpm.testing import FLOAT_DTYPES
 
 from . import relaxed_sort_oracle as oracle
 
-# Largest error relative to the largest expected entry: (values, gradients). Where the dense formula is worse in the
-# same dtype (it cancels large numbers), its own error counts, in float32 twice (the rule of drpm.testing).
+# Largest error relative to the largest expected entry: (values, gradients). Where the dense formula in the same dtype
+# is worse (it cancels large numbers), its own error counts, once.
 ALLOWED = {torch.float32: (2e-6, 1e-5), torch.float64: (1e-12, 1e-10)}
 
 
@@ -54,17 +54,22 @@ def value_and_gradients(function, inputs, weight, **options):
 def check(got, dense, exact):
     """Value and gradients within the stated bound, or within the dense formula's own error in that dtype.
 
-    The gradient of the scores (the second entry) may also be off by what rounding its factors twice does to it.
+    There are two absolute floors, for where "relative to the largest entry" says nothing. The gradient of the scores
+    (the second entry) may be identically zero, such as inside a group of equal scores: all terms cancel, and what the
+    oracle finds is its own rounding. It then counts as zero, to be met to within the rounding of the terms. And nothing
+    below the smallest normal number is representable, in the dtype itself or in what was multiplied to get there.
     """
     for i, (a, b, c) in enumerate(zip(got, dense, exact, strict=True)):
-        allowed, rounding = ALLOWED[a.dtype][min(i, 1)], 1e-14  # tails of boundaries below exp(-40) count as 0
+        floor = float(torch.finfo(a.dtype).tiny) * 1e4  # a gradient is made of such numbers times 1 / tau <= 1e4
         if i == 1:
             c, magnitude = c
-            rounding = 2 * torch.finfo(a.dtype).eps * float(magnitude.max(initial=0))
-        largest = float(np.abs(c).max(initial=0))
-        own = error(b, c) * (2 if a.dtype == torch.float32 else 1) if largest > 0 else 0
+            terms = float(magnitude.max(initial=0))
+            if np.abs(c).max(initial=0) <= 16 * np.finfo(oracle.LONG).eps * terms:
+                floor = max(floor, torch.finfo(a.dtype).eps * terms)
+        allowed = ALLOWED[a.dtype][min(i, 1)] * float(np.abs(c).max(initial=0))
+        own = float(np.abs(oracle.to_long(b) - c).max(initial=0))
         found = float(np.abs(oracle.to_long(a) - c).max(initial=0))
-        assert found <= max(allowed * largest, own * largest, rounding), (i, found, largest, own, rounding)
+        assert found <= max(allowed, own, floor), (i, found, allowed, own, floor)
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
