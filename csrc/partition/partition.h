@@ -25,6 +25,7 @@ struct PartitionArgs {
   BandTables tables;
   BandScratch band;
   double* boundary;       // (slots, K) nu_k
+  double* rest;           // (slots, K) what their rounding left
   int64_t* cut;           // (slots, K) positions before it have f_k = 1
   double* grad_boundary;  // (slots, kMaxBandChunks, K)
   double* total;          // (slots, 2, n); backward

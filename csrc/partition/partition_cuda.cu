@@ -9,6 +9,7 @@ namespace {
 template <class T>
 __device__ SubsetWeights subset_weights(const PartitionCudaArgs<T>& args, int64_t row) {
   return {args.boundary + row * args.classes,
+          nullptr,
           args.cut + row * args.classes,
           args.n,
           args.classes,

@@ -9,6 +9,7 @@ namespace DRPM_ISA {
 // Boundaries of one row: f_k(i) = sigmoid((nu_k - (i + 1) + eps) / tau), hard: 1[i < cut_k]; f_{-1} = 0, f_{K-1} = 1.
 struct SubsetWeights {
   const double* boundary;  // (K) nu_k
+  const double* rest;      // (K) what the rounding of nu_k left, or null
   const int64_t* cut;      // (K)
   int64_t n, classes;
   double tau, eps, saturation;
@@ -42,15 +43,19 @@ DRPM_HD inline int64_t hard_cut(double nu, double eps, int64_t n) {
   return static_cast<double>(whole) < x ? whole : whole - 1;
 }
 
-// nu and the cuts; a cut never lies before the one of an earlier class, the last one is n.
+// nu, what its rounding leaves (where `rest` is given) and the cuts; a cut never lies before the one of an earlier
+// class, the last one is n.
 template <class T>
 DRPM_HD inline void subset_boundaries(const T* sizes, int64_t n, int64_t classes, double eps, double* boundary,
-                                      int64_t* cut) {
-  double sum = 0;
+                                      int64_t* cut, double* rest = nullptr) {
+  double sum = 0, left = 0;
   int64_t before = 0;
   for (int64_t k = 0; k < classes; ++k) {
-    sum += static_cast<double>(sizes[k]);
+    const double size = static_cast<double>(sizes[k]), next = sum + size, back = next - sum;
+    left += (sum - (next - back)) + (size - back);
+    sum = next;
     boundary[k] = sum;
+    if (rest != nullptr) rest[k] = left;
     const int64_t here = k + 1 == classes ? n : hard_cut(sum, eps, n);
     before = here > before ? here : before;
     cut[k] = before;
@@ -63,12 +68,14 @@ struct BoundaryValue {
   V value, slope;
 };
 
-// f = sigmoid(x), f' = sigmoid(x) sigmoid(-x) / tau, x = (nu_k - (i + 1) + eps) / tau; nothing cancels in the tails.
+// f = sigmoid(x), f' = sigmoid(x) sigmoid(-x) / tau, x = (nu_k - (i + 1) + eps) / tau; nothing cancels in the tails,
+// where x is large and what nu_k lost to rounding counts.
 template <class V>
 DRPM_HD inline BoundaryValue<V> boundary_value(const SubsetWeights& w, int64_t k, V position) {
   if (k < 0) return {splat<V>(0), splat<V>(0)};
   if (k + 1 >= w.classes) return {splat<V>(1), splat<V>(0)};
-  const V x = ((w.boundary[k] + w.eps - 1) - position) * (1 / w.tau);
+  const double rest = (w.eps - 1) + (w.rest != nullptr ? w.rest[k] : 0);
+  const V x = ((splat<V>(w.boundary[k]) - position) + rest) * (1 / w.tau);
   const V e = exp_lane<V>(-abs_lane<V>(x));
   const V above = splat<V>(1) / (1 + e), below = e * above;
   return {x < splat<V>(0) ? below : above, above * below * (1 / w.tau)};

@@ -35,6 +35,7 @@ PartitionArgs<T> common_args(const Tensor& scores, const Tensor& sizes, const Te
 template <class T>
 void take_partition(Carver& c, PartitionArgs<T>& args, int64_t slots, bool backward) {
   args.boundary = c.take<double>(slots * args.classes);
+  args.rest = c.take<double>(slots * args.classes);
   args.cut = c.take<int64_t>(slots * args.classes);
   args.planes = c.take<T>(slots * args.classes * (args.n + kBandPad));
   if (!backward) return;

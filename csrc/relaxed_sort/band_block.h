@@ -476,7 +476,7 @@ inline void visit_rows(const BlockWeights<T>& w, const BandTables& tables, int64
 }
 
 // Where all scores of a row are equal, P = 1/n and the gradient is 2/(tau n) sum_q t_q (G_qj - mean_j G_q) with
-// t_q = sum_i (mid - i) a_qi (Eq. 13): what the sums of C and M would leave of terms that cancel, in float64.
+// t_q = sum_i (mid - i) a_qi (Eq. 18): what the sums of C and M would leave of terms that cancel, in float64.
 inline bool all_equal(const RowPlan& p) { return p.s[0] == p.s[p.n - 1]; }
 
 template <class T>
@@ -496,10 +496,9 @@ inline void finish_equal_scores(const RowPlan& p, const double* total, T* grad) 
   for (int64_t j = 0; j < p.n; ++j) grad[j] = static_cast<T>(scale * total[j]);
 }
 
-// Gradient of the scores from the slabs of C and M (Eq. 9): sums the chunks in order, takes prefix sums, treats ties
-// with sign(0) = 0. `total`: 2 n doubles.
+// Sums of the slabs of C and M, chunks in order. `total`: C and M, 2 n doubles.
 template <class T>
-inline void finish_scores_gradient(const RowPlan& p, const T* slab, const int64_t* order, double* total, T* grad) {
+inline void sum_moments(const RowPlan& p, const T* slab, double* total) {
   const int64_t n = p.n;
   double *c = total, *moment = total + n;
   for (int64_t j = 0; j < 2 * n; ++j) total[j] = 0;
@@ -511,6 +510,13 @@ inline void finish_scores_gradient(const RowPlan& p, const T* slab, const int64_
     from += columns + kBandPad;
     for (int64_t t = 0; t < columns; ++t) moment[chunk.low + t] += static_cast<double>(from[t]);
   }
+}
+
+// Gradient of the scores from C and M (Eq. 9): prefix sums; ties with sign(0) = 0.
+template <class T>
+inline void finish_scores_gradient(const RowPlan& p, const int64_t* order, const double* total, T* grad) {
+  const int64_t n = p.n;
+  const double *c = total, *moment = total + n;
   // every row of Q sums to zero; what rounding leaves of that is split between the two sides
   double before = 0;
   for (int64_t j = 0; j < n; ++j) before -= 0.5 * c[j];

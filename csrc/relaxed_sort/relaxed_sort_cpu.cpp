@@ -20,7 +20,8 @@ template <class T>
 void plan_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
   sort_scores(p, args.scores + row * args.n, args.order + row * args.n);
-  plan_blocks(p, BandTables{});  // every row is wanted: no interpolated blocks
+  // every row is wanted: no interpolated blocks; each also writes (or reads) n values
+  plan_blocks(p, BandTables{}, 0.5 * static_cast<double>(args.n));
 }
 
 template <class T>
@@ -130,7 +131,8 @@ void backward_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   double* total = args.total + 2 * slot * n;
   T* grad_scores = args.grad_scores + row * n;
   if (!all_equal(p)) {
-    finish_scores_gradient<T>(p, args.slab + slot * args.slab_stride, args.order + row * n, total, grad_scores);
+    sum_moments<T>(p, args.slab + slot * args.slab_stride, total);
+    finish_scores_gradient<T>(p, args.order + row * n, total, grad_scores);
     return;
   }
   for (int64_t i = 0; i < n; ++i)
@@ -230,7 +232,8 @@ void backward_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t r
     if (d == 0) memset(total, 0, sizeof(double) * static_cast<size_t>(n));
     finish_equal_scores<T>(p, total, grad_scores);
   } else {
-    finish_scores_gradient<T>(p, slab, order, total, grad_scores);
+    sum_moments<T>(p, slab, total);
+    finish_scores_gradient<T>(p, order, total, grad_scores);
   }
   T* out = args.grad_values + row * n * d;
   if (args.hard) {

@@ -284,6 +284,11 @@ constexpr int64_t kNarrowColumns = 64;
 // Columns of a block. A narrow one also takes what its padding has room for: where rows are almost one-hot, the
 // gradient consists of nothing but tails.
 DRPM_HD inline void set_band(const RowPlan& p, BandBlock* block) {
+  if (p.n <= kNarrowColumns) {  // all columns of a short row: to look where its band ends costs more than they do
+    block->low = 0;
+    block->high = static_cast<int32_t>(p.n - 1);
+    return;
+  }
   const int64_t first = block->first, last = first + block->rows - 1;
   int64_t low = band_left(p, first), high = band_right(p, last);
   const int64_t room = (kBandPad - (high - low + 1) % kBandPad) % kBandPad;
@@ -356,14 +361,15 @@ DRPM_HD inline BandBlock interpolated_block(const RowPlan& p, const BandBlock& d
   return none;
 }
 
-DRPM_HD inline double block_cost(const BandBlock& block) {
+DRPM_HD inline double block_cost(const BandBlock& block, double row_cost) {
   const double columns = block.high - block.low + 1 + kBandPad;
-  return block.nodes == 0 ? block.rows * columns
+  return block.nodes == 0 ? block.rows * (columns + row_cost)
                           : kChebyshevOverhead * block.nodes * (columns + static_cast<double>(block.rows));
 }
 
-// Rows into blocks, blocks into chunks of about equal cost. tables.nodes = 0: direct blocks only.
-DRPM_HD inline void plan_blocks(const RowPlan& p, const BandTables& tables) {
+// Rows into blocks, blocks into chunks of about equal cost. tables.nodes = 0: direct blocks only. row_cost: what a row
+// costs beside its band, in columns.
+DRPM_HD inline void plan_blocks(const RowPlan& p, const BandTables& tables, double row_cost = 0) {
   int64_t count = 0, widest = 0, next_try = 0;
   double cost = 0;
   for (int64_t row = 0; row < p.n;) {
@@ -378,7 +384,7 @@ DRPM_HD inline void plan_blocks(const RowPlan& p, const BandTables& tables) {
         block = interpolated;
     }
     p.blocks[count++] = block;
-    cost += block_cost(block);
+    cost += block_cost(block, row_cost);
     const int64_t columns = block.high - block.low + 1;
     widest = columns > widest ? columns : widest;
     row += block.rows;
@@ -392,7 +398,7 @@ DRPM_HD inline void plan_blocks(const RowPlan& p, const BandTables& tables) {
   int64_t made = 0, begin = 0, offset = 0;
   double done = 0;
   for (int64_t b = 0; b < count; ++b) {
-    done += block_cost(p.blocks[b]);
+    done += block_cost(p.blocks[b], row_cost);
     if (b + 1 < count &&
         (made + 1 >= chunks || done < cost * static_cast<double>(made + 1) / static_cast<double>(chunks)))
       continue;

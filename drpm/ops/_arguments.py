@@ -76,9 +76,9 @@ def check_not_negative(op: str, argument: str, x: Tensor) -> None:
     """Nothing below 0; for CPU tensors in eager mode only."""
     if not is_readable(x):
         return
-    if x.dtype in _COMPUTED and x.is_contiguous():
-        if _C.none_negative(x.data_ptr(), x.numel(), x.dtype == torch.float64):
-            return
+    plain = x.dtype in _COMPUTED and x.is_contiguous()
+    if plain and _C.none_negative(x.data_ptr(), x.numel(), x.dtype == torch.float64):
+        return
     lowest = x.detach().min().item() if x.numel() else 0
     require(lowest >= 0, op, argument, "be >= 0", lowest)
 

@@ -43,8 +43,8 @@ def hard_weights(scores: Array) -> Array:
 def scores_gradient(scores: Array, tau: float, relaxed: Array, left: Array | None, right: Array) -> Array:
     """Gradient of sum(G * P), G = left^T right (or right), the logits being ((n + 1 − 2i) s_j − Σ_l |s_j − s_l|) / τ.
 
-    G is taken relative to its value at the peak of each row, which changes nothing and keeps the digits of rows that are
-    almost one-hot (long double would round the peak's own entry to 0 as soon as the rest weighs less than 1e-19).
+    G is taken relative to its value at the peak of each row, which changes nothing and keeps the digits of rows that
+    are almost one-hot (long double would round the peak's own entry to 0 as soon as the rest weighs less than 1e-19).
 
     Entry 0 of the first axis is the gradient, entry 1 the same sum over magnitudes: what a relative error of 1 in every
     factor would make of it. A gradient that is nothing beside its magnitude is identically zero.
