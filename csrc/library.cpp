@@ -42,9 +42,11 @@ DRPM_LIBRARY(m) {
 
   m.def("mvhg_log_normalizer(Tensor log_omega, Tensor m, Tensor n, bool with_mean) -> (Tensor, Tensor)");
   m.def("mvhg_log_prob(Tensor sizes, Tensor log_omega, Tensor m, Tensor n, bool with_mean) -> (Tensor, Tensor)");
-  m.def("mvhg_covariance_product(Tensor log_omega, Tensor m, Tensor n, Tensor v) -> Tensor");
-  m.def("mvhg_third_cumulant(Tensor log_omega, Tensor m, Tensor n, Tensor v, Tensor w) -> Tensor");
+  m.def("mvhg_covariance_product(Tensor log_omega, Tensor m, Tensor n, Tensor u) -> Tensor");
+  m.def("mvhg_third_cumulant(Tensor log_omega, Tensor m, Tensor n, Tensor u, Tensor v) -> Tensor");
+  m.def("mvhg_fourth_cumulant(Tensor log_omega, Tensor m, Tensor n, Tensor u, Tensor v, Tensor w) -> Tensor");
   m.def("mvhg_entropy(Tensor log_omega, Tensor m, Tensor n) -> (Tensor, Tensor)");
+  m.def("mvhg_entropy_hessian_product(Tensor log_omega, Tensor m, Tensor n, Tensor v) -> Tensor");
   m.def("mvhg_draw(Tensor log_omega, Tensor m, Tensor n, Tensor seed, int samples, int largest_table) -> Tensor");
   m.def("mvhg_kl(Tensor log_omega_q, Tensor log_omega_p, Tensor m, Tensor n) -> (Tensor, Tensor, Tensor)");
 

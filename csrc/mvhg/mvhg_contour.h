@@ -33,13 +33,14 @@ struct MvhgLogProbArgs {
   double* scratch;
 };
 
-// Cov v, and the third cumulant contracted with two directions: kappa(., v, w).
+// Cov v, or the third or fourth cumulant contracted with as many directions as are given: kappa(., u, v, w).
 template <class T>
 struct MvhgCumulantArgs {
   MvhgCounts counts;
   const T* log_omega;  // (B, K)
-  const T* v;          // (B, K)
-  const T* w;          // (B, K) or null: Cov v
+  const T* u;          // (B, K)
+  const T* v;          // (B, K), or null where the covariance is asked for
+  const T* w;          // (B, K), or null where the third cumulant is
   T* out;              // (B, K)
   double* scratch;
 };

@@ -74,8 +74,8 @@ std::tuple<Tensor, Tensor> mvhg_log_prob(const Tensor& sizes, const Tensor& log_
 }
 
 template <class Backend>
-Tensor run_cumulant(const char* op, const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& v,
-                    const Tensor* w) {
+Tensor run_cumulant(const char* op, const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& u,
+                    const Tensor* v = nullptr, const Tensor* w = nullptr) {
   check_float(op, "log_omega", log_omega);
   const MvhgCounts counts = make_counts(op, log_omega, m, n);
   const int64_t rows = log_omega.size(0), elements = rows * counts.classes;
@@ -84,7 +84,8 @@ Tensor run_cumulant(const char* op, const Tensor& log_omega, const Tensor& m, co
     using T = decltype(zero);
     const MvhgCumulantArgs<T> args{counts,
                                    checked_data<T>(op, "log_omega", log_omega, elements),
-                                   checked_data<T>(op, "v", v, elements),
+                                   checked_data<T>(op, "u", u, elements),
+                                   v == nullptr ? nullptr : checked_data<T>(op, "v", *v, elements),
                                    w == nullptr ? nullptr : checked_data<T>(op, "w", *w, elements),
                                    out.mutable_data_ptr<T>(),
                                    nullptr};
@@ -94,14 +95,20 @@ Tensor run_cumulant(const char* op, const Tensor& log_omega, const Tensor& m, co
 }
 
 template <class Backend>
-Tensor mvhg_covariance_product(const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& v) {
-  return run_cumulant<Backend>("mvhg_covariance_product", log_omega, m, n, v, nullptr);
+Tensor mvhg_covariance_product(const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& u) {
+  return run_cumulant<Backend>("mvhg_covariance_product", log_omega, m, n, u);
 }
 
 template <class Backend>
-Tensor mvhg_third_cumulant(const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& v,
-                           const Tensor& w) {
-  return run_cumulant<Backend>("mvhg_third_cumulant", log_omega, m, n, v, &w);
+Tensor mvhg_third_cumulant(const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& u,
+                           const Tensor& v) {
+  return run_cumulant<Backend>("mvhg_third_cumulant", log_omega, m, n, u, &v);
+}
+
+template <class Backend>
+Tensor mvhg_fourth_cumulant(const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& u, const Tensor& v,
+                            const Tensor& w) {
+  return run_cumulant<Backend>("mvhg_fourth_cumulant", log_omega, m, n, u, &v, &w);
 }
 
 template <class Backend>
@@ -134,6 +141,7 @@ void implement_contour_ops(Library& m) {
   m.impl("mvhg_log_prob", TORCH_BOX(&mvhg_log_prob<Backend>));
   m.impl("mvhg_covariance_product", TORCH_BOX(&mvhg_covariance_product<Backend>));
   m.impl("mvhg_third_cumulant", TORCH_BOX(&mvhg_third_cumulant<Backend>));
+  m.impl("mvhg_fourth_cumulant", TORCH_BOX(&mvhg_fourth_cumulant<Backend>));
   m.impl("mvhg_kl", TORCH_BOX(&mvhg_kl<Backend>));
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/team.h"
-#include "mvhg/mvhg_contour_math.h"
+#include "mvhg/mvhg_cumulant_math.h"
 #include "mvhg/mvhg_support.h"
 
 namespace drpm {
@@ -78,49 +78,18 @@ DRPM_DEVICE inline void log_prob_row(const Team& team, const MvhgLogProbArgs<T>&
   if (team.first()) args.log_prob[row] = static_cast<T>(log_prob);
 }
 
-// With rho~ = rho - <rho>, s_k = r_k (1 - r_k), r_k = p_k + rho_k, and sums over classes at each node
-//   A_v = sum m_k v_k rho~_k,  C = sum m_k v_k w_k s_k:
-// (Cov v)_k = m_k < rho~_k A_v > + m_k v_k < s_k >                                                  (Eq. 15)
-// kappa(k, v, w) = m_k < rho~_k (A_v A_w + C~) > + m_k v_k < s~_k A_w > + m_k w_k < s~_k A_v >
-//                  + m_k v_k w_k < s_k (1 - 2 r_k) >                                                (Eq. 16)
-// as the classes are independent binomials given the node (law of total cumulance); < rho~ > = 0 absorbs the tildes.
-template <class V, class Team>
-struct Direction {  // of the member's own nodes
-  V re[kNodeSlots<V, Team>], im[kNodeSlots<V, Team>];
-};
-
-template <class V, class Team, class T>
-DRPM_DEVICE inline void direction_sum(const Team& team, const Contour& c, const double* rho_mean, const T* v,
-                                      Direction<V, Team>* out) {
-  for_nodes<V>(team, c.nodes, [&](int64_t j, int64_t slot) {
-    V re{}, im{};
-    for (int64_t k = 0; k < c.row.classes; ++k) {
-      const Complex<V> rho = rho_at<V>(c, k, j);
-      const double factor = static_cast<double>(c.row.m[k]) * v[k];
-      re += (rho.re - rho_mean[k]) * factor;
-      im += rho.im * factor;
-    }
-    out->re[slot] = re;
-    out->im[slot] = im;
-  });
-}
-
-template <class V>
-DRPM_HD inline Complex<V> success(const Contour& c, int64_t k, Complex<V> rho) {
-  return {rho.re + c.p[k], rho.im};
-}
-
-template <class V>
-DRPM_HD inline Complex<V> spread(Complex<V> r, double q, Complex<V> rho) {  // r (1 - r), with 1 - r = q - rho
-  return times<V>(r, {splat<V>(q) - rho.re, -rho.im});
-}
-
+// With rho~ = rho - <rho>, s_k = r_k (1 - r_k), t_k = s_k (1 - 2 r_k), r_k = p_k + rho_k, and sums over classes
+//   A_v = sum m_k v_k rho~_k,  R_vw = A_v A_w + sum m_k v_k w_k s_k  (~: minus its mean over the nodes):
+// (Cov v)_k = m_k [ < rho~_k A_v > + v_k < s_k > ]                                                  (Eq. 15)
+// kappa(k, v, w) = m_k [ < rho~_k R_vw > + v_k < s_k A_w > + w_k < s_k A_v > + v_k w_k < t_k > ]    (Eq. 16)
+// kappa(k, u, v, w) = m_k [ < rho~_k Q > + sum over u of (u_k < s_k R~_vw > + v_k w_k < t_k A_u >)
+//                           + u_k v_k w_k < s_k (1 - 6 s_k) > ],
+//   Q = sum over u of A_u R~_vw - 2 A_u A_v A_w + sum m_k u_k v_k w_k t_k                           (Eq. 16a)
+// as the classes are independent binomials given the node (law of total cumulance).
 template <class V, class Team, class T>
 DRPM_DEVICE inline void cumulant_row(const Team& team, const MvhgCumulantArgs<T>& args, int64_t row) {
   const int64_t classes = args.counts.classes;
   const T* log_omega = args.log_omega + row * classes;
-  const T* v = args.v + row * classes;
-  const T* w = args.w == nullptr ? nullptr : args.w + row * classes;
   T* out = args.out + row * classes;
   const MvhgRow parameters = row_of(args.counts, log_omega, row);
   Contour c = place_contour(parameters, args.scratch);
@@ -133,46 +102,56 @@ DRPM_DEVICE inline void cumulant_row(const Team& team, const MvhgCumulantArgs<T>
   }
   team.sync();
 
-  Direction<V, Team> a_v, a_w, q;  // q = A_v, or A_v A_w + C
-  direction_sum(team, c, rho_mean, v, &a_v);
-  if (w != nullptr) direction_sum(team, c, rho_mean, w, &a_w);
-  for_nodes<V>(team, c.nodes, [&](int64_t j, int64_t i) {
-    Complex<V> sum{a_v.re[i], a_v.im[i]};
-    if (w != nullptr) {
-      sum = times<V>(sum, {a_w.re[i], a_w.im[i]});
-      for (int64_t k = 0; k < classes; ++k) {
-        const Complex<V> rho = rho_at<V>(c, k, j), s = spread<V>(success<V>(c, k, rho), c.q[k], rho);
-        const double factor = static_cast<double>(parameters.m[k]) * v[k] * w[k];
-        sum.re += s.re * factor;
-        sum.im += s.im * factor;
-      }
+  const int count = args.v == nullptr ? 1 : (args.w == nullptr ? 2 : 3);
+  const T* along[3] = {args.u, args.v, args.w};
+  for (int i = 0; i < count; ++i) along[i] += row * classes;
+  NodeValues<V, Team> a[3], pair[3], q;  // pair[i] leaves out direction i
+  for (int i = 0; i < count; ++i) total_along(team, c, rho_mean, along[i], &a[i]);
+  if (count == 1) {
+    q = a[0];
+  } else if (count == 2) {
+    pair_along(team, c, a[0], along[0], a[1], along[1], &q);
+  } else {
+    for (int i = 0; i < 3; ++i) {
+      const int one = (i + 1) % 3, other = (i + 2) % 3;
+      pair_along(team, c, a[one], along[one], a[other], along[other], &pair[i]);
+      subtract_mean(team, c, &pair[i]);
     }
-    q.re[i] = sum.re;
-    q.im[i] = sum.im;
-  });
-  for (int64_t k = 0; k < classes; ++k) {
-    V between{}, within{}, with_v{}, with_w{};
-    for_nodes<V>(team, c.nodes, [&](int64_t j, int64_t i) {
-      const Complex<V> weight = weight_at<V>(c, j), rho = rho_at<V>(c, k, j);
-      const Complex<V> r = success<V>(c, k, rho), s = spread<V>(r, c.q[k], rho);
-      const Complex<V> centred = times<V>(weight, {rho.re - rho_mean[k], rho.im});
-      const Complex<V> weighted = times<V>(weight, s);
-      between += real_of_product<V>(centred, {q.re[i], q.im[i]});
-      if (w == nullptr) {
-        within += weighted.re;
-      } else {
-        with_v += real_of_product<V>(weighted, {a_v.re[i], a_v.im[i]});
-        with_w += real_of_product<V>(weighted, {a_w.re[i], a_w.im[i]});
-        within += real_of_product<V>(weighted, {splat<V>(1) - r.re * 2.0, r.im * -2.0});
+    for_nodes<V>(team, c.nodes, [&](int64_t j, int64_t slot) {
+      Complex<V> sum = scaled<V>(times<V>(times<V>(a[0].at(slot), a[1].at(slot)), a[2].at(slot)), -2);
+      for (int i = 0; i < 3; ++i) sum = plus<V>(sum, times<V>(a[i].at(slot), pair[i].at(slot)));
+      for (int64_t k = 0; k < classes; ++k) {
+        const double factor = static_cast<double>(parameters.m[k]) * along[0][k] * along[1][k] * along[2][k];
+        sum = plus<V>(sum, scaled<V>(binomial_at<V>(c, k, j).third(), factor));
       }
+      q.set(slot, sum);
     });
-    double sum = sum_lanes<V>(between);
-    if (w == nullptr)
-      sum += v[k] * sum_lanes<V>(within);
-    else
-      sum += v[k] * sum_lanes<V>(with_w) + w[k] * sum_lanes<V>(with_v) + v[k] * w[k] * sum_lanes<V>(within);
-    sum = team.sum(sum);
-    if (team.first()) out[k] = static_cast<T>(static_cast<double>(parameters.m[k]) * sum);
+  }
+  for (int64_t k = 0; k < classes; ++k) {
+    double v[3] = {1, 1, 1};
+    for (int i = 0; i < count; ++i) v[i] = along[i][k];
+    V sum{};
+    for_nodes<V>(team, c.nodes, [&](int64_t j, int64_t slot) {
+      const BinomialAt<V> x = binomial_at<V>(c, k, j);
+      Complex<V> f = times<V>({x.rho.re - rho_mean[k], x.rho.im}, q.at(slot));
+      if (count == 1) {
+        f = plus<V>(f, scaled<V>(x.s, v[0]));
+      } else if (count == 2) {
+        f = plus<V>(f, times<V>(x.s, plus<V>(scaled<V>(a[0].at(slot), v[1]), scaled<V>(a[1].at(slot), v[0]))));
+        f = plus<V>(f, scaled<V>(x.third(), v[0] * v[1]));
+      } else {
+        Complex<V> with_s{}, with_t{};
+        for (int i = 0; i < 3; ++i) {
+          with_s = plus<V>(with_s, scaled<V>(pair[i].at(slot), v[i]));
+          with_t = plus<V>(with_t, scaled<V>(a[i].at(slot), v[(i + 1) % 3] * v[(i + 2) % 3]));
+        }
+        f = plus<V>(f, plus<V>(times<V>(x.s, with_s), times<V>(x.third(), with_t)));
+        f = plus<V>(f, scaled<V>(x.fourth(), v[0] * v[1] * v[2]));
+      }
+      sum += real_of_product<V>(weight_at<V>(c, j), f);
+    });
+    const double value = team.sum(sum_lanes<V>(sum));
+    if (team.first()) out[k] = static_cast<T>(static_cast<double>(parameters.m[k]) * value);
   }
 }
 

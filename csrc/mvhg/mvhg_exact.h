@@ -22,7 +22,7 @@ struct ExactScratch {
 constexpr int64_t kTablePadding = 64;  // whole tiles beyond the end of a table
 
 // What the tables are for decides how far they reach.
-enum class TableUse { kSample, kRelaxedSample, kPlain };
+enum class TableUse { kSample, kRelaxedSample, kPlain, kEntropy };
 
 template <class T>
 struct MvhgExactArgs {
@@ -83,13 +83,14 @@ struct MvhgDrawArgs {
   int64_t largest_table;  // up to this n by inversion of the tables, above by rejection with contour probabilities
 };
 
-// Entropy and its gradient. A work item is a parameter row.
+// Entropy with its gradient, or the product of its Hessian with v. A work item is a parameter row.
 template <class T>
 struct MvhgEntropyArgs {
-  MvhgExactArgs<T> common;
-  T* entropy;         // (B)
-  T* grad_log_omega;  // (B, K)
-  double* vectors;    // scratch of one task: 8 (widest + kTablePadding)
+  MvhgExactArgs<T> common;  // scratch: f and log_f of one class
+  const T* v;               // (B, K) or null
+  T* entropy;               // (B), or null with v
+  T* by_class;              // (B, K): gradient or product
+  double* contours;         // scratch of one task: contour_scratch(K) + 2 K
 };
 
 DRPM_DECLARE_KERNEL(mvhg_table_sizes, MvhgTableSizesArgs<float>)

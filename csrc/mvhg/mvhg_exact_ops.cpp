@@ -189,30 +189,46 @@ Tensor mvhg_draw(const Tensor& log_omega, const Tensor& m, const Tensor& n, cons
 }
 
 template <class T>
-void run_entropy(MvhgExactArgs<T> common, const Tensor& entropy, const Tensor& grad) {
-  const TableSizes size = table_sizes("mvhg_entropy", common);
+void run_entropy(const char* op, const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor* v,
+                 const Tensor* entropy, const Tensor& by_class) {
+  const Tensor none = torch::stable::new_empty(m, {0}), seed = torch::stable::new_empty(m, {1});
+  MvhgExactArgs<T> common = make_args<T>(log_omega, m, n, seed, none, 1, 1, true, false, TableUse::kEntropy);
+  const TableSizes size = table_sizes(op, common);
   common.log_factorials = log_factorial_table(size.max_m + 1);
-  const MvhgEntropyArgs<T> args{common, entropy.mutable_data_ptr<T>(), grad.mutable_data_ptr<T>(), nullptr};
-  const int64_t vectors = 8 * (2 * size.widest + kTablePadding);
-  for_rows(common.batch, 8 * table_cost(size, common.classes), [&](int64_t begin, int64_t end) {
+  const int64_t stretch = size.widest + kTablePadding, contour = contour_scratch(common.classes) + 2 * common.classes;
+  const MvhgEntropyArgs<T> args{common, v == nullptr ? nullptr : checked_data<T>(op, "v", *v, log_omega.numel()),
+                                entropy == nullptr ? nullptr : entropy->mutable_data_ptr<T>(),
+                                by_class.mutable_data_ptr<T>(), nullptr};
+  for_rows(common.batch, common.classes * (2000 + 40 * size.widest), [&](int64_t begin, int64_t end) {
+    const std::unique_ptr<double[]> memory(new double[static_cast<size_t>(2 * stretch + contour)]);
     MvhgEntropyArgs<T> local = args;
-    const TaskMemory<T> memory(size, common.classes, true, &local.common);
-    const std::unique_ptr<double[]> doubles(new double[static_cast<size_t>(vectors)]);
-    local.vectors = doubles.get();
+    local.common.scratch.f = memory.get();
+    local.common.scratch.log_f = memory.get() + stretch;
+    local.common.scratch.widest = size.widest;
+    local.contours = memory.get() + 2 * stretch;
     mvhg_entropy_rows(local, begin, end);
   });
 }
 
 std::tuple<Tensor, Tensor> mvhg_entropy(const Tensor& log_omega, const Tensor& m, const Tensor& n) {
   check_float("mvhg_entropy", "log_omega", log_omega);
-  const Tensor none = torch::stable::new_empty(m, {0}), seed = torch::stable::new_empty(m, {1});
   Tensor entropy = torch::stable::new_empty(log_omega, {log_omega.size(0)});
   Tensor grad = torch::stable::new_empty(log_omega, {log_omega.size(0), log_omega.size(1)});
   if (is_float64(log_omega))
-    run_entropy(make_args<double>(log_omega, m, n, seed, none, 1, 1, true, false, TableUse::kPlain), entropy, grad);
+    run_entropy<double>("mvhg_entropy", log_omega, m, n, nullptr, &entropy, grad);
   else
-    run_entropy(make_args<float>(log_omega, m, n, seed, none, 1, 1, true, false, TableUse::kPlain), entropy, grad);
+    run_entropy<float>("mvhg_entropy", log_omega, m, n, nullptr, &entropy, grad);
   return {entropy, grad};
+}
+
+Tensor mvhg_entropy_hessian_product(const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& v) {
+  check_float("mvhg_entropy_hessian_product", "log_omega", log_omega);
+  Tensor out = torch::stable::new_empty(log_omega, {log_omega.size(0), log_omega.size(1)});
+  if (is_float64(log_omega))
+    run_entropy<double>("mvhg_entropy_hessian_product", log_omega, m, n, &v, nullptr, out);
+  else
+    run_entropy<float>("mvhg_entropy_hessian_product", log_omega, m, n, &v, nullptr, out);
+  return out;
 }
 
 }  // namespace
@@ -221,6 +237,7 @@ std::tuple<Tensor, Tensor> mvhg_entropy(const Tensor& log_omega, const Tensor& m
 STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) {
   m.impl("mvhg_draw", TORCH_BOX(&drpm::mvhg_draw));
   m.impl("mvhg_entropy", TORCH_BOX(&drpm::mvhg_entropy));
+  m.impl("mvhg_entropy_hessian_product", TORCH_BOX(&drpm::mvhg_entropy_hessian_product));
   m.impl("mvhg_sample_exact", TORCH_BOX(&drpm::mvhg_sample_exact));
   m.impl("mvhg_sample_exact_backward", TORCH_BOX(&drpm::mvhg_sample_exact_backward));
 }

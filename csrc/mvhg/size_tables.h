@@ -45,7 +45,7 @@ constexpr double kPlainCut = 45;  // below the resolution of a uniform
 
 template <class T>
 double table_cut(const MvhgExactArgs<T>& args) {
-  return args.use == TableUse::kPlain ? kPlainCut : outcome_cut(args) + kMargin<T>;
+  return args.use == TableUse::kPlain || args.use == TableUse::kEntropy ? kPlainCut : outcome_cut(args) + kMargin<T>;
 }
 
 // Weights below e^-640 of the largest would leave the doubles once multiplied.
@@ -226,7 +226,9 @@ inline void add_table_sizes(const MvhgTableSizesArgs<T>& args, int64_t begin, in
   const double one = items < n ? items : n, all = all_items < n ? all_items : n;
   const double of_class = farthest(one, cut + peak_loss(one)), of_total = farthest_total(0.5 * all, 0.5 * all, cut);
   const double bound = 2 * (of_class > of_total ? of_class : of_total) + 16;
-  out.widest = bound < n + 2 ? static_cast<int64_t>(bound) : out.max_n + 2;
+  // entropy sums whole binomials, also what cannot be drawn
+  const int64_t most = args.common.use == TableUse::kEntropy ? out.max_m + 1 : out.max_n + 2;
+  out.widest = bound < static_cast<double>(most) ? static_cast<int64_t>(bound) : most;
 }
 
 // Calls each(x, q) with q = f(x) b(rho - x) / sum for the outcomes x that matter at this rho, and returns the log of

@@ -29,7 +29,7 @@ def mvhg_covariance(
         m: int, (K,) or (*, K) int64, items per class; >= 0.
         n: int or (*) int64, items drawn; 0 <= n <= sum of m.
     Returns: (*, K, K) of log_omega's dtype, symmetric; rows sum to 0; NaN where device counts are invalid.
-    Gradient: exact, third cumulants; once differentiable.
+    Gradient: exact, third cumulants; twice differentiable (fourth cumulants).
     Numerics: float64 inside; entries within 1e-13 of the largest variance. Tested for counts up to 1e7.
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: docs/math/mvhg.md, section 4.
@@ -49,12 +49,17 @@ def mvhg_covariance(
 
 
 @torch.library.register_fake("drpm::mvhg_covariance_product")
-def _fake_product(log_omega: Tensor, m: Tensor, n: Tensor, v: Tensor) -> Tensor:
+def _fake_product(log_omega: Tensor, m: Tensor, n: Tensor, u: Tensor) -> Tensor:
     return torch.empty_like(log_omega)
 
 
 @torch.library.register_fake("drpm::mvhg_third_cumulant")
-def _fake_third(log_omega: Tensor, m: Tensor, n: Tensor, v: Tensor, w: Tensor) -> Tensor:
+def _fake_third(log_omega: Tensor, m: Tensor, n: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    return torch.empty_like(log_omega)
+
+
+@torch.library.register_fake("drpm::mvhg_fourth_cumulant")
+def _fake_fourth(log_omega: Tensor, m: Tensor, n: Tensor, u: Tensor, v: Tensor, w: Tensor) -> Tensor:
     return torch.empty_like(log_omega)
 
 
@@ -62,27 +67,41 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None
     ctx.save_for_backward(*inputs)
 
 
+# A cumulant contracted with directions is symmetric in its free index and the directions: for each direction, the
+# gradient is the same op with the cotangent in its place; for log_omega, the next cumulant.
+
+
 def _backward_product(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """d (grad · Cov v): Cov grad for v, the third cumulant along grad and v for log_omega."""
-    log_omega, m, n, v = ctx.saved_tensors
-    grad = grad.contiguous()
-    by_omega = by_v = None
-    if ctx.needs_input_grad[0]:
-        by_omega = _third_cumulant(log_omega, m, n, grad, v)
-    if ctx.needs_input_grad[3]:
-        by_v = covariance_product(log_omega, m, n, grad)
-    return by_omega, None, None, by_v
+    log_omega, m, n, u = ctx.saved_tensors
+    needed, grad = ctx.needs_input_grad, grad.contiguous()
+    by_omega = _third_cumulant(log_omega, m, n, grad, u) if needed[0] else None
+    return by_omega, None, None, covariance_product(log_omega, m, n, grad) if needed[3] else None
 
 
 def _backward_third(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    log_omega, m, n, v, w = ctx.saved_tensors
+    log_omega, m, n, u, v = ctx.saved_tensors
+    needed, grad = ctx.needs_input_grad, grad.contiguous()
+    by_omega = _fourth_cumulant(log_omega, m, n, grad, u, v) if needed[0] else None
+    by_u = _third_cumulant(log_omega, m, n, grad, v) if needed[3] else None
+    by_v = _third_cumulant(log_omega, m, n, u, grad) if needed[4] else None
+    return by_omega, None, None, by_u, by_v
+
+
+def _backward_fourth(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    log_omega, m, n, *directions = ctx.saved_tensors
     if ctx.needs_input_grad[0]:
-        raise NotImplementedError("mvhg_third_cumulant: fourth cumulants are not there")
+        raise NotImplementedError(
+            "mvhg_covariance: its third derivative in log_omega needs fifth cumulants, which are not implemented"
+        )
     grad = grad.contiguous()
-    by_v = _third_cumulant(log_omega, m, n, grad, w) if ctx.needs_input_grad[3] else None
-    by_w = _third_cumulant(log_omega, m, n, v, grad) if ctx.needs_input_grad[4] else None
-    return None, None, None, by_v, by_w
+    grads: list[Tensor | None] = [None, None, None]
+    for i in range(3):
+        if ctx.needs_input_grad[3 + i]:
+            grads[i] = _fourth_cumulant(log_omega, m, n, grad, *(d for j, d in enumerate(directions) if j != i))
+    return None, None, None, *grads
 
 
-covariance_product = differentiable("mvhg_covariance_product", _backward_product, _setup_context, fold(shared=(1, 2)))
-_third_cumulant = differentiable("mvhg_third_cumulant", _backward_third, _setup_context, fold(shared=(1, 2)))
+_ROWS = fold(shared=(1, 2))
+covariance_product = differentiable("mvhg_covariance_product", _backward_product, _setup_context, _ROWS)
+_third_cumulant = differentiable("mvhg_third_cumulant", _backward_third, _setup_context, _ROWS)
+_fourth_cumulant = differentiable("mvhg_fourth_cumulant", _backward_fourth, _setup_context, _ROWS)

@@ -30,7 +30,7 @@ def mvhg_log_normalizer(
         m: int, (K,) or (*, K) int64, items per class; >= 0.
         n: int or (*) int64, items drawn; 0 <= n <= sum of m.
     Returns: (*) of log_omega's dtype; NaN where device counts are invalid.
-    Gradient: exact, the mean; twice differentiable (covariance).
+    Gradient: exact, the mean; four times differentiable (cumulants).
     Numerics: float64 inside; at most 34 contour nodes, whatever the counts. Relative error below 1e-14 of
         max(1, log P0) in float64; float32 is the rounded float64 result. Tested for counts up to 1e7.
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.

@@ -25,7 +25,7 @@ def mvhg_mean(
         m: int, (K,) or (*, K) int64, items per class; >= 0.
         n: int or (*) int64, items drawn; 0 <= n <= sum of m.
     Returns: (*, K) of log_omega's dtype; rows sum to n; a row of NaN where device counts are invalid.
-    Gradient: exact, the covariance; twice differentiable (third cumulants).
+    Gradient: exact, the covariance; three times differentiable (third and fourth cumulants).
     Numerics: as `mvhg_log_normalizer`, whose op computes it.
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: docs/math/mvhg.md, section 4.
