@@ -1,6 +1,9 @@
 """`make mutate-cuda`: does the emulator notice broken kernels? Resumable: results are kept in build/mutate-cuda.
 
-Each mutant removes one __syncthreads()/__syncwarp(), or perturbs one comparison, bound or index of one .cu file. It is
+Mutants come in the order of their hashes, so that a run that stops early (`--limit`) has tried a fixed random sample.
+
+Each mutant removes one __syncthreads()/__syncwarp(), or perturbs one comparison, bound or index of one .cu file
+or of one of HEADERS. It is
 compiled for the CPU and run by the C++ driver of its kernels: thread orders up and random, AddressSanitizer,
 ThreadSanitizer. A mutant that passes them all survives and is listed.
 """
@@ -11,6 +14,7 @@ import argparse
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,16 +24,12 @@ ROOT = Path(__file__).parents[3]
 EMULATOR = ROOT / "csrc" / "tests" / "cuda_on_cpu"
 DRIVERS = ROOT / "csrc" / "tests" / "cuda"
 OUT = ROOT / "build" / "mutate-cuda"
-# The driver that runs the kernels of a source.
-DRIVER_OF = {
-    "noise_cuda": "test_noise",
-    "log_factorial_cuda": "test_hypergeometric",
-    "hypergeometric_cuda": "test_hypergeometric",
-    "mvhg_merged_cuda": "test_mvhg_merged",
-    "plackett_luce_cuda": "test_plackett_luce",
-    "partition_likelihood_cuda": "test_partition_likelihood",
-    "band_cuda": "test_band",
-    "partition_cuda": "test_partition",
+# Sources whose kernels run in another driver than the one of their name.
+DRIVER_OF = {"log_factorial": "test_hypergeometric"}
+# Headers with barriers or lanes of their own, and the source that is compiled with the mutated header.
+HEADERS = {
+    "common/cuda_launch.h": "partition_marginals/partition_marginals_cuda.cu",
+    "mvhg/mvhg_contour_rows.h": "mvhg/mvhg_contour_cuda.cu",
 }
 RULES = (
     ("drop barrier", re.compile(r"__sync(threads|warp)\(\);"), ";"),
@@ -49,17 +49,18 @@ FLAGS = ["-std=c++17", "-DDRPM_ISA=isa_cuda", f"-I{EMULATOR}", f"-I{ROOT / 'csrc
 
 @dataclass(frozen=True)
 class Mutant:
-    source: Path
+    source: Path  # what is compiled
+    file: Path  # what is mutated: the source, or a header of it
     line: int
     rule: str
     text: str  # the mutated file
 
     def key(self) -> str:
-        return hashlib.sha256(f"{self.source.name}\n{self.text}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self.file.name}\n{self.text}".encode()).hexdigest()[:16]
 
 
-def mutants_of(source: Path) -> list[Mutant]:
-    text = source.read_text()
+def mutants_of(source: Path, file: Path) -> list[Mutant]:
+    text = file.read_text()
     found = []
     for rule, pattern, replacement in RULES:
         for match in pattern.finditer(text):
@@ -68,8 +69,13 @@ def mutants_of(source: Path) -> list[Mutant]:
             if re.match(r"\s*(//|#|template|return launch|constexpr)", line):
                 continue
             mutated = text[: match.start()] + match.expand(replacement) + text[match.end() :]
-            found.append(Mutant(source, text.count("\n", 0, match.start()) + 1, rule, mutated))
+            found.append(Mutant(source, file, text.count("\n", 0, match.start()) + 1, rule, mutated))
     return found
+
+
+def driver_of(source: Path) -> str:
+    stem = source.stem.removesuffix("_cuda")
+    return DRIVER_OF.get(stem, f"test_{stem}")
 
 
 def objects_without(build: Path, source: Path) -> list[str]:
@@ -83,16 +89,29 @@ def objects_without(build: Path, source: Path) -> list[str]:
 
 def noticed_by(mutant: Mutant) -> str:
     """The first check that fails on the mutant; empty where all pass."""
-    driver = DRIVER_OF[mutant.source.stem]
+    driver = driver_of(mutant.source)
     work = OUT / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    mutated = work / mutant.source.name
+    shutil.rmtree(work, ignore_errors=True)
+    mutated = work / mutant.file.relative_to(ROOT / "csrc")
+    mutated.parent.mkdir(parents=True)
     mutated.write_text(mutant.text)
+    compiled_file = mutated if mutant.file == mutant.source else mutant.source
     for name, flags in SANITIZERS.items():
         build = ROOT / "build" / f"cuda-{name}"
         driver_object = next(build.glob(f"csrc/tests/cuda/CMakeFiles/{driver}.dir/*.o"))
         program = work / "program"
-        command = ["g++", *FLAGS, *flags, "-x", "c++", str(mutated), "-x", "none", str(driver_object)]
+        command = [
+            "g++",
+            f"-I{work}",
+            *FLAGS,
+            *flags,
+            "-x",
+            "c++",
+            str(compiled_file),
+            "-x",
+            "none",
+            str(driver_object),
+        ]
         command += [*objects_without(build, mutant.source), "-lpthread", "-o", str(program)]
         compiled = subprocess.run(command, capture_output=True, text=True)
         if compiled.returncode != 0:
@@ -112,20 +131,23 @@ def noticed_by(mutant: Mutant) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sources", nargs="*", help="stems of .cu files; default: all")
+    parser.add_argument("sources", nargs="*", help="names of .cu files and headers; default: all")
     parser.add_argument("--limit", type=int, default=0, help="new mutants to run at most")
     arguments = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     record = OUT / "results.json"
     results: dict[str, dict[str, object]] = json.loads(record.read_text()) if record.is_file() else {}
-    stems = arguments.sources or sorted(DRIVER_OF)
-    mutants = [m for path in sorted(ROOT.glob("csrc/*/*_cuda.cu")) if path.stem in stems for m in mutants_of(path)]
+    sources = [path for path in sorted(ROOT.glob("csrc/*/*_cuda.cu")) if (DRIVERS / f"{driver_of(path)}.cpp").is_file()]
+    pairs = [(path, path) for path in sources]
+    pairs += [(ROOT / "csrc" / source, ROOT / "csrc" / header) for header, source in HEADERS.items()]
+    names = arguments.sources or [file.name for _, file in pairs]
+    mutants = [mutant for source, file in pairs if file.name in names for mutant in mutants_of(source, file)]
     new = 0
-    for mutant in mutants:
+    for mutant in sorted(mutants, key=Mutant.key):
         if mutant.key() in results or (arguments.limit and new >= arguments.limit):
             continue
         new += 1
-        where = f"{mutant.source.relative_to(ROOT)}:{mutant.line}"
+        where = f"{mutant.file.relative_to(ROOT)}:{mutant.line}"
         by = noticed_by(mutant)
         results[mutant.key()] = {"where": where, "rule": mutant.rule, "noticed": by}
         record.write_text(json.dumps(results, indent=1))
