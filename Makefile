@@ -4,7 +4,8 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 BUILD_INPUTS := $(shell find csrc _build cmake -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.py' -o -name '*.cmake' \)) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo data test test-cpp test-python test-cuda mutate-cuda cuda-report lint format bench bench-peers clean
+.PHONY: demo data test test-cpp test-python test-cuda test-gpu mutate-cuda cuda-report lint format bench bench-gpu \
+  bench-peers clean
 demo: .venv/.installed-demo
 	$(BIN)/python -m drpm demo $(ARGS)
 
@@ -25,6 +26,10 @@ test-cpp: .venv/.installed-test
 # The CUDA kernels, run thread by thread on the CPU: no device needed.
 test-cuda: .venv/.installed-test
 	$(BIN)/python csrc/tests/cuda/check.py $(ARGS)
+
+# On a machine with a CUDA device: parity with the CPU, gradients, streams, graphs, several devices, large sizes.
+test-gpu: .venv/.installed-test
+	$(BIN)/python -m pytest -m "cuda" -rs python_tests $(ARGS)
 
 # Breaks the CUDA kernels line by line and counts what test-cuda's drivers notice; resumable, hours in full.
 mutate-cuda: .venv/.installed-test
@@ -48,6 +53,10 @@ format: .venv/.installed-lint
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# On a machine with a CUDA device: time per op beside the reference and torch.compile, bandwidth beside a copy.
+bench-gpu: .venv/.installed-bench
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 bench-peers: .venv/.installed-bench .venv/.peers
 	$(BIN)/python -m benchmarks --peers $(ARGS)

@@ -18,7 +18,8 @@ struct Wave {
   Wave(int64_t all_rows, int64_t n, int64_t subsets, bool backward) {
     const int64_t item = marginal_block_scratch(n, backward) + (subsets + 1) * n;
     const int64_t items = std::max(kMarginalBlocks, std::min(kWantedBlocks, kWaveDoubles / item));
-    slots = std::clamp(items / all_rows, kMarginalBlocks, kMostSlots);
+    const int64_t most = std::clamp(n / 2, kMarginalBlocks, kMostSlots);  // few elements: nodes are not worth a block
+    slots = std::clamp(items / all_rows, kMarginalBlocks, most);
     rows = std::min(all_rows, std::max<int64_t>(1, kWaveDoubles / (slots * item)));
   }
 };

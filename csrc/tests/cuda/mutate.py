@@ -1,11 +1,10 @@
 """`make mutate-cuda`: does the emulator notice broken kernels? Resumable: results are kept in build/mutate-cuda.
 
-Mutants come in the order of their hashes, so that a run that stops early (`--limit`) has tried a fixed random sample.
+Each mutant removes one __syncthreads()/__syncwarp(), or perturbs one comparison, bound or index of one .cu file or of
+one of HEADERS. It is compiled for the CPU and run by the C++ driver of its kernels: thread orders up and random,
+AddressSanitizer, ThreadSanitizer. A mutant that passes them all survives and is listed.
 
-Each mutant removes one __syncthreads()/__syncwarp(), or perturbs one comparison, bound or index of one .cu file
-or of one of HEADERS. It is
-compiled for the CPU and run by the C++ driver of its kernels: thread orders up and random, AddressSanitizer,
-ThreadSanitizer. A mutant that passes them all survives and is listed.
+Mutants come in the order of their hashes, so that a run that stops early (`--limit`) has tried a fixed random sample.
 """
 
 from __future__ import annotations
