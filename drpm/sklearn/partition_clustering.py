@@ -227,8 +227,9 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
         r, n, last = start, len(x), -np.inf
         given = None if sizes is None else torch.from_numpy(sizes).to(x)
         weights = x.new_zeros(self.n_clusters)
-        objective, iteration, converged = last, 0, False
-        for iteration in range(1, iterations + 1):
+        objective, finished, converged = last, 0, False
+        while finished < iterations and not converged:
+            finished += 1
             gaussians = fit_gaussians(x, r, self.covariance_type, prior)
             u = gaussians.log_density(x)
             weights = learned_log_weights(r.sum(0)) if given is None else given_log_weights(u, given, weights)
@@ -239,10 +240,8 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
             if advance is not None:
                 advance(objective)
             converged = abs(objective - last) < self.tol
-            if converged:
-                break
             last = objective
-        return _State(gaussians, r, weights, objective, iteration, converged)
+        return _State(gaussians, r, weights, objective, finished, converged)
 
     def _finish(self, x: Tensor, sizes: NDArray[np.int64] | None, state: _State) -> None:
         gaussians, weights = state.gaussians, state.log_weights
@@ -313,9 +312,9 @@ def _log_partition(sizes: Tensor) -> float:
     return size_term(inside, torch.log(inside / (n - inside)))
 
 
-def _rounded(sizes: Floats, total: int) -> NDArray[np.int64]:
+def _rounded(sizes: NDArray[Any], total: int) -> NDArray[np.int64]:
     """Whole numbers near the sizes that sum to total: the largest remainders are rounded up."""
-    whole = np.floor(sizes).astype(np.int64)
+    whole: NDArray[np.int64] = np.floor(sizes).astype(np.int64)
     order = np.argsort(-(sizes - whole), kind="stable")
     whole[order[: total - whole.sum()]] += 1
     return whole

@@ -4,8 +4,8 @@ The rows are exchangeable, so the partition model has equal scores, p(Y) = p(n; 
 
     p(Y | X) ∝ exp(Σ_i u_{i, y_i}) Π_k ω_k^{n_k} n! / (n − n_k)!,    u_ik = log p(x_i | cluster k).
 
-It couples the rows through the sizes alone. With q(Y) = Π_i r_{i, y_i}, and the size term at the mean sizes N_k = Σ_i r_ik
-(what is neglected is of relative order 1/n), the best r is
+It couples the rows through the sizes alone. With q(Y) = Π_i r_{i, y_i}, and the size term at the mean sizes
+N_k = Σ_i r_ik (what is neglected is of relative order 1/n), the best r is
 
     r_ik ∝ exp(u_ik + λ_k),    λ_k = log ω_k + ψ(n − N_k + 1).                                      (docs/sklearn.md)
 
@@ -14,6 +14,7 @@ Sizes that are given replace the prior by the condition N_k = n_k, whose Lagrang
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -117,7 +118,7 @@ def best_assignment(
     n, clusters = scores.shape
     rows = np.arange(n)
     prices = _balanced_prices(scores, sizes, prices)
-    labels = np.argmax(scores + prices, axis=1)
+    labels: NDArray[np.int64] = np.argmax(scores + prices, axis=1)
     counts = np.bincount(labels, minlength=clusters)
     cost = np.full((clusters, clusters), np.inf)  # cheapest loss of moving one row from cluster a to b
     mover = np.zeros((clusters, clusters), dtype=np.int64)
@@ -136,7 +137,7 @@ def best_assignment(
         refresh(a)
     while (counts != sizes).any():
         path = _shortest_path(cost, counts > sizes, counts < sizes)
-        moves = [(mover[a, b], b) for a, b in zip(path[:-1], path[1:], strict=True)]
+        moves = [(mover[a, b], b) for a, b in itertools.pairwise(path)]
         for row, b in moves:
             labels[row] = b
         counts[path[0]] -= 1
