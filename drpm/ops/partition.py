@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import (
+    Counts,
     as_dtype,
     broadcast_batch,
     check_finite,
@@ -21,6 +22,7 @@ from drpm.ops._arguments import (
     rows,
 )
 from drpm.ops._autograd import differentiable, first_order_error
+from drpm.ops._lengths import SORT_SPACING, pad_scores, row_lengths
 from drpm.ops._tangents import partition_second
 from drpm.ops.relaxed_sort import soft_products
 
@@ -35,6 +37,7 @@ def partition(
     hard: bool = True,
     eps: float = 0.5,
     normalize: bool = False,
+    lengths: Counts | None = None,  # int or (*)
 ) -> Tensor:  # (*, K, n)
     """Assign the sorted elements to subsets of the given sizes: Y = α(sizes) P(scores), without forming P.
 
@@ -50,6 +53,8 @@ def partition(
         hard: exact 0/1 assignment, with straight-through gradients: w.r.t. α at the hard P, w.r.t. P at the hard α.
         eps: boundary offset; 0.5 centres a boundary between two positions.
         normalize: divide each element's column by its sum; relaxed values only (hard columns sum to one anyway).
+        lengths: int or (*) int64, how many elements of each row count; None: all. The others are ignored and get zero
+            gradients; their columns are 0. The sizes of a row fill its length.
     Returns: (*, K, n); hard: every column one-hot and row k sums to n_k; relaxed: rows of P sum to one but its columns
         do not, so columns sum to one only with `normalize`.
     Gradient: w.r.t. scores (relaxed sort, sign(0) = 0 at ties) and sizes (sigmoid boundaries; 0 for the last size).
@@ -61,6 +66,11 @@ def partition(
         eager), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Section 5.2.1, Eq. 5.59; Grover et al. 2019.
     """
+    if lengths is not None:
+        padded, mask = padded_to_sort(_OP, scores, lengths, tau)
+        assignment = partition(padded, sizes, tau, hard=hard, eps=eps, normalize=normalize)
+        result = result_dtype(scores, sizes) if sizes.is_floating_point() else scores.dtype
+        return as_dtype(torch.where(mask.unsqueeze(-2), assignment, 0.0), result)
     check_floating(_OP, "scores", scores)
     if not isinstance(sizes, Tensor):
         raise TypeError(f"{_OP}: sizes must be a tensor, got {type(sizes).__name__}")
@@ -79,6 +89,15 @@ def partition(
     if normalize and not hard:
         assignment = assignment / assignment.sum(-2, keepdim=True)
     return assignment
+
+
+def padded_to_sort(op: str, scores: Tensor, lengths: Counts, tau: float) -> tuple[Tensor, Tensor]:  # (*, n), (*, n)
+    """Scores whose elements beyond the length come last in a relaxed sort, and which elements count."""
+    check_floating(op, "scores", scores)
+    require(scores.dim() >= 1, op, "scores", "have an element dimension", "a scalar")
+    _, mask = row_lengths(op, lengths, scores.shape[-1], scores.device)
+    broadcast_batch(op, scores=scores.shape[:-1], lengths=mask.shape[:-1])
+    return pad_scores(as_dtype(scores, compute_dtype(scores)), mask, SORT_SPACING * check_tau(op, tau)), mask
 
 
 def partition_order_labels(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import (
+    Counts,
     all_finite,
     argument_error,
     as_dtype,
@@ -16,11 +17,13 @@ from drpm.ops._arguments import (
     check_finite,
     check_floating,
     check_same_device,
+    compute_dtype,
     is_readable,
     require,
     rows,
 )
 from drpm.ops._autograd import differentiable, second_order, wants_gradient
+from drpm.ops._lengths import ODDS_SPACING, pad_scores, row_lengths
 from drpm.ops._partition_gradient import partition_gradient
 
 _OP = "partition_log_prob"
@@ -30,6 +33,8 @@ def partition_log_prob(
     labels: Tensor,  # (*, n) int64
     log_scores: Tensor,  # (*, n)
     num_subsets: int,
+    *,
+    lengths: Counts | None = None,  # int or (*)
 ) -> Tensor:  # (*)
     """Exact log-probability that Plackett-Luce fills the subsets with these elements, given the sizes.
 
@@ -40,6 +45,8 @@ def partition_log_prob(
         labels: (*, n) int64, the subset of each element, in [0, num_subsets); empty subsets are allowed.
         log_scores: (*, n) float, log-scores; finite.
         num_subsets: K >= 1 (0 only where n = 0).
+        lengths: int or (*) int64, how many elements of each row count; None: all. The others are ignored and get zero
+            gradients; their labels may be anything.
     Returns: (*); 0 where n = 0 or one subset holds everything, NaN where a device label is out of range.
     Gradient: exact, w.r.t. log_scores; sums to 0. Twice differentiable, the second time in O(100 n) memory. log p is
         concave in log_scores.
@@ -61,6 +68,19 @@ def partition_log_prob(
     n = log_scores.shape[-1]
     require(labels.dim() >= 1 and labels.shape[-1] == n, _OP, "labels", f"be (*, {n})", tuple(labels.shape))
     require(num_subsets >= (1 if n else 0), _OP, "num_subsets", "be >= 1", num_subsets)
+    if lengths is not None:
+        counts, mask = row_lengths(_OP, lengths, n, log_scores.device)
+        broadcast_batch(_OP, labels=labels.shape[:-1], log_scores=log_scores.shape[:-1], lengths=counts.shape)
+        if is_readable(labels) and is_readable(mask):
+            wrong = torch.where(mask, labels, 0)
+            wrong = wrong[(wrong < 0) | (wrong >= num_subsets)]
+            if wrong.numel():
+                raise argument_error(_OP, "labels", f"be in [0, {num_subsets})", int(wrong[0]))
+        # one more subset, which all others precede almost surely
+        inside = torch.where((labels >= 0) & (labels < num_subsets), labels, -1)
+        padded = pad_scores(as_dtype(log_scores, compute_dtype(log_scores)), mask, ODDS_SPACING)
+        value = partition_log_prob(torch.where(mask, inside, num_subsets), padded, num_subsets + 1)
+        return as_dtype(value, log_scores.dtype)
     check_finite(_OP, "log_scores", log_scores)
     batch = broadcast_batch(_OP, labels=labels.shape[:-1], log_scores=log_scores.shape[:-1])
     dtype = log_scores.dtype

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import (
+    Counts,
     all_finite,
     argument_error,
     as_dtype,
@@ -22,6 +23,7 @@ from drpm.ops._arguments import (
     rows,
 )
 from drpm.ops._autograd import differentiable, second_order, wants_gradient
+from drpm.ops._lengths import ODDS_SPACING, pad_scores, row_lengths
 
 _OP = "plackett_luce_log_prob"
 
@@ -29,6 +31,8 @@ _OP = "plackett_luce_log_prob"
 def plackett_luce_log_prob(
     order: Tensor,  # (*, n) int64 or (*, n, n) float
     log_scores: Tensor,  # (*, n)
+    *,
+    lengths: Counts | None = None,  # int or (*)
 ) -> Tensor:  # (*)
     """Log-probability that the elements are drawn in this order, with odds proportional to their scores.
 
@@ -38,6 +42,8 @@ def plackett_luce_log_prob(
         order: (*, n) int64, order[i] = index of the element at rank i, a permutation of 0 … n−1; or a (relaxed)
             permutation matrix (*, n, n), whose row i says which element stands at rank i: then x = order @ log_scores.
         log_scores: (*, n) float, log-scores; finite.
+        lengths: int or (*) int64, how many elements of each row count; None: all. The order's first ranks name them;
+            the rest of order and log_scores is ignored and gets zero gradients.
     Returns: (*); 0 where n = 0, NaN where a device `order` is not a permutation.
     Gradient: exact, w.r.t. log_scores, and w.r.t. a matrix `order` through x. Twice differentiable.
     Numerics: float64 inside for every dtype; relative error below 1e-13 (float64), rounding of the result (float32),
@@ -51,8 +57,10 @@ def plackett_luce_log_prob(
         raise TypeError(f"{_OP}: order must be a tensor, got {type(order).__name__}")
     check_same_device(_OP, log_scores, order=order)
     require(log_scores.dim() >= 1, _OP, "log_scores", "have an element dimension", "a scalar")
-    check_finite(_OP, "log_scores", log_scores)
     n = log_scores.shape[-1]
+    if lengths is not None:
+        return _of_lengths(order, log_scores, lengths)
+    check_finite(_OP, "log_scores", log_scores)
     if order.is_floating_point():
         require(order.dim() >= 2 and order.shape[-2:] == (n, n), _OP, "order", f"be (*, {n}, {n})", tuple(order.shape))
         check_finite(_OP, "order", order)
@@ -74,6 +82,35 @@ def plackett_luce_log_prob(
     if index is not None and is_readable(flat) and not all_finite(flat):
         _reject_order(order, n)
     return as_dtype(flat.reshape(batch), result)
+
+
+def _of_lengths(order: Tensor, log_scores: Tensor, lengths: Counts) -> Tensor:
+    n = log_scores.shape[-1]
+    counts, mask = row_lengths(_OP, lengths, n, log_scores.device)
+    scores = torch.where(mask, as_dtype(log_scores, compute_dtype(log_scores)), 0.0)
+    if order.is_floating_point():
+        require(order.dim() >= 2 and order.shape[-2:] == (n, n), _OP, "order", f"be (*, {n}, {n})", tuple(order.shape))
+        result = result_dtype(order, log_scores)
+        matrix = torch.where(mask.unsqueeze(-1) & mask.unsqueeze(-2), as_dtype(order, compute_dtype(order)), 0.0)
+        dtype = compute_dtype(matrix, scores)
+        ranked = (as_dtype(matrix, dtype) @ as_dtype(scores, dtype).unsqueeze(-1)).squeeze(-1)
+    else:
+        if order.dtype != torch.int64:
+            raise TypeError(f"{_OP}: order must be int64 or a floating permutation matrix, got {order.dtype}")
+        require(order.dim() >= 1 and order.shape[-1] == n, _OP, "order", f"be (*, {n})", tuple(order.shape))
+        shapes = {"order": order.shape[:-1], "log_scores": log_scores.shape[:-1], "lengths": counts.shape}
+        batch = broadcast_batch(_OP, **shapes)
+        result = log_scores.dtype
+        first = torch.where(mask, order, torch.arange(n, device=order.device)).expand(*batch, n)
+        if is_readable(first):
+            _reject_order(first, n)
+        ranked = scores.expand(*batch, n).gather(-1, first)
+    # the first ranks hold the elements that count: what follows them is as good as nothing
+    check_finite(_OP, "log_scores", torch.where(mask, ranked, 0.0))
+    padded = pad_scores(ranked, mask, ODDS_SPACING)
+    shape = padded.shape[:-1]
+    flat, _ = _kernel(rows(padded, shape, (n,)), None, wants_gradient(padded))
+    return as_dtype(flat.reshape(shape), result)
 
 
 def _reject_order(order: Tensor, n: int) -> None:

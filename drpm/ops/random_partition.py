@@ -18,6 +18,7 @@ from drpm.ops._arguments import (
     compute_dtype,
     require,
 )
+from drpm.ops._lengths import SORT_SPACING, pad_scores, row_capacities, row_lengths
 from drpm.ops._random import STREAM_ORDER, seed_tensor
 from drpm.ops.gumbel_noise import gumbel_noise
 from drpm.ops.mvhg_sample import mvhg_sample
@@ -47,6 +48,7 @@ def random_partition(
     sample_shape: tuple[int, ...] = (),
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,
+    lengths: Counts | None = None,  # int or (*)
 ) -> Partition:
     """Draw a partition of n elements into K ordered, possibly empty subsets.
 
@@ -63,6 +65,9 @@ def random_partition(
         conditionals: "exact", or "merged" for the scheme of the thesis; see `mvhg_sample`.
         sample_shape: sizes of leading dimensions of independent samples.
         generator, seed: where the one seed of both kinds of noise comes from; at most one of the two.
+        lengths: int or (*) int64, how many elements of each row count; None: all. The others are ignored and get zero
+            gradients; their columns of the assignment are 0, their labels −1, and the
+            order ends with them. Without m a row's capacities are its length.
     Returns: `Partition`, every field with leading dimensions sample_shape + (*).
     Gradient: w.r.t. log_omega (through the sizes) and log_scores (through the order); see `mvhg_sample`, `partition`.
     Numerics: as `mvhg_sample` and `partition`; O(n K) memory.
@@ -77,9 +82,18 @@ def random_partition(
     require(log_scores.dim() >= 1, _OP, "log_scores", "have an element dimension", "a scalar")
     tau = check_tau(_OP, tau)
     check_finite(_OP, "log_omega", log_omega)
-    check_finite(_OP, "log_scores", log_scores)
-    batch = broadcast_batch(_OP, log_omega=log_omega.shape[:-1], log_scores=log_scores.shape[:-1])
     classes, n = log_omega.shape[-1], log_scores.shape[-1]
+    mask = None
+    drawn_n: Counts = n
+    if lengths is None:
+        check_finite(_OP, "log_scores", log_scores)
+        batch = broadcast_batch(_OP, log_omega=log_omega.shape[:-1], log_scores=log_scores.shape[:-1])
+    else:
+        counts, mask = row_lengths(_OP, lengths, n, log_scores.device)
+        shapes = {"log_omega": log_omega.shape[:-1], "log_scores": log_scores.shape[:-1], "lengths": counts.shape}
+        batch = broadcast_batch(_OP, **shapes)
+        drawn_n = counts
+        m = row_capacities(counts, classes) if m is None else m
     shape = (*sample_shape, *batch)
     drawn = seed_tensor(_OP, log_scores.device, noise=noise, generator=generator, seed=seed)
 
@@ -90,7 +104,7 @@ def random_partition(
         return mvhg_sample(
             omega,
             n if m is None else m,
-            n,
+            drawn_n,
             tau,
             hard=hard,
             noise=noise,
@@ -108,8 +122,13 @@ def random_partition(
             count *= size
         gumbel = gumbel_noise(drawn, (count, 1, n), stream=STREAM_ORDER, dtype=dtype)
         scores = as_dtype(scores, dtype) + gumbel.reshape(*shape, n)
+    if mask is not None:
+        scores = pad_scores(as_dtype(scores, compute_dtype(log_scores)), mask, SORT_SPACING * tau)
     assignment, order, labels = partition_order_labels(scores, sizes, tau, hard=hard)
     if not hard:
         with torch.no_grad():
             _, order, labels = partition_order_labels(scores.detach(), draw_sizes(True), tau, hard=True)
+    if mask is not None:
+        assignment = torch.where(mask.unsqueeze(-2), assignment, 0.0)
+        labels = torch.where(mask, labels, -1)
     return Partition(as_dtype(assignment, log_scores.dtype), sizes, order, labels)

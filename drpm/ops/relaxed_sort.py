@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import (
+    Counts,
     as_dtype,
     broadcast_batch,
     check_finite,
@@ -20,6 +21,7 @@ from drpm.ops._arguments import (
     rows,
 )
 from drpm.ops._autograd import differentiable, first_order, first_order_error
+from drpm.ops._lengths import SORT_SPACING, pad_scores, row_lengths
 from drpm.ops._tangents import Product, ProductBackward, relaxed_sort_matmul_second, relaxed_sort_second
 
 _OP = "relaxed_sort"
@@ -119,6 +121,7 @@ def relaxed_sort_matmul(
     tau: float = 1.0,
     *,
     hard: bool = False,
+    lengths: Counts | None = None,  # int or (*)
 ) -> Tensor:  # (*, n, d)
     """Multiply the relaxed permutation with values, without forming it: P(scores) @ values.
 
@@ -130,6 +133,8 @@ def relaxed_sort_matmul(
         tau: float > 0, temperature.
         hard: take exactly the rows of `values` in decreasing order of the scores, with the gradient of the
             relaxation w.r.t. scores (straight-through) and the exact one w.r.t. values.
+        lengths: int or (*) int64, how many elements of each row count; None: all. The others are ignored and get zero
+            gradients; rows of the result beyond the length are 0.
     Returns: (*, n, d); row i is a weighted mean of the rows of values (hard: the row of the i-th largest).
     Gradient: w.r.t. scores and values; sign(0) = 0 at ties. Where not hard it is differentiable again, in O(n d)
         memory, by products of 4 d + 2 columns in float64.
@@ -146,6 +151,13 @@ def relaxed_sort_matmul(
     n = scores.shape[-1]
     require(values.dim() >= 2 and values.shape[-2] == n, _MATMUL, "values", f"be (*, {n}, d)", tuple(values.shape))
     tau = check_tau(_MATMUL, tau)
+    if lengths is not None:
+        _, mask = row_lengths(_MATMUL, lengths, n, scores.device)
+        broadcast_batch(_MATMUL, scores=scores.shape[:-1], values=values.shape[:-2], lengths=mask.shape[:-1])
+        column = mask.unsqueeze(-1)
+        padded = pad_scores(as_dtype(scores, compute_dtype(scores)), mask, SORT_SPACING * tau)
+        product = relaxed_sort_matmul(padded, torch.where(column, values, 0.0), tau, hard=hard)
+        return as_dtype(torch.where(column, product, 0.0), result_dtype(scores, values))
     check_finite(_MATMUL, "scores", scores)
     check_finite(_MATMUL, "values", values)
     batch = broadcast_batch(_MATMUL, scores=scores.shape[:-1], values=values.shape[:-2])
