@@ -3,16 +3,21 @@
 Small settings against enumeration with integer binomials (K <= 5, m <= 6, weights within ±80); the normaliser, mean and
 probability at large counts against the central case in 40 digits. Errors are relative to max(1, |value|).
 
-    python -m benchmarks.mvhg_errors
+    python -m benchmarks.mvhg_errors [--output results/mvhg/errors.json]
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from benchmarks import machine
 from drpm.ops import mvhg_covariance, mvhg_entropy, mvhg_kl, mvhg_log_normalizer, mvhg_log_prob, mvhg_mean
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -70,29 +75,52 @@ def large_errors(dtype):
         want = mpmath.log(mpmath.binomial(10 * n, n))
         sizes = torch.full((10,), n // 10, dtype=dtype)
         log_prob = 10 * mpmath.log(mpmath.binomial(n, n // 10)) - want
+        variance = n * 0.1 * 0.9 * (10 * n - n) / (10 * n - 1)
+        covariance = variance * (torch.eye(10, dtype=torch.float64) * 10 - 1) / 9
         errors = {
             "log normaliser": error(mvhg_log_normalizer(omega, n, n), torch.tensor(float(want), dtype=torch.float64)),
             "log probability": error(
                 mvhg_log_prob(sizes, omega, n, n), torch.tensor(float(log_prob), dtype=torch.float64)
             ),
             "mean": error(mvhg_mean(omega, n, n), sizes.double()),
+            "covariance": error(mvhg_covariance(omega, n, n), covariance),
         }
         for name, value in errors.items():
             worst[name] = max(worst.get(name, 0.0), value)
     return worst
 
 
+COLUMNS = {
+    "float64, small": ("small", "float64"),
+    "float32, small": ("small", "float32"),
+    "float64, n to 1e7": ("large", "float64"),
+    "float32, n to 1e7": ("large", "float32"),
+}
+
+
+def table(content: dict[str, Any]) -> str:
+    """Markdown of a result file."""
+    lines = ["| quantity | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
+    errors = content["errors"]
+    for quantity in errors["small"]["float64"]:
+        found = [errors[size][dtype].get(quantity) for size, dtype in COLUMNS.values()]
+        lines.append(f"| {quantity} | " + " | ".join("–" if x is None else f"{x:.1e}" for x in found) + " |")
+    return "\n".join([*lines, "", machine.line(content)])
+
+
 def main() -> None:
-    small = {name: small_errors(dtype) for name, dtype in DTYPES.items()}
-    large = {name: large_errors(dtype) for name, dtype in DTYPES.items()}
-    print(
-        "| quantity | float64, small | float32, small | float64, n to 1e7 | float32, n to 1e7 |\n|---|---|---|---|---|"
-    )
-    for quantity in small["float64"]:
-        cells = [
-            f"{errors[quantity]:.1e}" if quantity in errors else "–" for errors in (*small.values(), *large.values())
-        ]
-        print(f"| {quantity} | " + " | ".join(cells) + " |")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    content = {"machine": machine.describe(torch.get_num_threads()), **machine.commit(), "date": machine.now()}
+    content["errors"] = {
+        "small": {name: small_errors(dtype) for name, dtype in DTYPES.items()},
+        "large": {name: large_errors(dtype) for name, dtype in DTYPES.items()},
+    }
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+    print(table(content))
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import gradient_estimators, partition_bounds, partition_speed  # noqa: E402
+from benchmarks import gradient_estimators, mvhg_errors, mvhg_speed, partition_bounds, partition_speed  # noqa: E402
 from benchmarks.report import head_line, series_of, series_table  # noqa: E402
 from benchmarks.results import Results  # noqa: E402
-from drpm.experiments import demo_tables  # noqa: E402
+from drpm.experiments import demo_tables, mvhg_ks_test, mvhg_minimal_example  # noqa: E402
 
 SMALL = "results/benchmarks/small.json"
+MVHG = "results/benchmarks/mvhg.json"
 DEMO = ROOT / "results" / "demo"
 
 
@@ -47,6 +48,14 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gradient estimators": lambda: script_table("results/estimators/gradients.json", gradient_estimators.table),
     "partition bounds": lambda: script_table("results/partition/bounds.json", partition_bounds.table),
     "partition speed": lambda: script_table("results/partition/speed.json", partition_speed.table),
+    "MVHG errors": lambda: script_table("results/mvhg/errors.json", mvhg_errors.table),
+    "MVHG speed": lambda: script_table("results/mvhg/speed.json", mvhg_speed.table),
+    "MVHG Kolmogorov-Smirnov test": lambda: script_table("results/mvhg/ks_test.json", mvhg_ks_test.table),
+    "MVHG minimal example": lambda: script_table("results/mvhg/minimal_example.json", mvhg_minimal_example.table),
+    "mvhg_sample benchmark": lambda: benchmark_table(MVHG, "mvhg_sample"),
+    "mvhg_log_prob benchmark": lambda: benchmark_table(MVHG, "mvhg_log_prob"),
+    "mvhg_mean benchmark": lambda: benchmark_table(MVHG, "mvhg_mean"),
+    "mvhg_kl benchmark": lambda: benchmark_table(MVHG, "mvhg_kl"),
     "random_partition benchmark": lambda: benchmark_table(SMALL, "random_partition", "merged"),
     "partition benchmark": lambda: benchmark_table(SMALL, "partition"),
     "relaxed_sort benchmark": lambda: benchmark_table(SMALL, "relaxed_sort"),

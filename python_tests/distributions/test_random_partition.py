@@ -146,7 +146,8 @@ def test_bad_arguments():
 
 
 def test_pyro_samples_and_scores():
-    pyro = pytest.importorskip("pyro")
+    import pyro
+
     from drpm.distributions.pyro import RandomPartition as PyroRandomPartition
 
     log_omega, log_scores = example(6, 2)
