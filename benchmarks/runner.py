@@ -199,7 +199,9 @@ def _run_child(case: Case, names: list[str], skip: list, outcome: dict, settings
         # killed by the kernel, or an allocation failure that no exception carried
         starved = status in (-9, 137) or "bad_alloc" in words or "allocate" in words
         verdict = "does not fit" if starved else "crashed"
-    found = {"status": verdict, "detail": f"in {phase}; {words}" if verdict == "crashed" else f"in {phase}"}
+    found = {"status": verdict, "detail": f"in {phase}"}
+    if verdict == "crashed":
+        found["detail"] += f"; exit status {status}{'; ' if words else ''}{words}"
     if phase in ("check", "prepare", "forward", "memory of forward"):
         outcome[name] = {**outcome[name], **(found if phase in ("check", "prepare") else {"forward": found})}
         skip += [[name, direction] for direction in DIRECTIONS]
