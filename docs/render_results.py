@@ -32,6 +32,12 @@ def benchmark_table(file: str, op: str, variant: str | None = None) -> str:
     parts = [head_line(results)]
     for series, entries in series_of(results, op, variant).items():
         parts += [f"**{series.replace('/', ', ')}**", series_table(entries)]
+    limits = results.head.get("settings", {})
+    if any(word in part for part in parts for word in ("too slow", "no fit")):
+        parts.append(
+            f"`too slow`: one call took more than {limits['cap']:g} s, or a check more than {limits['check_cap']:g} s; "
+            f"`no fit`: more than {limits['memory_limit'] / 2**30:.0f} GB."
+        )
     return "\n\n".join(parts)
 
 
