@@ -13,11 +13,11 @@
 
 DRPM_LIBRARY(m) {
   // Shapes: B rows, K classes, n elements, S samples. Counts and seeds are int64; all tensors contiguous.
-  m.def("gumbel_noise(Tensor seed, int stream, int rows, int classes, int width, bool float64) -> Tensor");
+  m.def("gumbel_noise(Tensor seed, int stream, SymInt rows, SymInt classes, SymInt width, bool float64) -> Tensor");
 
   m.def(
       "hypergeometric_log_weights(Tensor log_omega_left, Tensor log_omega_right, Tensor m_left, Tensor m_right, "
-      "Tensor n, int width) -> Tensor");
+      "Tensor n, SymInt width) -> Tensor");
   m.def(
       "hypergeometric_log_weights_backward(Tensor grad, Tensor m_left, Tensor m_right, Tensor n) -> "
       "(Tensor, Tensor)");
@@ -52,7 +52,7 @@ DRPM_LIBRARY(m) {
 
   m.def("plackett_luce_log_prob(Tensor log_scores, Tensor? order, bool with_gradient) -> (Tensor, Tensor)");
   m.def(
-      "partition_log_prob(Tensor log_scores, Tensor labels, int num_subsets, bool with_gradient) -> "
+      "partition_log_prob(Tensor log_scores, Tensor labels, SymInt num_subsets, bool with_gradient) -> "
       "(Tensor, Tensor)");
   m.def("partition_mode(Tensor log_omega, Tensor m, Tensor log_scores) -> Tensor");
   m.def("partition_marginals(Tensor log_omega, Tensor m, Tensor log_scores) -> Tensor");

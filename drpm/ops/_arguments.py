@@ -28,6 +28,8 @@ def argument_error(op: str, argument: str, contract: str, got: object) -> ValueE
 
 
 def require(condition: bool, op: str, argument: str, contract: str, got: object) -> None:
+    """For contracts of plain text. One with a size in it is formatted only where it is broken: formatting a size fixes
+    it under torch.compile."""
     if not condition:
         raise argument_error(op, argument, contract, got)
 

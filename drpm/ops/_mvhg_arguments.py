@@ -59,7 +59,8 @@ def mvhg_arguments(
     if type(m) is int and type(n) is int and len(batch) == 1 and same:  # the common case: fewer tensor ops
         require(m >= 0, op, "m", "be >= 0", m)
         require(n >= 0, op, "n", "be >= 0", n)
-        require(n <= m * classes, op, "n", "be <= the sum of m", f"{n} > {m * classes}")
+        if n > m * classes:
+            raise argument_error(op, "n", "be <= the sum of m", f"{n} > {m * classes}")
         return MvhgArguments(
             as_dtype(log_omega, compute_dtype(log_omega)).contiguous(),
             torch.full((1, classes), m, dtype=torch.int64, device=device),
@@ -70,7 +71,8 @@ def mvhg_arguments(
     m_t, n_t = counts_tensor(op, "m", m, device), counts_tensor(op, "n", n, device)
     if m_t.dim() == 0:
         m_t = m_t.expand(classes)
-    require(m_t.shape[-1] == classes, op, "m", f"have {classes} classes in its last dimension", tuple(m_t.shape))
+    if m_t.shape[-1] != classes:
+        raise argument_error(op, "m", f"have {classes} classes in its last dimension", tuple(m_t.shape))
     if is_readable(m_t) and is_readable(n_t) and m_t.numel() and n_t.numel():
         check_draws(op, n_t, m_t)
     if m_t.dim() > 1 or n_t.dim() or others:

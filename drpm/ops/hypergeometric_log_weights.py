@@ -10,6 +10,7 @@ from torch import Tensor
 
 from drpm.ops._arguments import (
     Counts,
+    argument_error,
     as_dtype,
     broadcast_batch,
     check_finite,
@@ -59,7 +60,8 @@ def hypergeometric_log_weights(
     if type(m_left) is int and type(m_right) is int and type(n) is int:  # the common case: without tensor arithmetic
         for argument, count in (("m_left", m_left), ("m_right", m_right), ("n", n)):
             require(count >= 0, _OP, argument, "be >= 0", count)
-        require(n <= m_left + m_right, _OP, "n", "be <= m_left + m_right", f"{n - m_left - m_right} more")
+        if n > m_left + m_right:
+            raise argument_error(_OP, "n", "be <= m_left + m_right", f"{n - m_left - m_right} more")
         batch = broadcast_batch(_OP, **shapes)
         size = (math.prod(batch),)
         counts = [torch.full(size, count, dtype=torch.int64, device=device) for count in (m_left, m_right, n)]

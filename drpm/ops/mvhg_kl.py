@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drpm.ops._arguments import Counts, check_finite, check_floating, check_same_device, compute_dtype, require, rows
+from drpm.ops._arguments import (
+    Counts,
+    argument_error,
+    check_finite,
+    check_floating,
+    check_same_device,
+    compute_dtype,
+    rows,
+)
 from drpm.ops._arguments import result_dtype as promoted_dtype
 from drpm.ops._autograd import differentiable
 from drpm.ops._mvhg_arguments import mvhg_arguments
@@ -44,9 +52,8 @@ def mvhg_kl(
     check_finite(_OP, "log_omega_p", log_omega_p)
     others = {"log_omega_p": log_omega_p.shape[:-1]}
     q, m_rows, n_rows, batch, classes = mvhg_arguments(_OP, log_omega_q, m, n, others=others, name="log_omega_q")
-    require(
-        log_omega_p.shape[-1:] == (classes,), _OP, "log_omega_p", f"have {classes} classes", tuple(log_omega_p.shape)
-    )
+    if log_omega_p.shape[-1:] != (classes,):
+        raise argument_error(_OP, "log_omega_p", f"have {classes} classes", tuple(log_omega_p.shape))
     dtype = compute_dtype(log_omega_q, log_omega_p)
     p = rows(log_omega_p.to(dtype), batch, (classes,))
     kl: Tensor = _kl(q.to(dtype), p, m_rows, n_rows)[0]

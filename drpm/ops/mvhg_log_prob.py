@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drpm.ops._arguments import Counts, as_dtype, check_same_device, require, rows
+from drpm.ops._arguments import Counts, argument_error, as_dtype, check_same_device, rows
 from drpm.ops._autograd import differentiable, wants_gradient
 from drpm.ops._mvhg_arguments import check_conditionals, mvhg_arguments
 from drpm.ops._vmap import fold, register_vmap
@@ -50,7 +50,8 @@ def mvhg_log_prob(
     check_same_device(_OP, log_omega, sizes=sizes)
     arguments = mvhg_arguments(_OP, log_omega, m, n, others={"sizes": sizes.shape[:-1]})
     classes = arguments.classes
-    require(sizes.shape[-1:] == (classes,), _OP, "sizes", f"have {classes} classes", tuple(sizes.shape))
+    if sizes.shape[-1:] != (classes,):
+        raise argument_error(_OP, "sizes", f"have {classes} classes", tuple(sizes.shape))
     flat = rows(as_dtype(sizes, arguments.log_omega.dtype), arguments.batch, (classes,))
     if conditionals == "exact":
         with_mean = wants_gradient(log_omega)

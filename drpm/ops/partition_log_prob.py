@@ -66,7 +66,8 @@ def partition_log_prob(
     check_same_device(_OP, log_scores, labels=labels)
     require(log_scores.dim() >= 1, _OP, "log_scores", "have an element dimension", "a scalar")
     n = log_scores.shape[-1]
-    require(labels.dim() >= 1 and labels.shape[-1] == n, _OP, "labels", f"be (*, {n})", tuple(labels.shape))
+    if labels.dim() < 1 or labels.shape[-1] != n:
+        raise argument_error(_OP, "labels", f"be (*, {n})", tuple(labels.shape))
     require(num_subsets >= (1 if n else 0), _OP, "num_subsets", "be >= 1", num_subsets)
     if lengths is not None:
         counts, mask = row_lengths(_OP, lengths, n, log_scores.device)

@@ -66,7 +66,8 @@ def partition_log_prob_bounds(
         raise TypeError(f"{_OP}: labels must be int64, got {getattr(labels, 'dtype', type(labels).__name__)}")
     check_same_device(_OP, log_scores, log_omega=log_omega, labels=labels, order=order, sizes=sizes)
     n, num_subsets = log_scores.shape[-1], log_omega.shape[-1]
-    require(labels.dim() >= 1 and labels.shape[-1] == n, _OP, "labels", f"be (*, {n})", tuple(labels.shape))
+    if labels.dim() < 1 or labels.shape[-1] != n:
+        raise argument_error(_OP, "labels", f"be (*, {n})", tuple(labels.shape))
     drawn: Counts = n
     capacity: Counts = n
     mask, to_sort = None, log_scores.detach()

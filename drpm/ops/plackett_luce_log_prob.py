@@ -62,7 +62,8 @@ def plackett_luce_log_prob(
         return _of_lengths(order, log_scores, lengths)
     check_finite(_OP, "log_scores", log_scores)
     if order.is_floating_point():
-        require(order.dim() >= 2 and order.shape[-2:] == (n, n), _OP, "order", f"be (*, {n}, {n})", tuple(order.shape))
+        if order.dim() < 2 or order.shape[-2:] != (n, n):
+            raise argument_error(_OP, "order", f"be (*, {n}, {n})", tuple(order.shape))
         check_finite(_OP, "order", order)
         broadcast_batch(_OP, order=order.shape[:-2], log_scores=log_scores.shape[:-1])
         dtype, result = compute_dtype(order, log_scores), result_dtype(order, log_scores)
@@ -71,7 +72,8 @@ def plackett_luce_log_prob(
     else:
         if order.dtype != torch.int64:
             raise TypeError(f"{_OP}: order must be int64 or a floating permutation matrix, got {order.dtype}")
-        require(order.dim() >= 1 and order.shape[-1] == n, _OP, "order", f"be (*, {n})", tuple(order.shape))
+        if order.dim() < 1 or order.shape[-1] != n:
+            raise argument_error(_OP, "order", f"be (*, {n})", tuple(order.shape))
         batch = broadcast_batch(_OP, order=order.shape[:-1], log_scores=log_scores.shape[:-1])
         dtype = result = log_scores.dtype
         if dtype not in (torch.float32, torch.float64):
@@ -89,7 +91,8 @@ def _of_lengths(order: Tensor, log_scores: Tensor, lengths: Counts) -> Tensor:
     counts, mask = row_lengths(_OP, lengths, n, log_scores.device)
     scores = torch.where(mask, as_dtype(log_scores, compute_dtype(log_scores)), 0.0)
     if order.is_floating_point():
-        require(order.dim() >= 2 and order.shape[-2:] == (n, n), _OP, "order", f"be (*, {n}, {n})", tuple(order.shape))
+        if order.dim() < 2 or order.shape[-2:] != (n, n):
+            raise argument_error(_OP, "order", f"be (*, {n}, {n})", tuple(order.shape))
         result = result_dtype(order, log_scores)
         matrix = torch.where(mask.unsqueeze(-1) & mask.unsqueeze(-2), as_dtype(order, compute_dtype(order)), 0.0)
         dtype = compute_dtype(matrix, scores)
@@ -97,7 +100,8 @@ def _of_lengths(order: Tensor, log_scores: Tensor, lengths: Counts) -> Tensor:
     else:
         if order.dtype != torch.int64:
             raise TypeError(f"{_OP}: order must be int64 or a floating permutation matrix, got {order.dtype}")
-        require(order.dim() >= 1 and order.shape[-1] == n, _OP, "order", f"be (*, {n})", tuple(order.shape))
+        if order.dim() < 1 or order.shape[-1] != n:
+            raise argument_error(_OP, "order", f"be (*, {n})", tuple(order.shape))
         shapes = {"order": order.shape[:-1], "log_scores": log_scores.shape[:-1], "lengths": counts.shape}
         batch = broadcast_batch(_OP, **shapes)
         result = log_scores.dtype

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from drpm.ops._arguments import (
     Counts,
+    argument_error,
     as_dtype,
     broadcast_batch,
     check_finite,
@@ -149,7 +150,8 @@ def relaxed_sort_matmul(
     check_same_device(_MATMUL, scores, values=values)
     require(scores.dim() >= 1, _MATMUL, "scores", "have an element dimension", "a scalar")
     n = scores.shape[-1]
-    require(values.dim() >= 2 and values.shape[-2] == n, _MATMUL, "values", f"be (*, {n}, d)", tuple(values.shape))
+    if values.dim() < 2 or values.shape[-2] != n:
+        raise argument_error(_MATMUL, "values", f"be (*, {n}, d)", tuple(values.shape))
     tau = check_tau(_MATMUL, tau)
     if lengths is not None:
         _, mask = row_lengths(_MATMUL, lengths, n, scores.device)
