@@ -158,7 +158,7 @@ def broadcast_batch(op: str, **shapes: torch.Size | tuple[int, ...]) -> torch.Si
 
 def rows(x: Tensor, batch: torch.Size, event: tuple[int, ...] = ()) -> Tensor:
     """x broadcast to batch + event and flattened to contiguous (B, *event)."""
-    if len(batch) == 1 and x.shape == batch + event:
+    if len(batch) == 1 and x.dim() == 1 + len(event) and x.shape == batch + event:
         return x.contiguous()
     count = math.prod(batch)
     return x.expand(batch + event).reshape((count, *event)).contiguous()

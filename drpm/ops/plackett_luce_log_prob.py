@@ -67,7 +67,7 @@ def plackett_luce_log_prob(
         check_finite(_OP, "order", order)
         broadcast_batch(_OP, order=order.shape[:-2], log_scores=log_scores.shape[:-1])
         dtype, result = compute_dtype(order, log_scores), result_dtype(order, log_scores)
-        ranked = (as_dtype(order, dtype) @ as_dtype(log_scores, dtype).unsqueeze(-1)).squeeze(-1)
+        ranked = _product(as_dtype(order, dtype), as_dtype(log_scores, dtype))
         batch, index = ranked.shape[:-1], None
     else:
         if order.dtype != torch.int64:
@@ -86,6 +86,12 @@ def plackett_luce_log_prob(
     return as_dtype(flat.reshape(batch), result)
 
 
+def _product(matrix: Tensor, vector: Tensor) -> Tensor:  # (*, n, n), (*, n) -> (*, n)
+    if torch.is_autocast_enabled(matrix.device.type):  # which would round both
+        return (matrix * vector.unsqueeze(-2)).sum(-1)
+    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
+
+
 def _of_lengths(order: Tensor, log_scores: Tensor, lengths: Counts) -> Tensor:
     n = log_scores.shape[-1]
     counts, mask = row_lengths(_OP, lengths, n, log_scores.device)
@@ -96,7 +102,7 @@ def _of_lengths(order: Tensor, log_scores: Tensor, lengths: Counts) -> Tensor:
         result = result_dtype(order, log_scores)
         matrix = torch.where(mask.unsqueeze(-1) & mask.unsqueeze(-2), as_dtype(order, compute_dtype(order)), 0.0)
         dtype = compute_dtype(matrix, scores)
-        ranked = (as_dtype(matrix, dtype) @ as_dtype(scores, dtype).unsqueeze(-1)).squeeze(-1)
+        ranked = _product(as_dtype(matrix, dtype), as_dtype(scores, dtype))
     else:
         if order.dtype != torch.int64:
             raise TypeError(f"{_OP}: order must be int64 or a floating permutation matrix, got {order.dtype}")

@@ -1,0 +1,284 @@
+"""torch.compile, torch.export, checkpointing, determinism and precision of a model that uses every op."""
+
+import inspect
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from drpm import ops
+from drpm.testing import devices
+
+K = 3
+
+
+def every_op(log_omega, scores, values, labels, order, seed):
+    """All of drpm.ops; a list of outputs, those that are differentiable first."""
+    n = scores.shape[-1]
+    drawn = ops.random_partition(log_omega, scores, 0.7, seed=seed)
+    relaxed = ops.random_partition(log_omega, scores, 0.7, hard=False, seed=seed, conditionals="merged")
+    sizes = drawn.sizes.detach()
+    weights = ops.hypergeometric_log_weights(log_omega[..., 0], log_omega[..., 1], 4, 5, 6)
+    differentiable = [
+        drawn.assignment,
+        drawn.sizes,
+        relaxed.assignment,
+        relaxed.sizes,
+        ops.mvhg_sample(log_omega, n, n, hard=False, seed=seed, class_order="random"),
+        ops.mvhg_log_prob(sizes, log_omega, n, n),
+        ops.mvhg_log_prob(sizes, log_omega, n, n, conditionals="merged"),
+        ops.mvhg_log_normalizer(log_omega, n, n),
+        ops.mvhg_mean(log_omega, n, n),
+        ops.mvhg_covariance(log_omega, n, n),
+        ops.mvhg_entropy(log_omega, n, n),
+        ops.mvhg_kl(log_omega, -log_omega, n, n),
+        ops.relaxed_sort(scores),
+        ops.relaxed_sort_matmul(scores, values),
+        ops.relaxed_sort_matmul(scores, values, hard=True),
+        ops.partition(scores, relaxed.sizes, hard=False, normalize=True),
+        ops.partition(scores, sizes, lengths=n - 1),
+        ops.plackett_luce_log_prob(order, scores),
+        ops.plackett_luce_log_prob(ops.relaxed_sort(scores), scores),
+        ops.partition_log_prob(labels, scores, K),
+        ops.random_partition_log_prob(labels, log_omega, scores),
+        *ops.partition_log_prob_bounds(labels, log_omega, scores),
+        ops.partition_marginals(log_omega, scores),
+        torch.where(torch.isinf(weights), torch.zeros_like(weights), weights),
+    ]
+    return differentiable, [
+        drawn.labels,
+        drawn.order,
+        ops.partition_mode(log_omega, scores),
+        ops.mvhg_draw(log_omega, n, n, seed=seed),
+        ops.gumbel_noise(seed, (1, 1, 4), stream=0),
+    ]
+
+
+def arguments(batch, n, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(n)
+    return (
+        torch.randn(batch, K, dtype=dtype, generator=generator).requires_grad_(),
+        torch.randn(batch, n, dtype=dtype, generator=generator).requires_grad_(),
+        torch.randn(batch, n, 5, dtype=dtype, generator=generator).requires_grad_(),
+        torch.randint(0, K, (batch, n), generator=generator),
+        torch.stack([torch.randperm(n, generator=generator) for _ in range(batch)]),
+        torch.tensor([3]),
+    )
+
+
+def values_and_gradients(function, inputs):
+    differentiable, others = function(*inputs)
+    loss = sum((x**2).sum() for x in differentiable)
+    grads = torch.autograd.grad(loss, inputs[:3])
+    return [*(x.detach() for x in differentiable), *others, *grads]
+
+
+def assert_same(got, want, exact=True):
+    assert len(got) == len(want)
+    for x, y in zip(got, want, strict=True):
+        if exact:
+            assert torch.equal(x, y)
+        else:
+            torch.testing.assert_close(x, y, rtol=2e-5, atol=2e-5)
+
+
+def test_the_model_uses_every_op():
+    source = inspect.getsource(every_op)
+    assert [name for name in ops.__all__ if name.islower() and f"ops.{name}(" not in source] == []
+
+
+def test_no_graph_breaks_and_no_recompilation():
+    """fullgraph: a graph break raises. The second shape must be served by the first graph."""
+    torch._dynamo.reset()
+    compiled = torch.compile(every_op, fullgraph=True, dynamic=True, backend="eager")
+    inputs = arguments(2, 7)
+    assert_same(values_and_gradients(compiled, inputs), values_and_gradients(every_op, inputs))
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        inputs = arguments(4, 9)
+        assert_same(values_and_gradients(compiled, inputs), values_and_gradients(every_op, inputs))
+
+
+def test_one_graph():
+    torch._dynamo.reset()
+    explained = torch._dynamo.explain(every_op)(*arguments(2, 7))
+    assert explained.graph_count == 1 and explained.graph_break_count == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_forward_and_backward_compiled(backend, dynamic):
+    torch._dynamo.reset()
+    compiled = torch.compile(every_op, fullgraph=True, dynamic=dynamic, backend=backend)
+    for batch, n in ((2, 7), (4, 9)):
+        inputs = arguments(batch, n)
+        want = values_and_gradients(every_op, inputs)
+        with torch._dynamo.config.patch(error_on_recompile=dynamic and n == 9):
+            assert_same(values_and_gradients(compiled, inputs), want, exact=backend == "aot_eager")
+
+
+def test_inductor():
+    """The part of the above that takes seconds: the training step of a random partition."""
+    torch._dynamo.reset()
+
+    def step(log_omega, scores, seed):
+        out = ops.random_partition(log_omega * 1.0, scores.sin(), seed=seed)
+        return [out.assignment, ops.relaxed_sort_matmul(scores, scores.unsqueeze(-1))], [out.labels]
+
+    log_omega, scores, *_, seed = arguments(2, 7)
+    compiled = torch.compile(step, fullgraph=True)
+
+    def both(function):
+        differentiable, others = function(log_omega, scores, seed)
+        loss = sum((x**3).sum() for x in differentiable)
+        return [*differentiable, *others, *torch.autograd.grad(loss, (log_omega, scores))]
+
+    assert_same(both(compiled), both(step), exact=False)
+
+
+def test_draws_without_a_seed_under_compile():
+    """torch.manual_seed governs them; `seed=` gives the eager draw."""
+    torch._dynamo.reset()
+    log_omega, scores = torch.zeros(K), torch.zeros(40)
+    compiled = torch.compile(lambda seed: ops.random_partition(log_omega, scores, seed=seed).labels, fullgraph=True)
+    unseeded = torch.compile(lambda s: ops.random_partition(log_omega, s).labels, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(torch.tensor([5])), ops.random_partition(log_omega, scores, seed=5).labels)
+    torch.manual_seed(1)
+    first, second = unseeded(scores), unseeded(scores)
+    torch.manual_seed(1)
+    assert torch.equal(first, unseeded(scores)) and not torch.equal(first, second)
+
+
+class Sorter(torch.nn.Module):
+    """An inference path: learned scores, the partition without noise, pooled features of every subset."""
+
+    def __init__(self):
+        super().__init__()
+        self.score = torch.nn.Linear(4, 1)
+        self.log_omega = torch.nn.Parameter(torch.tensor([0.5, 0.0, -0.5]))
+
+    def forward(self, x):
+        scores = self.score(x).squeeze(-1)
+        out = ops.random_partition(self.log_omega, scores, noise=False)
+        soft = ops.partition(scores, out.sizes, hard=False)
+        log_prob = ops.random_partition_log_prob(out.labels, self.log_omega, scores)
+        return out.assignment @ x, soft, log_prob, ops.partition_mode(self.log_omega, scores)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_export(strict, tmp_path):
+    model, x = Sorter().eval(), torch.randn(2, 7, 4)
+    shapes = ({0: torch.export.Dim("batch", min=2), 1: torch.export.Dim("n", min=2, max=4000)},)
+    with torch.no_grad():
+        program = torch.export.export(model, (x,), dynamic_shapes=shapes, strict=strict)
+        torch.export.save(program, tmp_path / "sorter.pt2")
+        loaded = torch.export.load(tmp_path / "sorter.pt2").module()
+        for batch, n in ((2, 7), (5, 11)):
+            x = torch.randn(batch, n, 4)
+            assert_same(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_checkpointing(use_reentrant):
+    """Recomputed with the same draws, seeds given or not."""
+
+    def unseeded(*inputs):
+        return every_op(*inputs)[0] + [ops.random_partition(inputs[0], inputs[1]).assignment]
+
+    def gradients(function):
+        inputs = arguments(2, 7)
+        torch.manual_seed(4)
+        return torch.autograd.grad(sum((x**2).sum() for x in function(*inputs)), inputs[:3])
+
+    def checkpointed(*inputs):
+        return checkpoint(lambda *a: tuple(unseeded(*a)), *inputs, use_reentrant=use_reentrant)
+
+    if not use_reentrant:
+        assert_same(gradients(checkpointed), gradients(unseeded))
+        return
+    inputs = arguments(2, 7)  # the reentrant kind wants backward()
+    torch.manual_seed(4)
+    sum((x**2).sum() for x in checkpointed(*inputs)).backward()
+    assert_same([x.grad for x in inputs[:3]], gradients(unseeded))
+
+
+@pytest.mark.parametrize("device", devices())
+def test_threads_and_runs_do_not_change_a_bit(device):
+    """The same seed: bitwise the same values and gradients, under torch.use_deterministic_algorithms."""
+    inputs = [x.detach().to(device).requires_grad_(x.requires_grad) for x in arguments(3, 2500)]
+    before = torch.get_num_threads()
+
+    def run(threads):
+        torch.set_num_threads(threads)
+        log_omega, scores, values, labels, order, seed = inputs
+        sizes = ops.mvhg_sample(log_omega, 2500, 2500, seed=seed)
+        outputs = [
+            sizes,
+            ops.random_partition(log_omega, scores, seed=seed).assignment,
+            ops.partition(scores, sizes, 0.3, hard=False),
+            ops.relaxed_sort_matmul(scores, values),
+            ops.plackett_luce_log_prob(order, scores),
+            ops.random_partition_log_prob(labels, log_omega, scores),
+        ]
+        weights = [torch.linspace(-1, 1, x.numel(), device=device).reshape(x.shape) for x in outputs]
+        return [*outputs, *torch.autograd.grad(outputs, inputs[:3], weights)]
+
+    torch.use_deterministic_algorithms(True)
+    try:
+        want = run(1)
+        for threads in (1, 2, 3, 8):
+            assert_same(run(threads), want)
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(before)
+
+
+def test_generators_and_checkpoints_of_their_state(tmp_path):
+    log_omega, scores = torch.zeros(K), torch.zeros(50)
+    generator = torch.Generator().manual_seed(7)
+
+    def draw():
+        return ops.random_partition(log_omega, scores, generator=generator).labels
+
+    draw()
+    torch.save({"generator": generator.get_state(), "torch": torch.get_rng_state()}, tmp_path / "state.pt")
+    want = [draw(), draw(), ops.random_partition(log_omega, scores).labels]
+    state = torch.load(tmp_path / "state.pt")
+    generator = torch.Generator()
+    generator.set_state(state["generator"])
+    torch.set_rng_state(state["torch"])
+    assert_same([draw(), draw(), ops.random_partition(log_omega, scores).labels], want)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_inputs_compute_in_float32(dtype):
+    """Relaxed values come back in the inputs' dtype, correctly rounded; counts and their moments as float32."""
+    inputs = [x.detach().to(dtype) if x.is_floating_point() else x for x in arguments(2, 7)]
+    wide = [x.float() if x.is_floating_point() else x for x in inputs]
+    for got, want in zip(every_op(*inputs)[0], every_op(*wide)[0], strict=True):
+        assert got.dtype in (dtype, torch.float32)
+        assert torch.allclose(got.float(), want, rtol=2 * torch.finfo(dtype).eps, atol=2e-3)
+    drawn = ops.random_partition(*inputs[:2], seed=1)
+    assert drawn.sizes.dtype == torch.float32 and drawn.assignment.dtype == dtype
+    assert ops.relaxed_sort(inputs[1]).dtype == dtype
+
+
+def test_autocast():
+    """Layers in bfloat16, the ops on what they give; no op falls below float32 inside."""
+    model, x = Sorter(), torch.randn(2, 7, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = model.score(x).squeeze(-1)
+        assert scores.dtype == torch.bfloat16
+        pooled, soft, log_prob, _ = model(x)
+        assert soft.dtype in (torch.bfloat16, torch.float32) and log_prob.dtype == torch.float32
+        (pooled.float().sum() + log_prob.sum()).backward()
+        exact = torch.randn(2, 7)
+        matrix = ops.relaxed_sort(exact)
+        inside = ops.plackett_luce_log_prob(matrix, exact)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    assert torch.allclose(inside, ops.plackett_luce_log_prob(matrix, exact), rtol=1e-6)
+
+
+def test_float64_is_kept():
+    for x in every_op(*arguments(2, 7, torch.float64))[0]:
+        assert x.dtype == torch.float64
