@@ -266,9 +266,9 @@ def test_third_derivatives_of_the_soft_partition():
 @pytest.mark.parametrize("spread", [0.0, 1.0, 30.0])
 def test_gradient_formula_of_partition_log_prob(spread):
     """The plain formula that is differentiated a second time, against the kernel's gradient."""
-    for n, subsets in ((1, 1), (2, 5), (40, 3), (300, 7)):
-        scores = (torch.randn(3, n, dtype=DTYPE) * spread).requires_grad_()
-        labels = torch.randint(0, subsets, (3, n))
+    for n, subsets in ((1, 1), (2, 5), (60, 4)):
+        scores = (torch.randn(2, n, dtype=DTYPE) * spread).requires_grad_()
+        labels = torch.randint(0, subsets, (2, n))
         (want,) = torch.autograd.grad(ops.partition_log_prob(labels, scores, subsets).sum(), scores)
         assert_close(partition_gradient(scores.detach(), labels, subsets), want)
 
