@@ -9,7 +9,7 @@ namespace {
 template <class T>
 __device__ SubsetWeights subset_weights(const PartitionCudaArgs<T>& args, int64_t row) {
   return {args.boundary + row * args.classes,
-          nullptr,
+          args.rest + row * args.classes,
           args.cut + row * args.classes,
           args.n,
           args.classes,
@@ -25,7 +25,8 @@ __global__ void __launch_bounds__(kMaxThreads) labels_kernel(PartitionCudaArgs<T
   for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
     const int64_t at = row * args.classes;
     if (threadIdx.x == 0)
-      subset_boundaries(args.sizes + at, args.n, args.classes, args.eps, args.boundary + at, args.cut + at);
+      subset_boundaries(args.sizes + at, args.n, args.classes, args.eps, args.boundary + at, args.cut + at,
+                        args.rest + at);
     __syncthreads();
     const SubsetWeights w = subset_weights(args, row);
     for (int64_t j = threadIdx.x; j < args.n; j += blockDim.x) {

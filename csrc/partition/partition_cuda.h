@@ -13,6 +13,7 @@ struct PartitionCudaArgs {
   const T* sizes;           // (B, K)
   const int64_t* order;     // (B, n)
   double* boundary;         // (B, K) nu_k
+  double* rest;             // (B, K) what their rounding left
   int64_t* cut;             // (B, K) positions before it have f_k = 1
   int64_t* position_label;  // (B, n) subset of each sorted position
   int64_t* labels;          // (B, n) subset of each element

@@ -23,7 +23,7 @@ struct SubsetScratch {
   PartitionCudaArgs<T> args{};
 
   SubsetScratch(const Tensor& scores, const Tensor& sizes, const Tensor& order, double tau, double eps)
-      : boundary(scratch_doubles(scores, sizes.numel())),
+      : boundary(scratch_doubles(scores, 2 * sizes.numel())),
         cut(torch::stable::new_empty(order, {sizes.numel()})),
         position_label(torch::stable::new_empty(order, {order.numel()})) {
     args.rows = scores.size(0);
@@ -34,6 +34,7 @@ struct SubsetScratch {
     args.sizes = checked_data<T>(kOp, "sizes", sizes, args.rows * args.classes);
     args.order = checked_data<int64_t>(kOp, "order", order, scores.numel());
     args.boundary = boundary.mutable_data_ptr<double>();
+    args.rest = args.boundary + sizes.numel();
     args.cut = cut.mutable_data_ptr<int64_t>();
     args.position_label = position_label.mutable_data_ptr<int64_t>();
   }

@@ -6,12 +6,13 @@ namespace drpm {
 namespace DRPM_ISA {
 namespace {
 
+constexpr int64_t kShortRow = 128;
 constexpr int kBandThreads = 128;  // four warps a block, each with its own row or column; launch bounds: no spills
 
-// Dropped mass of a row: at most e^-T, as (T + log n) tau is the drop that is kept.                           (Eq. 6,
-// 7)
+// Dropped mass of a row: at most e^-T, as (T + log n) tau is the drop that is kept. Short rows keep all.  (Eq. 6, 7)
 template <class T>
 __device__ double band_limit(const CudaBand& band) {
+  if (band.n <= kNarrowColumns) return __builtin_huge_val();
   return (BandConstants<T>::kDrop + log_lane<double>(static_cast<double>(band.n))) * band.tau;
 }
 
@@ -20,9 +21,20 @@ __device__ T band_weight(double drop, double inverse_tau) {
   return exp_lane<T>(static_cast<T>(-drop * inverse_tau));
 }
 
+// The same for the backward, whose sums are in double, as their terms cancel. In a short row that is flat nothing but
+// rounding would be left of them with float's exponential.
+template <class T>
+__device__ double gradient_weight(const CudaBand& band, double drop, double inverse_tau) {
+  if (band.n <= kShortRow) return exp_lane<double>(-drop * inverse_tau);
+  return static_cast<double>(band_weight<T>(drop, inverse_tau));
+}
+
+__device__ inline double wide(double x) { return x; }
+__device__ inline double wide(float x) { return static_cast<double>(x); }
+
 // Step of the drop from distance t - 1 to t away from the diagonal, p the position at t, q the one at t - 1:
-// along row i,    D_i(p) - D_i(q) = (2 t - 1) |s_q - s_p|                                                        (Eq.
-// 3) along column j, D_p(j) - D_q(j) = |s_q - s_j| + |s_p - s_j| (Eq. 5)
+//   along row i     D_i(p) - D_i(q) = (2 t - 1) |s_q - s_p|                                                    (Eq. 3)
+//   along column j  D_p(j) - D_q(j) = |s_q - s_j| + |s_p - s_j|                                                (Eq. 5)
 struct AlongRow {
   __device__ double operator()(const double* s, int64_t, int64_t q, int64_t p, int64_t t) const {
     return static_cast<double>(2 * t - 1) * abs_lane<double>(s[q] - s[p]);
@@ -43,7 +55,9 @@ __device__ inline double warp_inclusive_sum(double value, int lane) {
   return value;
 }
 
-// Calls visit(position, drop) for every position of the band around `centre`, each in one lane of the warp.
+// Calls visit(position, drop) for every position of the band around `centre`, each in one lane of the warp. The nearest
+// kWarpSize on either side always count: they cost nothing, and where rows are almost one-hot the gradient consists of
+// nothing but tails.
 template <class Step, class Visit>
 __device__ void walk_band(const double* s, int64_t n, int64_t centre, double limit, Step step, Visit visit) {
   const int lane = threadIdx.x % kWarpSize;
@@ -56,7 +70,7 @@ __device__ void walk_band(const double* s, int64_t n, int64_t centre, double lim
       const int64_t p = centre + side * (t <= reach ? t : reach);
       const double own = t <= reach ? step(s, centre, p - side, p, t) : 0;
       const double drop = carry + warp_inclusive_sum(own, lane);
-      if (t <= reach && drop <= limit) visit(p, drop);
+      if (t <= reach && (drop <= limit || before == 0)) visit(p, drop);
       carry = __shfl_sync(kFullWarp, drop, kWarpSize - 1);
     }
   }
@@ -117,7 +131,7 @@ __global__ void __launch_bounds__(kBandThreads, 4) row_sums_kernel(CudaBandArgs<
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
   for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
     const T sum = row_sum<T>(band.s + row * band.n, band.n, i, limit, inverse_tau);
-    if (lane == 0) args.inverse_sum[row * band.n + i] = 1 / sum;
+    if (lane == 0) args.inverse_sum[row * band.n + i] = static_cast<double>(1 / sum);
   });
 }
 
@@ -134,7 +148,7 @@ __device__ void row_products(const CudaBandArgs<T>& args, int64_t row, int64_t i
 #pragma unroll
     for (int c = 0; c < kPlanes; ++c) product[c] += weight * right[c * n + j];
   });
-  const T inverse = args.inverse_sum[row * n + i];
+  const T inverse = static_cast<T>(args.inverse_sum[row * n + i]);
 #pragma unroll
   for (int c = 0; c < kPlanes; ++c) product[c] = warp_reduce(product[c], Add()) * inverse;
 }
@@ -179,12 +193,12 @@ __global__ void __launch_bounds__(kBandThreads, 4) center_kernel(CudaBandArgs<T>
   for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
     const T* left = args.left + row * args.planes * band.n + i;
     const T* right = args.right + row * args.planes * band.n;
-    T sum = 0, product = 0;
+    double sum = 0, product = 0;
     walk_band(band.s + row * band.n, band.n, i, limit, AlongRow(), [&](int64_t j, double drop) {
-      const T weight = band_weight<T>(drop, inverse_tau);
-      T value = 0;
+      const double weight = gradient_weight<T>(band, drop, inverse_tau);
+      double value = 0;
       for (int64_t q = 0; q < args.planes; ++q)
-        value += left[q * band.n] * (right[q * band.n + j] - right[q * band.n + i]);
+        value += wide(left[q * band.n]) * (wide(right[q * band.n + j]) - wide(right[q * band.n + i]));
       sum += weight;
       product += weight * value;
     });
@@ -202,14 +216,14 @@ __global__ void __launch_bounds__(kBandThreads, 4) columns_kernel(CudaBandArgs<T
   const CudaBand band = args.band;
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
   for_warp_items(band, [&](int64_t row, int64_t j, int lane) {
-    const T* inverse_sum = args.inverse_sum + row * band.n;
+    const double* inverse_sum = args.inverse_sum + row * band.n;
     for_plane_groups(args.planes, [&](int64_t q, auto count) {
       constexpr int kPlanes = decltype(count)::value;
       const int64_t plane = (row * args.planes + q) * band.n;
       const T* left = args.left + plane;
       T sum[kPlanes] = {};
       walk_band(band.s + row * band.n, band.n, j, limit, AlongColumn(), [&](int64_t i, double drop) {
-        const T weight = band_weight<T>(drop, inverse_tau) * inverse_sum[i];
+        const T weight = band_weight<T>(drop, inverse_tau) * static_cast<T>(inverse_sum[i]);
 #pragma unroll
         for (int c = 0; c < kPlanes; ++c) sum[c] += weight * left[c * band.n + i];
       });
@@ -255,16 +269,16 @@ __global__ void __launch_bounds__(kBandThreads, 4) moments_kernel(CudaBandArgs<T
   const CudaBand band = args.band;
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
   for_warp_items(band, [&](int64_t row, int64_t j, int lane) {
-    const T* inverse_sum = args.inverse_sum + row * band.n;
+    const double* inverse_sum = args.inverse_sum + row * band.n;
     const T* left = args.left + row * args.planes * band.n;
     const T* right = args.right + row * args.planes * band.n;
     const double rank = rank_of(band.s + row * band.n, band.n, j);
     double c_sum = 0, m_sum = 0;
     walk_band(band.s + row * band.n, band.n, j, limit, AlongColumn(), [&](int64_t i, double drop) {
-      T value = -args.center[row * band.n + i];
+      double value = -args.center[row * band.n + i];
       for (int64_t q = 0; q < args.planes; ++q)
-        value += left[q * band.n + i] * (right[q * band.n + j] - right[q * band.n + i]);
-      const double term = static_cast<double>(band_weight<T>(drop, inverse_tau) * inverse_sum[i] * value);
+        value += wide(left[q * band.n + i]) * (wide(right[q * band.n + j]) - wide(right[q * band.n + i]));
+      const double term = gradient_weight<T>(band, drop, inverse_tau) * inverse_sum[i] * value;
       c_sum += term;
       m_sum += term * (rank - static_cast<double>(i));
     });
@@ -279,11 +293,11 @@ __global__ void __launch_bounds__(kBandThreads, 4) label_center_kernel(CudaBandA
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
   for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
     const T* right = args.right + (row * args.planes + args.label[row * band.n + i]) * band.n;
-    T sum = 0, product = 0;
+    double sum = 0, product = 0;
     walk_band(band.s + row * band.n, band.n, i, limit, AlongRow(), [&](int64_t j, double drop) {
-      const T weight = band_weight<T>(drop, inverse_tau);
+      const double weight = gradient_weight<T>(band, drop, inverse_tau);
       sum += weight;
-      product += weight * (right[j] - right[i]);
+      product += weight * (wide(right[j]) - wide(right[i]));
     });
     sum = warp_reduce(sum, Add());
     product = warp_reduce(product, Add());
@@ -299,16 +313,16 @@ __global__ void __launch_bounds__(kBandThreads, 4) label_moments_kernel(CudaBand
   const CudaBand band = args.band;
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
   for_warp_items(band, [&](int64_t row, int64_t j, int lane) {
-    const T* inverse_sum = args.inverse_sum + row * band.n;
-    const T* center = args.center + row * band.n;
+    const double* inverse_sum = args.inverse_sum + row * band.n;
+    const double* center = args.center + row * band.n;
     const int64_t* label = args.label + row * band.n;
     const T* right = args.right + row * args.planes * band.n;
     const double rank = rank_of(band.s + row * band.n, band.n, j);
     double c_sum = 0, m_sum = 0;
     walk_band(band.s + row * band.n, band.n, j, limit, AlongColumn(), [&](int64_t i, double drop) {
       const T* plane = right + label[i] * band.n;
-      const T value = (plane[j] - plane[i]) - center[i];
-      const double term = static_cast<double>(band_weight<T>(drop, inverse_tau) * inverse_sum[i] * value);
+      const double value = (wide(plane[j]) - wide(plane[i])) - center[i];
+      const double term = gradient_weight<T>(band, drop, inverse_tau) * inverse_sum[i] * value;
       c_sum += term;
       m_sum += term * (rank - static_cast<double>(i));
     });
@@ -349,12 +363,12 @@ __global__ void __launch_bounds__(kBandThreads, 4) dense_center_kernel(CudaBandA
   for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
     const int64_t* order = args.order + row * band.n;
     const T* grad = args.grad + (row * band.n + i) * band.n;
-    const T at_peak = grad[order[i]];
-    T sum = 0, product = 0;
+    const double at_peak = wide(grad[order[i]]);
+    double sum = 0, product = 0;
     walk_band(band.s + row * band.n, band.n, i, limit, AlongRow(), [&](int64_t j, double drop) {
-      const T weight = band_weight<T>(drop, inverse_tau);
+      const double weight = gradient_weight<T>(band, drop, inverse_tau);
       sum += weight;
-      product += weight * (grad[order[j]] - at_peak);
+      product += weight * (wide(grad[order[j]]) - at_peak);
     });
     sum = warp_reduce(sum, Add());
     product = warp_reduce(product, Add());
@@ -370,16 +384,16 @@ __global__ void __launch_bounds__(kBandThreads, 4) dense_moments_kernel(CudaBand
   const CudaBand band = args.band;
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
   for_warp_items(band, [&](int64_t row, int64_t j, int lane) {
-    const T* inverse_sum = args.inverse_sum + row * band.n;
-    const T* center = args.center + row * band.n;
+    const double* inverse_sum = args.inverse_sum + row * band.n;
+    const double* center = args.center + row * band.n;
     const int64_t* order = args.order + row * band.n;
     const T* grad = args.grad + row * band.n * band.n;
     const int64_t column = order[j];
     const double rank = rank_of(band.s + row * band.n, band.n, j);
     double c_sum = 0, m_sum = 0;
     walk_band(band.s + row * band.n, band.n, j, limit, AlongColumn(), [&](int64_t i, double drop) {
-      const T value = (grad[i * band.n + column] - grad[i * band.n + order[i]]) - center[i];
-      const double term = static_cast<double>(band_weight<T>(drop, inverse_tau) * inverse_sum[i] * value);
+      const double value = (wide(grad[i * band.n + column]) - wide(grad[i * band.n + order[i]])) - center[i];
+      const double term = gradient_weight<T>(band, drop, inverse_tau) * inverse_sum[i] * value;
       c_sum += term;
       m_sum += term * (rank - static_cast<double>(i));
     });

@@ -44,12 +44,12 @@ struct CudaBandArgs {
   CudaBand band;
   int64_t planes;        // Q
   const int64_t* order;  // (B, n)
-  T* inverse_sum;        // (B, n) 1 / Z_i
+  double* inverse_sum;   // (B, n) 1 / Z_i
   const T* left;         // (B, Q, n) A_q[i]
   const int64_t* label;  // (B, n) the one plane with A_q[i] = 1, where A is one-hot
   const T* right;        // (B, Q, n) R_q[j]
   T* product;            // (B, Q, n) N_q[i] = sum_j P_ij R_q[j]
-  T* center;             // (B, n) c_i = sum_q A_q[i] (N_q[i] - R_q[i])
+  double* center;        // (B, n) c_i = sum_q A_q[i] (N_q[i] - R_q[i])
   T* sum;                // (B, Q, n) Y_q[j] = sum_i A_q[i] P_ij
   double* moments;       // (B, 2, n) C_j = sum_i Q_ij and M_j = sum_i (rank_j - i) Q_ij,
                          // Q_ij = P_ij (sum_q A_q[i] (R_q[j] - R_q[i]) - c_i)

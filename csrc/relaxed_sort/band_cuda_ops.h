@@ -27,14 +27,14 @@ struct BandScratchCuda {
 
   BandScratchCuda(const Tensor& scores, const Tensor& order, double tau, bool backward)
       : sorted(scratch_doubles(scores, scores.numel())),
-        inverse_sum(torch::stable::new_empty(scores, {scores.numel()})),
-        center(torch::stable::new_empty(scores, {backward ? scores.numel() : 0})),
+        inverse_sum(scratch_doubles(scores, scores.numel())),
+        center(scratch_doubles(scores, backward ? scores.numel() : 0)),
         moments(scratch_doubles(scores, backward ? 2 * scores.numel() : 0)) {
     args.band = {sorted.const_data_ptr<double>(), scores.size(0), scores.size(1), tau};
     args.order = order.const_data_ptr<int64_t>();
-    args.inverse_sum = inverse_sum.mutable_data_ptr<T>();
+    args.inverse_sum = inverse_sum.mutable_data_ptr<double>();
     if (!backward) return;
-    args.center = center.mutable_data_ptr<T>();
+    args.center = center.mutable_data_ptr<double>();
     args.moments = moments.mutable_data_ptr<double>();
   }
 

@@ -2,7 +2,9 @@
 
     registers, spills, shared memory   nvcc -Xptxas -v, per architecture
     occupancy                          <cuda_occupancy.h>, NVIDIA's calculator, for one device of each architecture
+    instruction mix                    cuobjdump -sass (on the PATH, from nvidia-cuda-cuobjdump, or --cuobjdump)
     sectors per access, bank conflicts the emulator's access report (csrc/tests/cuda_on_cpu/access_report.cpp)
+    roofline                           bytes and operations of roofline.py over published peaks
 
 No number here is a measured GPU time.
 """
@@ -10,18 +12,21 @@ No number here is a measured GPU time.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from check import FOLDER, ROOT, build_drivers
+from roofline import print_roofline
 
 # Multiprocessors, shared memory of one and of a block (opt-in), registers and threads of one: published tables.
 DEVICES = {
@@ -33,6 +38,7 @@ DEVICES = {
     100: ("B200", 10, 0, 148, 233472, 232448, 2048),
     120: ("RTX 5090", 12, 0, 170, 102400, 101376, 1536),
 }
+MIX_ARCHITECTURE = 90
 OCCUPANCY = """
 #include <cuda_occupancy.h>
 #include <cstdio>
@@ -63,6 +69,23 @@ class Kernel:
     spills: dict[int, int] = field(default_factory=dict)
     shared: int = 0
     threads: int = 0
+    mix: Counter[str] = field(default_factory=Counter)
+
+
+# Instructions of the SASS by what executes them.
+UNITS = (
+    ("FP64", r"D(ADD|MUL|FMA|SETP|MNMX)"),
+    ("FP32", r"F(ADD|MUL|FMA|SETP|MNMX|SEL|CHK)|FSWZADD"),
+    ("special", r"MUFU|[FID]2[FID]|FRND"),
+    ("global", r"LDG|STG|LD\b|ST\b|ATOM|RED"),
+    ("shared", r"LDS|STS"),
+    ("constant", r"LDC|ULDC|LDCU"),
+    ("spill", r"LDL|STL"),
+    ("shuffle", r"SHFL|VOTE|REDUX"),
+    ("barrier", r"BAR|WARPSYNC|BSYNC|BSSY|NANOSLEEP|YIELD"),
+    ("control", r"BRA|BRX|CALL|RET|EXIT|JMP|BREAK|PLOP3|RPCMOV"),
+    ("integer", r"I[A-Z]|U[A-Z]|LOP|LEA|SHF|SEL|MOV|POPC|FLO|PRMT|S2R|CS2R|S2UR|R2UR|P2R|R2P|BMSK|SGXT|VI|VOTEU|B2R"),
+)
 
 
 def toolkit_include(nvcc: str) -> Path:
@@ -82,15 +105,54 @@ def short_name(signature: str) -> str:
     return f"{match.group(1)}<{', '.join(types)}>"
 
 
-def compile_source(nvcc: str, source: Path, arch: int) -> str:
+def compile_source(nvcc: str, source: Path, arch: int, cubin: Path) -> str:
     command = [nvcc, "-std=c++17", "-O3", f"-I{ROOT / 'csrc'}", "-DDRPM_ISA=isa_cuda", "-diag-suppress=1675"]
-    command += [f"-arch=sm_{arch}", "-Xptxas", "-v", "-cubin", "-o", os.devnull, str(source)]
+    command += [f"-arch=sm_{arch}", "-Xptxas", "-v", "-cubin", "-o", str(cubin), str(source)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
-def collect(nvcc: str, architectures: list[int]) -> dict[str, Kernel]:
+def find_cuobjdump(given: str | None) -> str | None:
+    """The program itself, or the one that the package nvidia-cuda-cuobjdump installs."""
+    if given or shutil.which("cuobjdump"):
+        return given or shutil.which("cuobjdump")
+    spec = importlib.util.find_spec("nvidia")
+    folders = spec.submodule_search_locations if spec is not None and spec.submodule_search_locations else []
+    return next((str(path) for folder in folders for path in Path(folder).glob("*/bin/cuobjdump")), None)
+
+
+def launch_bounds(source: Path) -> dict[str, int]:
+    """Threads of the largest block of each kernel, from its __launch_bounds__."""
+    text = source.read_text()
+    constants = {"kMaxThreads": 256, **{k: int(v) for k, v in re.findall(r"constexpr \w+ (\w+) = (\d+);", text)}}
+    for header in re.findall(r'#include "(\w+/\w+\.h)"', text):
+        lines = (ROOT / "csrc" / header).read_text()
+        constants.update({k: int(v) for k, v in re.findall(r"constexpr \w+ (k\w*Threads) = (\d+);", lines)})
+    found = re.findall(r"__launch_bounds__\((\w+)[^)]*\)\s+(\w+)\(", text)
+    if "DRPM_CONTOUR_KERNEL" in text:
+        found += [("kContourThreads", name) for name in re.findall(r"DRPM_CONTOUR_KERNEL\(\w+, (\w+),", text)]
+    return {kernel: constants.get(bound, 256) for bound, kernel in found}
+
+
+def instruction_mix(cuobjdump: str, cubin: Path) -> dict[str, Counter[str]]:
+    """Instructions by unit, of every kernel of a cubin, by mangled name."""
+    listing = subprocess.run([cuobjdump, "-sass", str(cubin)], capture_output=True, text=True, check=True).stdout
+    mixes: dict[str, Counter[str]] = {}
+    mix: Counter[str] = Counter()
+    for line in listing.splitlines():
+        if function := re.search(r"Function : (\w+)", line):
+            mix = mixes.setdefault(function.group(1), Counter())
+        if not (instruction := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][A-Z0-9_]*)", line)):
+            continue
+        opcode = instruction.group(1)
+        if opcode != "NOP":
+            mix[next((unit for unit, names in UNITS if re.match(names, opcode)), "other")] += 1
+    return mixes
+
+
+def collect(nvcc: str, architectures: list[int], cuobjdump: str | None, folder: Path) -> dict[str, Kernel]:
     kernels: dict[str, Kernel] = {}
-    jobs = [(source, arch) for source in sorted(ROOT.glob("csrc/*/*_cuda.cu")) for arch in architectures]
+    sources = sorted(ROOT.glob("csrc/*/*_cuda.cu"))
+    jobs = [(source, arch, folder / f"{source.stem}.{arch}.cubin") for source in sources for arch in architectures]
     with ThreadPoolExecutor(2) as pool:
         logs = list(pool.map(lambda job: compile_source(nvcc, *job), jobs))
     pattern = re.compile(
@@ -98,15 +160,19 @@ def collect(nvcc: str, architectures: list[int]) -> dict[str, Kernel]:
         r".*?Used (\d+) registers([^\n]*)",
         re.S,
     )
-    for (source, arch), log in zip(jobs, logs, strict=True):
+    for (source, arch, cubin), log in zip(jobs, logs, strict=True):
+        mixes = instruction_mix(cuobjdump, cubin) if cuobjdump and arch == MIX_ARCHITECTURE else {}
+        bounds = launch_bounds(source)
         for mangled, stores, loads, registers, rest in pattern.findall(log):
             signature = subprocess.run(["c++filt", mangled], capture_output=True, text=True).stdout.strip()
-            kernel = kernels.setdefault(f"{source.stem.removesuffix('_cuda')}: {short_name(signature)}", Kernel())
+            name = short_name(signature)
+            kernel = kernels.setdefault(f"{source.stem.removesuffix('_cuda')}: {name}", Kernel())
             kernel.registers[arch] = int(registers)
             kernel.spills[arch] = int(stores) + int(loads)
             shared = re.search(r"(\d+) bytes smem", rest)
             kernel.shared = int(shared.group(1)) if shared else 0
-            kernel.threads = 128 if source.stem in ("band_cuda", "mvhg_merged_cuda") else 256
+            kernel.threads = bounds.get(name.split("<")[0], 256)
+            kernel.mix = mixes.get(mangled, kernel.mix)
     return kernels
 
 
@@ -129,22 +195,40 @@ def occupancy(program: Path, arch: int, kernel: Kernel) -> str:
 def print_resources(kernels: dict[str, Kernel], architectures: list[int], program: Path) -> None:
     print("## Registers, shared memory, occupancy\n")
     print("Registers a thread, and the share of a multiprocessor's threads that run at once, at the largest block that")
-    print("the launcher takes (band and MVHG: 128 threads, else 256).\n")
-    print("| kernel | shared, bytes |", " | ".join(f"sm_{arch}" for arch in architectures), "|")
-    print("|---|---|" + "---|" * len(architectures))
+    print(
+        "the launcher takes. Shared memory given at launch (partition_mode's intervals: 32 bytes a node) is left out.\n"
+    )
+    print("| kernel | threads | shared, bytes |", " | ".join(f"sm_{arch}" for arch in architectures), "|")
+    print("|---|---|---|" + "---|" * len(architectures))
     for name, kernel in sorted(kernels.items()):
         cells = [f"{kernel.registers[arch]}, {occupancy(program, arch, kernel)} %" for arch in architectures]
-        print(f"| {name} | {kernel.shared} |", " | ".join(cells), "|")
+        print(f"| {name} | {kernel.threads} | {kernel.shared} |", " | ".join(cells), "|")
     spilled = {name: kernel.spills for name, kernel in kernels.items() if any(kernel.spills.values())}
     print(f"\nSpills: {spilled or 'none, in any kernel on any of these architectures'}.\n")
+
+
+def print_mix(kernels: dict[str, Kernel]) -> None:
+    units = [unit for unit, _ in UNITS] + ["other"]
+    print(f"## Instructions (sm_{MIX_ARCHITECTURE})\n")
+    print("Of the SASS as it stands, each instruction once: loops are not weighted by how often they run.\n")
+    print("| kernel | all |", " | ".join(units), "|")
+    print("|---|---|" + "---|" * len(units))
+    for name, kernel in sorted(kernels.items()):
+        print(f"| {name} | {kernel.mix.total()} |", " | ".join(str(kernel.mix[unit] or "") for unit in units), "|")
+    print()
 
 
 def print_accesses() -> None:
     folder = build_drivers("trace")
     print("## Memory accesses per source line\n")
-    print("From the C++ drivers' small cases: short rows leave sectors partly used. Sectors moved over the fewest that")
-    print("the same bytes need (global), bank-conflict ways (shared); lines of at least 100 requests above 2.\n")
-    print("| line | kind | requests | sectors / least | bank ways |\n|---|---|---|---|---|")
+    print(
+        "From the C++ drivers' small cases, whose short rows leave sectors partly used. Sectors moved over the fewest"
+    )
+    print(
+        "that the same bytes need (global), ways of bank conflicts (shared; 1: none); lines of at least 100 requests.\n"
+    )
+    print("| line | memory | requests | sectors / least | ways |\n|---|---|---|---|---|")
+    lines: dict[tuple[str, str], list[float]] = {}
     for source in sorted((ROOT / FOLDER).glob("test_*.cpp")):
         program = folder / source.stem
         output = subprocess.run([program], capture_output=True, text=True, check=True).stdout
@@ -154,10 +238,15 @@ def print_accesses() -> None:
         places = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
         for place, (_, _, space, kind, requests, _, sectors, ways) in zip(places, rows, strict=False):
             line = re.sub(r" \(.*", "", place).rsplit("/", 1)[-1]
-            poor = float(sectors) > 2 if space == "global" else float(ways) > 2
-            if ".cu:" in line and int(requests) >= 100 and poor:
-                shown = (sectors, "") if space == "global" else ("", ways)
-                print(f"| {line} | {space} {kind} | {requests} | {shown[0]} | {shown[1]} |")
+            if ".cu:" not in line and not line.startswith(("cuda_launch.h", "mvhg_contour_rows.h")):
+                continue
+            total = lines.setdefault((line, f"{space} {kind}"), [0, 0, 0])
+            for i, value in enumerate((1, float(sectors), float(ways))):
+                total[i] += value * int(requests)
+    for (line, memory), (requests, sectors, ways) in sorted(lines.items()):
+        if requests >= 100:
+            shown = (f"{sectors / requests:.2f}", "") if "global" in memory else ("", f"{ways / requests:.2f}")
+            print(f"| {line} | {memory} | {requests:.0f} | {shown[0]} | {shown[1]} |")
     print()
 
 
@@ -165,19 +254,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--archs", default=",".join(map(str, DEVICES)))
     parser.add_argument("--no-accesses", action="store_true", help="leave out the emulator's part")
+    parser.add_argument("--cuobjdump", help="the program; default: on the PATH, or of nvidia-cuda-cuobjdump")
     arguments = parser.parse_args()
     nvcc = shutil.which("nvcc") or sys.exit("cuda-report: nvcc is not installed")
     architectures = [int(arch) for arch in arguments.archs.split(",")]
     version = re.search(r"release ([\d.]+)", subprocess.check_output([nvcc, "--version"], text=True))
     print("# CUDA kernels: what is known without a device\n")
-    print(f"Written by `make cuda-report` (nvcc {version.group(1) if version else '?'}). No number on this page is a")
-    print("measured GPU time: registers and spills are the compiler's, occupancy is NVIDIA's calculator, accesses are")
-    print("counted while the kernels run thread by thread on the CPU.\n")
+    print(f"Written by `make -s cuda-report > docs/cuda_report.md` (nvcc {version.group(1) if version else '?'}).")
+    print(
+        "**No number on this page is a measured GPU time**: registers and spills are the compiler's, occupancy is NVIDIA's"
+    )
+    print(
+        "calculator, accesses are counted while the kernels run thread by thread on the CPU, rooflines are arithmetic.\n"
+    )
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "occupancy.cpp"), Path(folder, "occupancy")
         source.write_text(OCCUPANCY)
         subprocess.check_call(["g++", "-w", f"-I{toolkit_include(nvcc)}", str(source), "-o", str(program)])
-        print_resources(collect(nvcc, architectures), architectures, program)
+        cuobjdump = find_cuobjdump(arguments.cuobjdump)
+        kernels = collect(nvcc, architectures, cuobjdump, Path(folder))
+        print_resources(kernels, architectures, program)
+        if cuobjdump:
+            print_mix(kernels)
+        print_roofline()
     if not arguments.no_accesses:
         print_accesses()
 

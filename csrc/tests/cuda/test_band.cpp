@@ -71,8 +71,8 @@ class Check {
     args_.band = {sorted_.data(), c.rows, c.n, c.tau};
     args_.planes = c.planes;
     args_.order = order_.data();
-    inverse_sum_ = poisoned<T>(c.rows * c.n);
-    center_ = poisoned<T>(c.rows * c.n);
+    inverse_sum_ = poisoned<double>(c.rows * c.n);
+    center_ = poisoned<double>(c.rows * c.n);
     moments_ = poisoned<double>(2 * c.rows * c.n);
     grad_scores_ = poisoned<T>(c.rows * c.n);
     args_.inverse_sum = inverse_sum_.data();
@@ -140,9 +140,10 @@ class Check {
     expect_launched("center", drpm::band_center_cuda(args_, nullptr));
     expect_launched("moments", drpm::band_moments_cuda(args_, nullptr));
     expect_launched("gradient", drpm::band_scores_gradient_cuda(args_, nullptr));
-    const Buffer<T> want = grad_scores_, want_center = center_;
-    center_.assign(center_.size(), T(-1));
-    inverse_sum_.assign(inverse_sum_.size(), T(-1));
+    const Buffer<T> want = grad_scores_;
+    const Buffer<double> want_center = center_;
+    center_.assign(center_.size(), -1);
+    inverse_sum_.assign(inverse_sum_.size(), -1);
     expect_launched("label center", drpm::band_label_center_cuda(args_, nullptr));
     expect_launched("label moments", drpm::band_label_moments_cuda(args_, nullptr));
     expect_launched("gradient", drpm::band_scores_gradient_cuda(args_, nullptr));
@@ -224,9 +225,9 @@ class Check {
 
   Case c_;
   Random random_;
-  Buffer<T> scores_, inverse_sum_, center_, grad_scores_;
+  Buffer<T> scores_, grad_scores_;
   Buffer<int64_t> order_;
-  Buffer<double> sorted_, moments_;
+  Buffer<double> sorted_, inverse_sum_, center_, moments_;
   std::vector<Dense> dense_;
   drpm::CudaBandArgs<T> args_{};
 };
