@@ -261,11 +261,10 @@ def main() -> None:
     version = re.search(r"release ([\d.]+)", subprocess.check_output([nvcc, "--version"], text=True))
     print("# CUDA kernels: what is known without a device\n")
     print(f"Written by `make -s cuda-report > docs/cuda_report.md` (nvcc {version.group(1) if version else '?'}).")
+    print("**No number on this page is a measured GPU time**: registers and spills are the compiler's, occupancy is")
     print(
-        "**No number on this page is a measured GPU time**: registers and spills are the compiler's, occupancy is NVIDIA's"
-    )
-    print(
-        "calculator, accesses are counted while the kernels run thread by thread on the CPU, rooflines are arithmetic.\n"
+        "NVIDIA's calculator, accesses are counted while the kernels run thread by thread on the CPU, rooflines are\n"
+        "arithmetic.\n"
     )
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "occupancy.cpp"), Path(folder, "occupancy")

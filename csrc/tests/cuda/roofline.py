@@ -59,9 +59,9 @@ def print_roofline() -> None:
     print(f"Least time of a launch on an {DEVICE} by its data sheet: {peaks} T operations a second, for")
     print(f"{letters}: rows, elements, subsets, mean width of the band, nodes and law")
     print(
-        "of partition_marginals, nodes of partition_mode and of partition_log_prob, outcomes in a window. Real kernels stay"
+        "of partition_marginals, nodes of partition_mode and of partition_log_prob, outcomes in a window. Real kernels"
     )
-    print("above: shuffles, integer work and latency are not counted.\n")
+    print("stay above: shuffles, integer work and latency are not counted.\n")
     print("| kernel | bytes | double operations | single operations | memory, ms | arithmetic, ms | bound by |")
     print("|---|---|---|---|---|---|---|")
     for estimate in ESTIMATES:
