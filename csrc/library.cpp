@@ -13,6 +13,7 @@
 
 DRPM_LIBRARY(m) {
   // Shapes: B rows, K classes, n elements, S samples. Counts and seeds are int64; all tensors contiguous.
+  // largest_n: a bound on n where the host knows one (device counts are not read); memory follows it.
   m.def("gumbel_noise(Tensor seed, int stream, SymInt rows, SymInt classes, SymInt width, bool float64) -> Tensor");
 
   m.def(
@@ -35,10 +36,10 @@ DRPM_LIBRARY(m) {
 
   m.def(
       "mvhg_sample_exact(Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, float tau, "
-      "int samples, bool hard, bool noise, bool with_statistics) -> (Tensor, Tensor)");
+      "int samples, bool hard, bool noise, bool with_statistics, SymInt largest_n=-1) -> (Tensor, Tensor)");
   m.def(
       "mvhg_sample_exact_backward(Tensor grad, Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, "
-      "float tau, int samples, bool noise, Tensor statistics) -> Tensor");
+      "float tau, int samples, bool noise, Tensor statistics, SymInt largest_n=-1) -> Tensor");
 
   m.def("mvhg_log_normalizer(Tensor log_omega, Tensor m, Tensor n, bool with_mean) -> (Tensor, Tensor)");
   m.def("mvhg_log_prob(Tensor sizes, Tensor log_omega, Tensor m, Tensor n, bool with_mean) -> (Tensor, Tensor)");

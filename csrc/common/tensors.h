@@ -32,6 +32,15 @@ const T* checked_data(const char* op, const char* argument, const Tensor& t, int
   return t.const_data_ptr<T>();  // checks the dtype
 }
 
+// Calls f with a value of the tensor's type.
+template <class F>
+void by_dtype(const Tensor& t, const F& f) {
+  if (is_float64(t))
+    f(double{});
+  else
+    f(float{});
+}
+
 // parallel_for over rows that cost about `cost` simple operations each; at least 32k operations a task.
 template <class F>
 void for_rows(int64_t rows, int64_t cost, const F& f) {

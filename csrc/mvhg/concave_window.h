@@ -12,6 +12,19 @@ struct OutcomeWindow {
   int64_t low, high;  // inclusive
 };
 
+// The first x of low .. high with at(x + 1) <= at(x): the smallest mode of a concave `at`.
+template <class At>
+DRPM_HD inline int64_t concave_mode(int64_t low, int64_t high, const At& at) {
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (at(middle + 1) <= at(middle))
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return low;
+}
+
 // drop(x) = log w(mode) - log w(x), growing away from the mode. Galloping, then bisection, on either side.
 template <class Drop>
 DRPM_HD inline OutcomeWindow concave_window(int64_t mode, int64_t low, int64_t high, double cut, const Drop& drop) {

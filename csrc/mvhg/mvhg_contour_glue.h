@@ -24,15 +24,6 @@ T* data_or_null(const Tensor& t) {
   return t.numel() == 0 ? nullptr : t.mutable_data_ptr<T>();
 }
 
-// Calls f with a value of the tensor's type.
-template <class F>
-void by_dtype(const Tensor& t, const F& f) {
-  if (is_float64(t))
-    f(double{});
-  else
-    f(float{});
-}
-
 template <class Backend>
 std::tuple<Tensor, Tensor> mvhg_log_normalizer(const Tensor& log_omega, const Tensor& m, const Tensor& n,
                                                bool with_mean) {

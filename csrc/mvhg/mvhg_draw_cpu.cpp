@@ -1,6 +1,4 @@
-#include "common/philox.h"
-#include "mvhg/mvhg_contour_math.h"
-#include "mvhg/mvhg_exact.h"
+#include "mvhg/mvhg_draw_rows.h"
 #include "mvhg/size_tables.h"
 
 namespace drpm {
@@ -9,18 +7,11 @@ namespace {
 
 constexpr double kNaN = __builtin_nan("");
 
-double plain_uniform(uint64_t seed, int64_t row, int64_t klass, int64_t element) {
-  const PhiloxBlock block = noise_block(seed, kStreamPlain, static_cast<uint64_t>(row), static_cast<uint32_t>(klass),
-                                        static_cast<uint32_t>(element / 2));
-  return uniform_of(block, static_cast<int>(element % 2), double());
-}
-
 // Inversion: the first x whose cumulated weight f_p(x) b_p(r - x) exceeds u of the total.
 int64_t invert(const SizeTables& t, int64_t p, int64_t r, double u, double* weights) {
-  const int64_t b_high = t.b_low[p] + t.b_size[p] - 1, f_high = t.f_low[p] + t.f_size[p] - 1;
-  const int64_t low = r - b_high > t.f_low[p] ? r - b_high : t.f_low[p];
-  const int64_t high = r - t.b_low[p] < f_high ? r - t.b_low[p] : f_high;
-  if (low > high) return r - b_high > f_high ? f_high : t.f_low[p];
+  const OutcomeWindow support = conditional_support(t, p, r);
+  if (support.low > support.high) return negligible_outcome(t, p, r);
+  const int64_t low = support.low, high = support.high;
   const double *f = t.f + t.f_at[p] + (low - t.f_low[p]), *b = t.b + t.b_at[p] + (r - low - t.b_low[p]);
   const int64_t count = high - low + 1;
   double total = 0;
@@ -40,126 +31,32 @@ int64_t invert(const SizeTables& t, int64_t p, int64_t r, double u, double* weig
   return low + first;
 }
 
-// log Pr[X_0 + ... = total] for independent X_l ~ Binomial(m_l, sigmoid(log_omega_l + tilt)), by a contour that is
-// tilted to this total; the difference of the tilts enters through log1p, not as a difference of large terms.
-template <class T>
-double log_total_probability(const int64_t* m, const T* log_omega, int64_t classes, int64_t total, double tilt,
-                             double* scratch) {
-  const MvhgRow row = mvhg_row(m, total, classes, log_omega);
-  if (!row.valid) return -__builtin_huge_val();
-  Contour c = place_contour(row, scratch);
-  double sum = 0;
-  if (c.point) {
-    for (int64_t l = 0; l < classes; ++l) {
-      const double a = log_omega[l] + tilt;
-      sum -= static_cast<double>(m[l]) * softplus(total == 0 ? a : -a);
-    }
-    return sum;
-  }
-  solve_contour<VD>(Alone(), &c, log_omega, 38);
-  const double shift = c.tilt - tilt;
-  for (int64_t l = 0; l < classes; ++l) {
-    const double p = odds_of(log_omega[l] + tilt).p;
-    sum += static_cast<double>(m[l]) * log1p_lane<double>(p * expm1_lane<double>(shift));
-  }
-  return c.log_total + (sum - static_cast<double>(total) * shift);
-}
-
-// Rejection for a log-concave law whose mode and its probability are known (Devroye 1987): about 4 trials.
-template <class T>
-int64_t reject(const MvhgDrawArgs<T>& args, const MvhgRow& row, const T* log_omega, int64_t k, int64_t r, double tilt,
-               int64_t sample_row) {
-  const int64_t classes = row.classes - k;
-  const int64_t* m = row.m + k;
-  const T* weights = log_omega + k;
-  double* scratch = args.contours;
-  const MvhgRow here = mvhg_row(m, r, classes, weights);
-  if (r == 0 || r == here.total) return r == 0 ? 0 : m[0];
-  const double log_all = log_total_probability(m, weights, classes, r, tilt, scratch);
-  const Odds odds = odds_of(weights[0] + tilt);
-  const double a = weights[0] + tilt, log_p = -softplus(-a), log_q = -softplus(a);
-  auto log_prob = [&](int64_t x) {
-    if (x < 0 || x > m[0] || x > r) return -__builtin_huge_val();
-    const double rest = log_total_probability(m + 1, weights + 1, classes - 1, r - x, tilt, scratch);
-    return log_binomial_probability(static_cast<double>(x), static_cast<double>(m[0]), odds.p, odds.q, log_p, log_q) +
-           rest - log_all;
-  };
-  Contour c = place_contour(here, scratch);
-  solve_contour<VD>(Alone(), &c, weights, 38);
-  const double mean = static_cast<double>(m[0]) * (c.p[0] + mean_rho<VD>(Alone(), c, 0));
-  int64_t mode = static_cast<int64_t>(mean + 0.5);
-  const int64_t later = here.total - m[0];
-  const int64_t low = r > later ? r - later : 0, high = m[0] < r ? m[0] : r;
-  mode = mode < low ? low : (mode > high ? high : mode);
-  double at_mode = log_prob(mode);
-  for (int64_t direction = -1; direction <= 1; direction += 2) {
-    for (double next = log_prob(mode + direction); next > at_mode; next = log_prob(mode + direction)) {
-      mode += direction;
-      at_mode = next;
-    }
-  }
-  const double peak = exp_lane<double>(at_mode), width = 1 + 0.5 * peak;
-  const uint64_t seed = static_cast<uint64_t>(args.common.seed[0]);
-  for (int64_t element = 0;; element += 4) {
-    const double u = plain_uniform(seed, sample_row, k, element), v = plain_uniform(seed, sample_row, k, element + 1);
-    const double w = plain_uniform(seed, sample_row, k, element + 2),
-                 s = plain_uniform(seed, sample_row, k, element + 3);
-    const bool body = u <= width / (1 + width);
-    const double y = body ? v * width / peak : (width - log_lane<double>(v)) / peak;
-    const double bound = body ? 0 : width - peak * y;
-    if (y > 9e15) continue;
-    const int64_t distance = static_cast<int64_t>(y + 0.5), x = s < 0.5 ? mode - distance : mode + distance;
-    if (x < low || x > high) continue;
-    if (log_lane<double>(w) + bound <= log_prob(x) - at_mode) return x;
-  }
-}
-
 template <class T>
 struct DrawGroup {
   int64_t parameters = -1;
-  MvhgRow row{};
+  ExactRow row{};
   SizeTables tables{};
   double tilt = 0;
-  bool point = false, by_tables = false;
 };
 
 template <class T>
 void draw_item(const MvhgDrawArgs<T>& args, int64_t item, DrawGroup<T>* group) {
   const MvhgExactArgs<T>& common = args.common;
-  const int64_t classes = common.classes, parameters = item / common.samples;
-  const int64_t row = item % common.samples * common.batch + parameters;
-  const T* log_omega = common.log_omega + parameters * classes;
+  const int64_t parameters = item / common.samples, row = item % common.samples * common.batch + parameters;
+  const T* log_omega = common.log_omega + parameters * common.classes;
   if (group->parameters != parameters) {
     group->parameters = parameters;
-    group->row =
-        mvhg_row(common.m + parameters * common.m_stride, common.n[parameters * common.n_stride], classes, log_omega);
-    group->point = classes == 1 || group->row.n == 0 || group->row.n == group->row.total;
-    group->by_tables = group->row.n <= args.largest_table;
-    if (group->row.valid && !group->point) {
-      if (group->by_tables)
-        group->tables = build_tables<T>(common, group->row, log_omega, nullptr);
+    group->row = exact_row(common, parameters, row);
+    if (group->row.parameters.valid && !group->row.point) {
+      if (group->row.parameters.n <= args.largest_table)
+        group->tables = build_tables<T>(common, group->row.parameters, log_omega, nullptr);
       else
-        group->tilt = solve_tilt(Alone(), group->row, log_omega);
+        group->tilt = solve_tilt(Alone(), group->row.parameters, log_omega);
     }
   }
-  T* sizes = args.sizes + row * classes;
-  for (int64_t k = 0; k < classes; ++k) sizes[k] = static_cast<T>(kNaN);
-  if (!group->row.valid) return;
-  int64_t remaining = group->row.n;
-  for (int64_t k = 0; k < classes; ++k) {
-    int64_t x = remaining;
-    if (k < classes - 1) {
-      if (group->point)
-        x = group->row.n == 0 ? 0 : group->row.m[k];
-      else if (group->by_tables)
-        x = invert(group->tables, k, remaining, plain_uniform(static_cast<uint64_t>(common.seed[0]), row, k, 0),
-                   common.scratch.work);
-      else
-        x = reject(args, group->row, log_omega, k, remaining, group->tilt, row);
-    }
-    sizes[k] = static_cast<T>(x);
-    remaining -= x;
-  }
+  draw_row<VD>(Alone(), args, group->row, group->tilt, log_omega, row, [&](int64_t k, int64_t remaining, double u) {
+    return invert(group->tables, k, remaining, u, common.scratch.work);
+  });
 }
 
 }  // namespace

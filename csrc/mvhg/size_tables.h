@@ -1,5 +1,6 @@
 // Tables of the exact conditionals: weights of single classes and of the total of the later classes, over windows of
-// log-concave weights (docs/math/mvhg.md, section 5). CPU only: packs run along the tables.
+// log-concave weights (docs/math/mvhg.md, section 5). What both backends share comes first; then the CPU's loops, whose
+// packs run along the tables. The device's are in size_tables_cuda.h.
 #pragma once
 
 #include "common/log_factorial.h"
@@ -28,12 +29,9 @@ struct SizeTables {
   bool linear;    // f and b hold the weights themselves; else only the logs are there, as weights would underflow
 };
 
-inline TableWindow f_window(const SizeTables& t, int64_t p) { return {t.f_low[p], t.f_size[p], t.f_at[p]}; }
-inline TableWindow b_window(const SizeTables& t, int64_t p) { return {t.b_low[p], t.b_size[p], t.b_at[p]}; }
-
 // Outcomes that matter lie within this of the best one.
 template <class T>
-double outcome_cut(const MvhgExactArgs<T>& args) {
+DRPM_HD inline double outcome_cut(const MvhgExactArgs<T>& args) {
   return (args.noise ? GumbelRange<T>::kSpan : 0) + (args.use == TableUse::kRelaxedSample ? kKeep<T> * args.tau : 0);
 }
 
@@ -44,12 +42,186 @@ constexpr double kMargin = sizeof(T) == 4 ? 20 : 35;
 constexpr double kPlainCut = 45;  // below the resolution of a uniform
 
 template <class T>
-double table_cut(const MvhgExactArgs<T>& args) {
+DRPM_HD inline double table_cut(const MvhgExactArgs<T>& args) {
   return args.use == TableUse::kPlain || args.use == TableUse::kEntropy ? kPlainCut : outcome_cut(args) + kMargin<T>;
 }
 
 // Weights below e^-640 of the largest would leave the doubles once multiplied.
 constexpr double kLinearRange = 640;
+
+// One class's weights over the window of outcomes that matter.
+struct ClassWeights {
+  double m, a;  // items, tilted log odds
+  int64_t low, high, mode;
+  double log_factorials_at_mode;
+};
+
+DRPM_HD inline double class_log_factorials(const ClassWeights& f, int64_t x, const LogFactorialTable& table) {
+  return log_factorial(static_cast<double>(x), table) + log_factorial(f.m - static_cast<double>(x), table);
+}
+
+// -log f(x), where log f(x) = log C(m, x) + x a, relative to its value at the mode.                   (Eq. 18)
+DRPM_HD inline double class_drop(const ClassWeights& f, int64_t x, const LogFactorialTable& table) {
+  return class_log_factorials(f, x, table) - f.log_factorials_at_mode - static_cast<double>(x - f.mode) * f.a;
+}
+
+// The outcomes within `cut` of the mode, up to the limit.
+DRPM_HD inline ClassWeights class_weights(int64_t m, double a, int64_t limit, double cut, int64_t widest,
+                                          const LogFactorialTable& table) {
+  const int64_t high = m < limit ? m : limit;
+  const int64_t mode = static_cast<int64_t>(static_cast<double>(m + 1) * odds_of(a).p);
+  ClassWeights f{static_cast<double>(m), a, 0, 0, mode < high ? mode : high, 0};
+  f.log_factorials_at_mode = class_log_factorials(f, f.mode, table);
+  const OutcomeWindow window = concave_window(f.mode, 0, high, cut, [&](int64_t x) { return class_drop(f, x, table); });
+  f.low = window.low;
+  f.high = window.high;
+  if (f.high - f.low >= widest) {  // table_width rules it out; memory safety does not rest on that
+    f.low = f.low > f.mode - widest / 2 ? f.low : f.mode - widest / 2;
+    f.high = f.low + widest - 1;
+  }
+  return f;
+}
+
+// How far a sum of independent Bernoulli variables strays from its mean, at most, where it is at most c nats below
+// probability 1: Bernstein's inequality d^2 / (2 (variance + d / 3)) <= c.                            (Eq. 19a)
+DRPM_HD inline double farthest(double variance, double c) {
+  return c / 3 + __builtin_sqrt(c * c / 9 + 2 * c * variance);
+}
+
+// Of the likeliest value's probability, at most this is missing to 1, in nats.
+DRPM_HD inline double peak_loss(double variance) { return 0.5 * log_lane<double>(1 + 12 * variance); }
+
+// The same for the total of the classes after some position, in a draw that is at most `cut` nats less probable than
+// the likeliest: the classes before must stray as far the other way.
+DRPM_HD inline double farthest_total(double before, double after, double cut) {
+  const double c = cut + peak_loss(before) + peak_loss(after);
+  double distance = farthest(before < after ? before : after, c);
+  for (int i = 0; i < 4; ++i)  // descends to the root from above: each is a bound
+    distance = __builtin_sqrt(2 * c / (1 / (before + distance / 3) + 1 / (after + distance / 3)));
+  return distance;
+}
+
+// Values that one table holds at most, of `most` there are. Variances are at most a quarter of the items and at most
+// the mean.
+DRPM_HD inline int64_t table_width(int64_t max_m, int64_t max_n, int64_t max_total, double cut, int64_t most) {
+  const double n = static_cast<double>(max_n);
+  const double items = 0.25 * static_cast<double>(max_m), all_items = 0.25 * static_cast<double>(max_total);
+  const double one = items < n ? items : n, all = all_items < n ? all_items : n;
+  const double of_class = farthest(one, cut + peak_loss(one)), of_total = farthest_total(0.5 * all, 0.5 * all, cut);
+  const double bound = 2 * (of_class > of_total ? of_class : of_total) + 16;
+  return bound < static_cast<double>(most) ? static_cast<int64_t>(bound) : most;
+}
+
+// Mean and variance of the total of the classes after some position, and the variance over all classes.
+struct TotalMoments {
+  double mean, after, all;
+};
+
+DRPM_HD inline void add_class(int64_t m, double a, TotalMoments* moments) {
+  const Odds odds = odds_of(a);
+  moments->mean += static_cast<double>(m) * odds.p;
+  moments->after += static_cast<double>(m) * odds.p * odds.q;
+}
+
+// Totals that table p is computed for, given the tables after it: f_{p+1} * b_{p+1} (f_{K-1} itself where p = K - 2)
+// without what a draw cannot leave, and no further than the total n + 1 that slopes at n look at.
+struct TotalStretch {
+  int64_t low, size, skipped;  // skipped: values of the convolution below low
+};
+
+DRPM_HD inline TotalStretch total_stretch(const SizeTables& t, int64_t p, int64_t n, const TotalMoments& moments,
+                                          double cut, int64_t widest) {
+  const double before = moments.all > moments.after ? moments.all - moments.after : 0;
+  const double reach = farthest_total(before, moments.after, cut) + 2;
+  const double limit = static_cast<double>(n + 1), least = moments.mean - reach;
+  const double most = moments.mean + reach < limit ? moments.mean + reach : limit;
+  const bool last = p == t.classes - 2;
+  const int64_t low = t.f_low[p + 1] + (last ? 0 : t.b_low[p + 1]);
+  int64_t high = t.f_low[p + 1] + t.f_size[p + 1] - 1 + (last ? 0 : t.b_low[p + 1] + t.b_size[p + 1] - 1);
+  const int64_t skipped =
+      least > static_cast<double>(low) && least < static_cast<double>(high) ? static_cast<int64_t>(least) - low : 0;
+  if (most < static_cast<double>(high) && most > static_cast<double>(low + skipped)) high = static_cast<int64_t>(most);
+  const int64_t size = high - (low + skipped) + 1;
+  return {low + skipped, size < widest ? size : widest, skipped};
+}
+
+// What is left of the remainder r for the class at position p: outcomes that both of its tables know.
+DRPM_HD inline OutcomeWindow conditional_support(const SizeTables& t, int64_t p, int64_t r) {
+  const int64_t b_high = t.b_low[p] + t.b_size[p] - 1, f_high = t.f_low[p] + t.f_size[p] - 1;
+  const int64_t low = r - b_high > t.f_low[p] ? r - b_high : t.f_low[p];
+  const int64_t high = r - t.b_low[p] < f_high ? r - t.b_low[p] : f_high;
+  return {low, high};
+}
+
+// A remainder of negligible probability, whose support is empty: whichever outcome keeps both counts nearest to their
+// windows.
+DRPM_HD inline int64_t negligible_outcome(const SizeTables& t, int64_t p, int64_t r) {
+  const int64_t b_high = t.b_low[p] + t.b_size[p] - 1, f_high = t.f_low[p] + t.f_size[p] - 1;
+  return r - b_high > f_high ? f_high : t.f_low[p];
+}
+
+// Logits log f_p(x) + log b_p(r - x), and what they are relative to.
+struct ConditionalLogits {
+  const double *log_f, *log_b;  // by x, by total
+  int64_t r, b_low, b_high;
+  int64_t low, high, mode;  // the outcomes that matter; the smallest of equal modes
+  double top;
+
+  DRPM_HD double at(int64_t x) const { return log_f[x] + log_b[r - x]; }
+
+  // The part of d logit / d r at x: 1/2 [log b(rho + 1) - log b(rho - 1)], one-sided at the ends.       (Eq. 20)
+  DRPM_HD double slope(int64_t x) const {
+    const int64_t rho = r - x;
+    const int64_t up = rho < b_high ? rho + 1 : rho, down = rho > b_low ? rho - 1 : rho;
+    const double rise = log_b[up] - log_b[down];
+    return up - down == 2 ? 0.5 * rise : rise;
+  }
+};
+
+// `support` is not empty, and log_b is there for it and one total more on either side.
+DRPM_HD inline ConditionalLogits conditional_logits(const SizeTables& t, int64_t p, int64_t r, OutcomeWindow support,
+                                                    double cut) {
+  ConditionalLogits c{t.log_f + t.f_at[p] - t.f_low[p],
+                      t.log_b + t.b_at[p] - t.b_low[p],
+                      r,
+                      t.b_low[p],
+                      t.b_low[p] + t.b_size[p] - 1,
+                      support.low,
+                      support.high,
+                      0,
+                      0};
+  c.mode = concave_mode(support.low, support.high, [&](int64_t x) { return c.at(x); });
+  c.top = c.at(c.mode);
+  const OutcomeWindow window =
+      concave_window(c.mode, support.low, support.high, cut, [&](int64_t x) { return c.top - c.at(x); });
+  c.low = window.low;
+  c.high = window.high;
+  return c;
+}
+
+// Calls each(x, q) with q = f(x) b(rho - x) / sum for the outcomes x that matter at this rho, and returns the log of
+// the sum; `mode` is carried from one rho to the next, as it only moves up.
+template <class Each>
+DRPM_HD inline double convolve_at(const SizeTables& t, int64_t p, int64_t rho, int64_t* mode, const Each& each) {
+  const double *log_f = t.log_f + t.f_at[p] - t.f_low[p], *log_b = t.log_b + t.b_at[p] - t.b_low[p];
+  const int64_t b_high = t.b_low[p] + t.b_size[p] - 1, f_high = t.f_low[p] + t.f_size[p] - 1;
+  const int64_t low = rho - b_high > t.f_low[p] ? rho - b_high : t.f_low[p];
+  const int64_t high = rho - t.b_low[p] < f_high ? rho - t.b_low[p] : f_high;
+  if (low > high) return -__builtin_huge_val();
+  auto at = [&](int64_t x) { return log_f[x] + log_b[rho - x]; };
+  int64_t x = *mode < low ? low : (*mode > high ? high : *mode);
+  while (x < high && at(x + 1) > at(x)) ++x;
+  while (x > low && at(x - 1) > at(x)) --x;
+  *mode = x;
+  const double top = at(x);
+  const OutcomeWindow window = concave_window(x, low, high, 40, [&](int64_t y) { return top - at(y); });
+  double sum = 0;
+  for (int64_t y = window.low; y <= window.high; ++y) sum += exp_lane<double>(at(y) - top);
+  for (int64_t y = window.low; y <= window.high; ++y) each(y, exp_lane<double>(at(y) - top) / sum);
+  return top + log_lane<double>(sum);
+}
+
+#if !defined(__CUDACC__)
 
 using VD = Pack<double>;
 constexpr int64_t kVD = Lane<VD>::kWidth;
@@ -93,35 +265,21 @@ inline void log_table(const double* x, int64_t size, double* log_x) {
   for (int64_t i = 0; i < size; i += kVD) store<VD>(log_x + i, log_lane<VD>(load<VD>(x + i)));
 }
 
-// log f(x) = log C(m, x) + x a, relative to its value at the mode, within `cut` of it and x <= limit.   (Eq. 18)
+// Fills log_f; whole packs.
 inline TableWindow class_table(int64_t m, double a, int64_t limit, double cut, int64_t widest,
                                const LogFactorialTable& table, int64_t at, double* log_f) {
-  const Odds odds = odds_of(a);
-  const int64_t high = m < limit ? m : limit;
-  int64_t mode = static_cast<int64_t>(static_cast<double>(m + 1) * odds.p);
-  mode = mode < high ? mode : high;
-  const double count = static_cast<double>(m);
-  auto log_factorials = [&](int64_t x) {
-    return log_factorial(static_cast<double>(x), table) + log_factorial(count - static_cast<double>(x), table);
-  };
-  const double at_mode = log_factorials(mode);
-  auto drop = [&](int64_t x) { return log_factorials(x) - at_mode - static_cast<double>(x - mode) * a; };
-  OutcomeWindow window = concave_window(mode, 0, high, cut, drop);
-  if (window.high - window.low >= widest) {  // mvhg_table_sizes rules it out; memory safety does not rest on that
-    window.low = window.low > mode - widest / 2 ? window.low : mode - widest / 2;
-    window.high = window.low + widest - 1;
-  }
-  const int64_t size = window.high - window.low + 1;
+  const ClassWeights f = class_weights(m, a, limit, cut, widest, table);
+  const int64_t size = f.high - f.low + 1;
   if (m < table.size) {
-    const double *up = table.value + window.low, *down = table.value + (m - window.low);
-    const double start = static_cast<double>(window.low - mode);
+    const double *up = table.value + f.low, *down = table.value + (m - f.low);
+    const double start = static_cast<double>(f.low - f.mode);
     for (int64_t i = 0; i < size; ++i)
-      log_f[at + i] = (start + static_cast<double>(i)) * a - ((up[i] + down[-i]) - at_mode);
+      log_f[at + i] = (start + static_cast<double>(i)) * a - ((up[i] + down[-i]) - f.log_factorials_at_mode);
   } else {
-    for (int64_t i = 0; i < size; ++i) log_f[at + i] = -drop(window.low + i);
+    for (int64_t i = 0; i < size; ++i) log_f[at + i] = -class_drop(f, f.low + i, table);
   }
   for (int64_t i = size; i % kVD != 0; ++i) log_f[at + i] = 0;
-  return {window.low, size, at};
+  return {f.low, size, at};
 }
 
 // Logs of table p for the totals low .. high (clipped to it) are taken when they are first asked for: a single draw
@@ -181,24 +339,7 @@ inline void finish_table(SizeTables* t, int64_t p, int64_t low, int64_t size, do
   t->known_last[p] = t->linear ? 0 : i;
 }
 
-// How far a sum of independent Bernoulli variables strays from its mean, at most, where it is at most c nats below
-// probability 1: Bernstein's inequality d^2 / (2 (variance + d / 3)) <= c.                            (Eq. 19a)
-inline double farthest(double variance, double c) { return c / 3 + __builtin_sqrt(c * c / 9 + 2 * c * variance); }
-
-// Of the likeliest value's probability, at most this is missing to 1, in nats.
-inline double peak_loss(double variance) { return 0.5 * log_lane<double>(1 + 12 * variance); }
-
-// The same for the total of the classes after some position, in a draw that is at most `cut` nats less probable than
-// the likeliest: the classes before must stray as far the other way.
-inline double farthest_total(double before, double after, double cut) {
-  const double c = cut + peak_loss(before) + peak_loss(after);
-  double distance = farthest(before < after ? before : after, c);
-  for (int i = 0; i < 4; ++i)  // descends to the root from above: each is a bound
-    distance = __builtin_sqrt(2 * c / (1 / (before + distance / 3) + 1 / (after + distance / 3)));
-  return distance;
-}
-
-// Adds rows begin .. end - 1 to the bounds. Variances are at most a quarter of the items and at most the mean.
+// Adds rows begin .. end - 1 to the bounds.
 template <class T>
 inline void add_table_sizes(const MvhgTableSizesArgs<T>& args, int64_t begin, int64_t end) {
   const MvhgExactArgs<T>& common = args.common;
@@ -221,36 +362,9 @@ inline void add_table_sizes(const MvhgTableSizesArgs<T>& args, int64_t begin, in
     out.outcomes = out.outcomes > outcomes ? out.outcomes : outcomes;
     if (common.m_stride == 0 && common.n_stride == 0) break;
   }
-  const double n = static_cast<double>(out.max_n), cut = table_cut(common);
-  const double items = 0.25 * static_cast<double>(out.max_m), all_items = 0.25 * static_cast<double>(out.max_total);
-  const double one = items < n ? items : n, all = all_items < n ? all_items : n;
-  const double of_class = farthest(one, cut + peak_loss(one)), of_total = farthest_total(0.5 * all, 0.5 * all, cut);
-  const double bound = 2 * (of_class > of_total ? of_class : of_total) + 16;
   // entropy sums whole binomials, also what cannot be drawn
-  const int64_t most = args.common.use == TableUse::kEntropy ? out.max_m + 1 : out.max_n + 2;
-  out.widest = bound < static_cast<double>(most) ? static_cast<int64_t>(bound) : most;
-}
-
-// Calls each(x, q) with q = f(x) b(rho - x) / sum for the outcomes x that matter at this rho, and returns the log of
-// the sum; `mode` is carried from one rho to the next, as it only moves up.
-template <class Each>
-inline double convolve_at(const SizeTables& t, int64_t p, int64_t rho, int64_t* mode, const Each& each) {
-  const double *log_f = t.log_f + t.f_at[p] - t.f_low[p], *log_b = t.log_b + t.b_at[p] - t.b_low[p];
-  const int64_t b_high = t.b_low[p] + t.b_size[p] - 1, f_high = t.f_low[p] + t.f_size[p] - 1;
-  const int64_t low = rho - b_high > t.f_low[p] ? rho - b_high : t.f_low[p];
-  const int64_t high = rho - t.b_low[p] < f_high ? rho - t.b_low[p] : f_high;
-  if (low > high) return -__builtin_huge_val();
-  auto at = [&](int64_t x) { return log_f[x] + log_b[rho - x]; };
-  int64_t x = *mode < low ? low : (*mode > high ? high : *mode);
-  while (x < high && at(x + 1) > at(x)) ++x;
-  while (x > low && at(x - 1) > at(x)) --x;
-  *mode = x;
-  const double top = at(x);
-  const OutcomeWindow window = concave_window(x, low, high, 40, [&](int64_t y) { return top - at(y); });
-  double sum = 0;
-  for (int64_t y = window.low; y <= window.high; ++y) sum += exp_lane<double>(at(y) - top);
-  for (int64_t y = window.low; y <= window.high; ++y) each(y, exp_lane<double>(at(y) - top) / sum);
-  return top + log_lane<double>(sum);
+  const int64_t most = common.use == TableUse::kEntropy ? out.max_m + 1 : out.max_n + 2;
+  out.widest = table_width(out.max_m, out.max_n, out.max_total, table_cut(common), most);
 }
 
 // b_{K-2} = f_{K-1};  b_p = f_{p+1} * b_{p+1}, up to the total n + 1 that slopes at n look at.            (Eq. 19)
@@ -278,12 +392,12 @@ inline SizeTables build_tables(const MvhgExactArgs<T>& args, const MvhgRow& row,
                true};
   const double tilt = solve_tilt(Alone(), row, log_omega);
   int64_t at = 0;
-  double range = 0, all = 0;
+  double range = 0;
+  TotalMoments moments{};
   for (int64_t p = 0; p < classes; ++p) {
     const int64_t k = order == nullptr ? p : order[p];
     const double a = static_cast<double>(log_omega[k]) + tilt;
-    const Odds odds = odds_of(a);
-    all += static_cast<double>(row.m[k]) * odds.p * odds.q;
+    add_class(row.m[k], a, &moments);
     const TableWindow w = class_table(row.m[k], a, row.n + 1, cut, scratch.widest, args.log_factorials, at, t.log_f);
     t.f_low[p] = w.low;
     t.f_size[p] = w.size;
@@ -297,25 +411,15 @@ inline SizeTables build_tables(const MvhgExactArgs<T>& args, const MvhgRow& row,
     for (int64_t p = 0; p < classes; ++p) exp_table(t.log_f + t.f_at[p], t.f_size[p], t.f + t.f_at[p]);
 
   at = 0;
-  double mean = 0, after = 0;  // of the total of the classes after p
+  moments = {0, 0, moments.after};
   for (int64_t p = classes - 2; p >= 0; --p) {
     const int64_t k = order == nullptr ? p + 1 : order[p + 1];
-    const double m = static_cast<double>(row.m[k]);
-    const Odds odds = odds_of(static_cast<double>(log_omega[k]) + tilt);
-    mean += m * odds.p;
-    after += m * odds.p * odds.q;
-    const double reach = farthest_total(all > after ? all - after : 0, after, cut) + 2;
-    const double least = mean - reach, most = mean + reach < row.n + 1 ? mean + reach : row.n + 1;
-
+    add_class(row.m[k], static_cast<double>(log_omega[k]) + tilt, &moments);
     t.b_at[p] = at;
+    const TotalStretch stretch = total_stretch(t, p, row.n, moments, cut, scratch.widest);
+    const int64_t low = stretch.low, size = stretch.size, skipped = stretch.skipped;
     const double* f = (t.linear ? t.f : t.log_f) + t.f_at[p + 1];
     const bool last = p == classes - 2;
-    int64_t low = t.f_low[p + 1] + (last ? 0 : t.b_low[p + 1]);
-    int64_t high = t.f_low[p + 1] + t.f_size[p + 1] - 1 + (last ? 0 : t.b_low[p + 1] + t.b_size[p + 1] - 1);
-    const int64_t skipped = least > low && least < high ? static_cast<int64_t>(least) - low : 0;
-    low += skipped;
-    high = most < high && most > low ? static_cast<int64_t>(most) : high;
-    const int64_t size = high - low < scratch.widest ? high - low + 1 : scratch.widest;
     double* work = scratch.work;
     if (last) {
       finish_table(&t, p, low, size, cut, f + skipped);
@@ -384,6 +488,8 @@ inline void reverse_tables(const MvhgExactArgs<T>& args, const SizeTables& t, co
   for (int64_t i = 0; i < t.b_size[p]; ++i) sum += h[t.b_at[p] + i] * static_cast<double>(t.b_low[p] + i);
   grad[class_of(p + 1)] += sum;
 }
+
+#endif  // !defined(__CUDACC__)
 
 }  // namespace DRPM_ISA
 }  // namespace drpm

@@ -31,6 +31,7 @@ class MvhgArguments(NamedTuple):
     n: Tensor  # (1) or (B)
     batch: torch.Size
     classes: int
+    largest_n: int  # a bound on n that needs no look at device memory; -1: none
 
 
 def check_conditionals(op: str, conditionals: str) -> None:
@@ -67,7 +68,10 @@ def mvhg_arguments(
             torch.full((1,), n, dtype=torch.int64, device=device),
             batch,
             classes,
+            n,
         )
+    whole = (int, torch.SymInt)
+    largest_n = n if isinstance(n, whole) else m * classes if isinstance(m, whole) else -1
     m_t, n_t = counts_tensor(op, "m", m, device), counts_tensor(op, "n", n, device)
     if m_t.dim() == 0:
         m_t = m_t.expand(classes)
@@ -84,6 +88,7 @@ def mvhg_arguments(
         n_t.reshape(1) if n_t.dim() == 0 else rows(n_t, batch),
         batch,
         classes,
+        largest_n,
     )
 
 

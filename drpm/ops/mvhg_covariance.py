@@ -34,7 +34,7 @@ def mvhg_covariance(
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: docs/math/mvhg.md, section 4.
     """
-    log_omega_rows, m_rows, n_rows, batch, classes = mvhg_arguments(_OP, log_omega, m, n)
+    log_omega_rows, m_rows, n_rows, batch, classes, _ = mvhg_arguments(_OP, log_omega, m, n)
     count = log_omega_rows.shape[0]
 
     def by_column(x: Tensor) -> Tensor:  # every row once per column of the matrix; shared rows stay shared

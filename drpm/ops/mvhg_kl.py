@@ -51,7 +51,8 @@ def mvhg_kl(
     check_same_device(_OP, log_omega_q, log_omega_p=log_omega_p)
     check_finite(_OP, "log_omega_p", log_omega_p)
     others = {"log_omega_p": log_omega_p.shape[:-1]}
-    q, m_rows, n_rows, batch, classes = mvhg_arguments(_OP, log_omega_q, m, n, others=others, name="log_omega_q")
+    arguments = mvhg_arguments(_OP, log_omega_q, m, n, others=others, name="log_omega_q")
+    q, m_rows, n_rows, batch, classes, _ = arguments
     if log_omega_p.shape[-1:] != (classes,):
         raise argument_error(_OP, "log_omega_p", f"have {classes} classes", tuple(log_omega_p.shape))
     dtype = compute_dtype(log_omega_q, log_omega_p)

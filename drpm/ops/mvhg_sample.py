@@ -67,6 +67,7 @@ def mvhg_sample(
         noise can lift (25.7 nats in float32, 41.1 in float64) are skipped, for gradients and relaxed values τ·18
         (τ·38) more. Tested for log_omega within ±80 and tau 1e-4 … 1e3, counts to 1e5 (1e7 at tau <= 1).
     Memory: tables of 40 K w bytes a thread, w ~ √(cut · min(n, Σ m / 4)), with cut the nats above plus a margin.
+        On a device counts in tensors are not read: where neither n nor m is an int, n above 2^20 gives a row of NaN.
     Raises: ValueError for values out of range (CPU, eager) and for tables of more than 4 GiB a thread (n from about
         1e12 at K = 10), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Algorithms 1–4, Eq. 5.1–5.5 and 5.18–5.25; docs/math/mvhg.md, section 5.
@@ -90,10 +91,8 @@ def mvhg_sample(
     else:
         order = arguments.m.new_empty((0, classes))
     with_statistics = wants_gradient(log_omega)
-    draw = _exact if conditionals == "exact" else _merged
-    sizes: Tensor = draw(
-        arguments.log_omega, arguments.m, arguments.n, drawn, order, tau, samples, hard, noise, with_statistics
-    )[0]
+    drawing = (arguments.log_omega, arguments.m, arguments.n, drawn, order, tau, samples, hard, noise, with_statistics)
+    sizes: Tensor = _exact(*drawing, arguments.largest_n)[0] if conditionals == "exact" else _merged(*drawing)[0]
     return sizes.reshape(*shape, *arguments.batch, classes)
 
 
@@ -132,6 +131,7 @@ def _fake_exact(
     hard: bool,
     noise: bool,
     with_statistics: bool,
+    largest_n: int = -1,
 ) -> tuple[Tensor, Tensor]:
     rows, classes = samples * log_omega.shape[0], log_omega.shape[1]
     sizes = log_omega.new_empty((rows, classes))
@@ -150,27 +150,29 @@ def _fake_exact_backward(
     samples: int,
     noise: bool,
     statistics: Tensor,
+    largest_n: int = -1,
 ) -> Tensor:
     batch, classes = log_omega.shape
-    groups = (samples + 63) // 64  # kGroup of csrc/mvhg/mvhg_exact_ops.cpp
+    groups = (samples + 63) // 64  # kGroup of csrc/mvhg/mvhg_exact_glue.h
     return log_omega.new_empty((batch, groups, classes), dtype=torch.float64)
 
 
 def _setup_context_exact(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    log_omega, m, n, seed, class_order, tau, samples, _, noise, _ = inputs
+    log_omega, m, n, seed, class_order, tau, samples, _, noise, _, largest_n = inputs
     ctx.save_for_backward(log_omega, m, n, seed, class_order, output[1])
-    ctx.tau, ctx.samples, ctx.noise = tau, samples, noise
+    ctx.tau, ctx.samples, ctx.noise, ctx.largest_n = tau, samples, noise, largest_n
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 
 
 def _backward_exact(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    nothing = (None,) * 9
+    nothing = (None,) * 10
     if grad is None:
         return (None, *nothing)
     log_omega, m, n, seed, class_order, statistics = ctx.saved_tensors
     by_group = torch.ops.drpm.mvhg_sample_exact_backward(
-        grad.contiguous(), log_omega, m, n, seed, class_order, ctx.tau, ctx.samples, ctx.noise, statistics
+        *(grad.contiguous(), log_omega, m, n, seed, class_order, ctx.tau, ctx.samples, ctx.noise, statistics),
+        ctx.largest_n,
     )
     return (first_order(_OP, by_group.sum(1).to(log_omega.dtype), grad, log_omega), *nothing)
 

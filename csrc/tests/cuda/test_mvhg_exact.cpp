@@ -1,0 +1,203 @@
+#include "common/log_factorial_cuda.h"
+#include "mvhg/mvhg_exact_cuda.h"
+#include "tests/cuda/driver.h"
+
+using namespace drpm_test;
+
+// The CPU's kernels on memory of one task, and the same on the device.
+template <class T>
+class Check {
+ public:
+  // Row 1 asks for more than there is, row 2 draws nothing, row 3 everything. `order`: 0 natural, 1 one for all rows,
+  // 2 one by row.
+  Check(int64_t batch, int64_t samples, int64_t classes, int64_t most, int order, double spread = 1.5)
+      : batch_(batch), samples_(samples), rows_(batch * samples), classes_(classes), random_(batch * 7 + most) {
+    for (int64_t b = 0; b < batch; ++b) {
+      int64_t total = 0;
+      for (int64_t k = 0; k < classes; ++k) {
+        m_.push_back(b == 0 ? most : random_.below(most + 1));
+        total += m_.back();
+      }
+      n_.push_back(b == 1 ? total + 1 : b == 2 ? 0 : b == 3 ? total : random_.below(total + 1));
+      largest_ = std::max(largest_, n_.back());
+    }
+    for (int64_t row = 0; row < (order == 2 ? rows_ : 1); ++row)
+      for (int64_t k = 0; k < classes; ++k) order_.push_back(row % 2 == 0 ? classes - 1 - k : (k + row) % classes);
+    log_omega_ = random_.template normals<T>(batch * classes, spread);
+    table_ = poisoned<double>(drpm::kExactTableSize);
+    expect_launched("table", drpm::fill_log_factorials_cuda(table_.data(), drpm::kExactTableSize, nullptr));
+    common_.m = m_.data();
+    common_.n = n_.data();
+    common_.order = order == 0 ? nullptr : order_.data();
+    common_.batch = batch;
+    common_.samples = samples;
+    common_.classes = classes;
+    common_.m_stride = classes;
+    common_.n_stride = 1;
+    common_.order_stride = order == 2 ? classes : 0;
+    common_.log_omega = log_omega_.data();
+    common_.seed = seed_.data();
+  }
+
+  void sample(double tau, bool hard, bool noise, bool gradient) {
+    const int64_t size = rows_ * classes_;
+    common_.tau = tau;
+    common_.hard = hard;
+    common_.noise = noise;
+    common_.use = hard && !gradient ? drpm::TableUse::kSample : drpm::TableUse::kRelaxedSample;
+    auto want = poisoned<T>(size), got = poisoned<T>(size);
+    auto want_statistics = poisoned<double>(3 * size), got_statistics = poisoned<double>(3 * size);
+    drpm::MvhgSampleExactArgs<T> args{on_host(), want.data(), gradient ? want_statistics.data() : nullptr};
+    drpm::mvhg_sample_exact_rows(args, 0, rows_);
+    drpm::MvhgSampleExactCuda<T> call{args, {}, nullptr, 0, 0, largest_};
+    call.args.common = on_device();
+    call.args.sizes = got.data();
+    if (gradient) call.args.statistics = got_statistics.data();
+    call.chunks = drpm::exact_chunks(batch_, samples_, common_.order_stride != 0);
+    call.group = (samples_ + call.chunks - 1) / call.chunks;
+    place(&call, batch_ * call.chunks, 4, 1, 0);
+    expect_launched("sample", drpm::mvhg_sample_exact_cuda(call, nullptr));
+    expect_close("sizes", got, want, hard ? 0 : (sizeof(T) == 4 ? 2e-5 : 1e-10));
+    if (!gradient) return;
+    expect_close("statistics", got_statistics, want_statistics, sizeof(T) == 4 ? 2e-4 : 1e-9);
+
+    const auto grad_sizes = random_.template normals<T>(size, 1);
+    constexpr int64_t kGroup = 3;
+    const int64_t chunks = (samples_ + kGroup - 1) / kGroup;
+    auto want_grad = poisoned<double>(batch_ * chunks * classes_), got_grad = want_grad;
+    drpm::MvhgSampleExactBackwardArgs<T> back{
+        on_host(), grad_sizes.data(), want_statistics.data(), want_grad.data(), chunks, kGroup};
+    drpm::mvhg_sample_exact_backward_groups(back, 0, batch_ * chunks);
+    drpm::MvhgSampleExactBackwardCuda<T> back_call{back, {}, nullptr, largest_};
+    back_call.args.common = on_device();
+    back_call.args.grad_log_omega = got_grad.data();
+    place(&back_call, batch_ * chunks, 5, 1, 2 * kGroup * classes_);
+    expect_launched("backward", drpm::mvhg_sample_exact_backward_cuda(back_call, nullptr));
+    expect_close("gradient", got_grad, want_grad, sizeof(T) == 4 ? 2e-5 : 1e-10);
+  }
+
+  void draw(int64_t largest_table) {
+    common_.use = drpm::TableUse::kPlain;
+    common_.order = nullptr;
+    common_.order_stride = 0;
+    auto want = poisoned<T>(rows_ * classes_), got = want;
+    drpm::MvhgDrawArgs<T> args{on_host(), want.data(), contours_.data(), largest_table};
+    contours_.assign(drpm::contour_scratch(classes_), NAN);
+    args.contours = contours_.data();
+    drpm::mvhg_draw_rows(args, 0, rows_);
+    drpm::MvhgDrawCuda<T> call{args, {}, nullptr, 0, 0};
+    call.args.common = on_device();
+    call.args.sizes = got.data();
+    call.chunks = drpm::exact_chunks(batch_, samples_, false);
+    call.group = (samples_ + call.chunks - 1) / call.chunks;
+    place(&call, batch_ * call.chunks, 4, 1, drpm::kExactWarps * drpm::contour_scratch(classes_), largest_table);
+    expect_launched("draw", drpm::mvhg_draw_cuda(call, nullptr));
+    expect_close("draw", got, want, 0);
+  }
+
+  void entropy() {
+    common_.use = drpm::TableUse::kEntropy;
+    common_.noise = false;
+    common_.order = nullptr;
+    common_.order_stride = 0;
+    const auto v = random_.template normals<T>(batch_ * classes_, 1);
+    for (const bool hessian : {false, true}) {
+      auto want = poisoned<T>(batch_), got = want, want_class = poisoned<T>(batch_ * classes_), got_class = want_class;
+      drpm::MvhgEntropyArgs<T> args{on_host(), hessian ? v.data() : nullptr, hessian ? nullptr : want.data(),
+                                    want_class.data(), nullptr};
+      contours_.assign(drpm::entropy_doubles(classes_), NAN);
+      args.contours = contours_.data();
+      drpm::mvhg_entropy_rows(args, 0, batch_);
+      args.common = on_device();
+      if (!hessian) args.entropy = got.data();
+      args.by_class = got_class.data();
+      scratch_.assign(drpm::entropy_rows_in_flight(batch_) * drpm::entropy_doubles(classes_), NAN);
+      args.contours = scratch_.data();
+      expect_launched("entropy", drpm::mvhg_entropy_cuda(args, nullptr));
+      expect_close("entropy", got, want, sizeof(T) == 4 ? 4e-7 : 1e-12);
+      expect_close("entropy by class", got_class, want_class, sizeof(T) == 4 ? 4e-7 : 1e-10);
+    }
+  }
+
+ private:
+  drpm::MvhgExactArgs<T> on_host() {
+    drpm::MvhgExactArgs<T> args = common_;
+    drpm::TableSizes sizes{};
+    drpm::mvhg_table_sizes(drpm::MvhgTableSizesArgs<T>{args, INT64_MAX, &sizes}, 0, batch_);
+    const int64_t width = host_widest_ = sizes.widest, table = classes_ * (width + 2 * drpm::kTablePadding);
+    windows_.assign(8 * classes_, 0);
+    doubles_.assign(2 * classes_ + 5 * table + 4 * (width + drpm::kTablePadding), NAN);
+    outcomes_.assign(2 * (width + 256), 0);
+    double* at = doubles_.data();
+    args.scratch.windows = windows_.data();
+    args.scratch.classes = at, at += 2 * classes_;
+    for (double** array : {&args.scratch.f, &args.scratch.log_f, &args.scratch.b, &args.scratch.log_b, &args.scratch.h})
+      *array = at, at += table;
+    args.scratch.work = at;
+    args.scratch.widest = width;
+    args.outcomes = outcomes_.data();
+    args.outcome_width = width + 256;
+    args.log_factorials = drpm::log_factorial_table(sizes.max_m + 1);
+    return args;
+  }
+
+  drpm::MvhgExactArgs<T> on_device() {
+    drpm::MvhgExactArgs<T> args = common_;
+    args.log_factorials = {table_.data(), drpm::kExactTableSize};
+    return args;
+  }
+
+  template <class Call>
+  void place(Call* call, int64_t items, int64_t tables, int64_t vectors, int64_t extra, int64_t largest_n = -2) {
+    call->layout = drpm::exact_layout_cuda(call->args.common, items, largest_n == -2 ? largest_ : largest_n, tables,
+                                           vectors, extra);
+    if (items > 3) call->layout.blocks = std::min<int64_t>(call->layout.blocks, items - 1);  // blocks go on by stride
+    scratch_.assign(call->layout.blocks * call->layout.block_doubles(), NAN);
+    call->scratch = scratch_.data();
+  }
+
+  int64_t batch_, samples_, rows_, classes_, largest_ = 0, host_widest_ = 0;
+  Random random_;
+  Buffer<int64_t> m_, n_, order_, windows_, seed_{42};
+  Buffer<T> log_omega_, outcomes_;
+  Buffer<double> table_, doubles_, contours_, scratch_;
+  drpm::MvhgExactArgs<T> common_{};
+};
+
+template <class T>
+void all() {
+  for (const int order : {0, 1, 2}) {
+    Check<T> check(5, 4, 3, 12, order);
+    check.sample(1, true, true, true);
+    check.sample(0.5, false, true, true);
+    check.sample(1, true, true, false);
+    check.sample(0.1, true, false, true);
+    if (order > 0) continue;
+    check.draw(1000);
+    check.draw(0);
+    check.entropy();
+  }
+  Check<T> one_class(2, 2, 1, 9, 0);
+  one_class.sample(1, true, true, true);
+  one_class.draw(1000);
+  one_class.entropy();
+  Check<T> two_classes(1, 9, 2, 40, 0);
+  two_classes.sample(1, true, true, true);
+  two_classes.entropy();
+  Check<T> wide(1, 2, 5, 300, 0);
+  wide.sample(1, true, true, true);
+  wide.draw(5000);
+  wide.entropy();
+  Check<T> logs(1, 2, 4, 60, 0, 12);  // weights that would underflow: tables hold logs only
+  logs.sample(60, true, true, true);
+  if (small_grids_only()) return;
+  Check<T> many(700, 1, 2, 4, 0);
+  many.sample(1, true, true, true);
+}
+
+void body() {
+  all<float>();
+  all<double>();
+}
+
+DRPM_CUDA_DRIVER(body)
