@@ -192,3 +192,31 @@ def test_pyro_model_and_guide():
     svi = SVI(sizes_model, sizes_guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO(num_particles=8))
     svi.step()
     assert torch.isfinite(pyro.param("guide_omega")).all()
+
+
+def test_relaxed_sizes_as_a_site_of_a_pyro_guide():
+    """The guide's straight-through samples carry the gradient of the model's log-probability: it finds the model."""
+    import pyro
+    from pyro.infer import SVI, Trace_ELBO
+
+    from drpm.distributions.pyro import MultivariateNoncentralHypergeometric as Sizes
+    from drpm.distributions.pyro import RelaxedMultivariateNoncentralHypergeometric as RelaxedSizes
+
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    truth = torch.tensor([1.2, -0.4, -0.8])
+
+    def model():
+        with pyro.plate("rows", 64):
+            pyro.sample("sizes", Sizes(20, 25, truth))
+
+    def guide():
+        with pyro.plate("rows", 64):
+            pyro.sample("sizes", RelaxedSizes(0.5, 20, 25, pyro.param("weights", torch.zeros(3))))
+
+    assert pyro.poutine.trace(guide).get_trace().nodes["sizes"]["fn"].has_rsample
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
+    losses = [svi.step() for _ in range(150)]
+    assert sum(losses[-20:]) < 0.2 * sum(losses[:20])
+    weights = pyro.param("weights").detach()
+    assert ((weights - weights.mean()) - (truth - truth.mean())).abs().max() < 0.25
