@@ -187,7 +187,19 @@ def test_vmap_over_tau_is_refused():
 
 
 ORDER = torch.tensor([2, 0, 1, 3])
+OMEGA = torch.tensor([0.4, -0.2, 0.1], dtype=DTYPE)
 LABELS = torch.tensor([0, 2, 0, 2])
+OUTCOMES = torch.tensor([z for z in itertools.product(range(4), repeat=4) if sum(z) == 5])
+
+
+def log_normalizer(log_omega):
+    return reference.mvhg_log_normalizer(log_omega, 3, 5)
+
+
+def log_law(log_omega):  # of every outcome
+    return reference.mvhg_log_prob(OUTCOMES, log_omega, 3, 5)
+
+
 SECOND = {  # functions of (scores (4), further inputs), their reference, and the further inputs
     "relaxed_sort": (
         lambda s: ops.relaxed_sort(s, 0.7),
@@ -219,6 +231,35 @@ SECOND = {  # functions of (scores (4), further inputs), their reference, and th
         lambda s: reference.partition_log_prob(LABELS, s, 3),
         (),
     ),
+    "random_partition_log_prob": (
+        lambda s, o: ops.random_partition_log_prob(LABELS, o, s),
+        lambda s, o: reference.random_partition_log_prob(LABELS, o, s),
+        (OMEGA,),
+    ),
+    "partition_log_prob_bounds": (
+        lambda s, o: torch.stack(ops.partition_log_prob_bounds(LABELS, o, s)),
+        lambda s, o: torch.stack(reference.partition_log_prob_bounds(LABELS, o, s)),
+        (OMEGA,),
+    ),
+    "partition_marginals": (
+        lambda s, o: ops.partition_marginals(o, s),
+        lambda s, o: reference.partition_marginals(o, s),
+        (OMEGA,),
+    ),
+    "mvhg_log_normalizer": (lambda s: ops.mvhg_log_normalizer(s, 3, 5), log_normalizer, ()),
+    "mvhg_mean": (lambda s: ops.mvhg_mean(s, 3, 5), torch.func.grad(log_normalizer), ()),
+    "mvhg_covariance": (lambda s: ops.mvhg_covariance(s, 3, 5), torch.func.hessian(log_normalizer), ()),
+    "mvhg_entropy": (lambda s: ops.mvhg_entropy(s, 3, 5), lambda s: -(log_law(s).exp() * log_law(s)).sum(), ()),
+    "mvhg_kl": (
+        lambda s, p: ops.mvhg_kl(s, p, 3, 5),
+        lambda s, p: (log_law(s).exp() * (log_law(s) - log_law(p))).sum(),
+        (torch.tensor([0.1, 0.5, -0.3, 0.0], dtype=DTYPE),),
+    ),
+    "mvhg_log_prob": (
+        lambda s: ops.mvhg_log_prob(torch.tensor([1, 0, 3, 1]), s, 3, 5),
+        lambda s: reference.mvhg_log_prob(torch.tensor([1, 0, 3, 1]), s, 3, 5),
+        (),
+    ),
 }
 
 
@@ -242,6 +283,7 @@ def test_double_backward():
     values = torch.randn(2, 5, 2, dtype=DTYPE, requires_grad=True)
     sizes = (torch.rand(2, 3, dtype=DTYPE) * 3).requires_grad_()
     matrix = torch.rand(2, 5, 5, dtype=DTYPE, requires_grad=True)
+    log_omega = torch.randn(2, 3, dtype=DTYPE, requires_grad=True)
     labels = torch.randint(0, 3, (2, 5))
     left = torch.randn(2, dtype=DTYPE, requires_grad=True)
     assert gradgradcheck(lambda s: ops.relaxed_sort(s, 0.7), (scores,))
@@ -249,6 +291,12 @@ def test_double_backward():
     assert gradgradcheck(lambda s, z: ops.partition(s, z, 0.7, hard=False), (scores, sizes))
     assert gradgradcheck(lambda p, s: ops.plackett_luce_log_prob(p, s), (matrix, scores))
     assert gradgradcheck(lambda s: ops.partition_log_prob(labels, s, 3), (scores,))
+    assert gradgradcheck(lambda o, s: ops.random_partition_log_prob(labels, o, s), (log_omega, scores))
+    row = (log_omega.detach()[:1, :2].requires_grad_(), scores.detach()[:1, :3].requires_grad_())
+    assert gradgradcheck(ops.partition_marginals, row)
+    for exact in (ops.mvhg_log_normalizer, ops.mvhg_mean, ops.mvhg_covariance, ops.mvhg_entropy):
+        assert gradgradcheck(lambda o, exact=exact: exact(o, 3, 5), (log_omega,))
+    assert gradgradcheck(lambda o, p: ops.mvhg_kl(o, p, 3, 5), (log_omega, scores.detach()[:, :3].requires_grad_()))
     assert gradgradcheck(lambda x: ops.hypergeometric_log_weights(x, -x, 4, 4, 4).tanh(), (left,))
 
 

@@ -100,8 +100,7 @@ class _SecondOrder(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> Any:
-        # a level of torch.func that has been left since may still be wrapped around them
-        inputs = [torch._C._functorch.unwrap_if_dead(x) for x in ctx.saved_tensors]
+        inputs = unwrapped(ctx.saved_tensors)
         floating = [i for i, x in enumerate(inputs) if x.is_floating_point()]
         grads: list[Tensor | None] = [None] * len(inputs)
         pull: Any = torch.func.vjp(_of(ctx.formula, inputs, floating), *(inputs[i] for i in floating))[1]
@@ -118,6 +117,11 @@ class _SecondOrder(torch.autograd.Function):
             1
         ]
         return pushed
+
+
+def unwrapped(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """What a backward has saved, without levels of torch.func that have been left since."""
+    return [torch._C._functorch.unwrap_if_dead(x) for x in tensors]
 
 
 def without_tangents(tensors: Sequence[Tensor]) -> list[Tensor]:

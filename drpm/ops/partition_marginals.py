@@ -18,9 +18,9 @@ from drpm.ops._arguments import (
     result_dtype,
     rows,
 )
-from drpm.ops._autograd import differentiable, first_order
+from drpm.ops._autograd import differentiable, unwrapped
+from drpm.ops._marginals_formula import marginals
 from drpm.ops._mvhg_arguments import mvhg_arguments
-from drpm.ops._vmap import fold, register_vmap
 
 _OP = "partition_marginals"
 
@@ -43,7 +43,8 @@ def partition_marginals(
         log_scores: (*, n) float, Plackett-Luce log-scores; finite.
         m: int, (K,) or (*, K) int64, capacity of each subset; >= 0, at least n together. None: n for each.
     Returns: (*, K, n); columns sum to 1, row k to E n_k; NaN where device counts are invalid.
-    Gradient: exact, w.r.t. log_omega and log_scores. First order only.
+    Gradient: exact, w.r.t. log_omega and log_scores. Twice differentiable by a plain formula, which takes some
+        150 n^2.5 complex numbers of memory a row (n to about 100).
     Numerics: float64 inside; absolute error below 1e-12 (float64) and 1e-6 (float32). About 200 + 6 √n nodes for
         log-scores of standard deviation 1, more for wider ones; O(n √n K) operations a node.
     Raises: ValueError for counts out of range or values that are not finite (CPU, eager), TypeError for wrong dtypes.
@@ -84,10 +85,33 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     log_omega, m, log_scores = ctx.saved_tensors
-    grad_omega, grad_scores = torch.ops.drpm.partition_marginals_backward(grad.contiguous(), log_omega, m, log_scores)
-    inputs = (log_omega, log_scores)
-    return first_order(_OP, grad_omega, *inputs), None, first_order(_OP, grad_scores, *inputs)
+    grad_omega, grad_scores = _backward_kernel(grad.contiguous(), log_omega, m, log_scores)
+    return grad_omega, None, grad_scores
 
 
 _kernel = differentiable("partition_marginals", _backward, _setup_context)
-register_vmap("partition_marginals_backward", fold())
+
+
+def _setup_backward(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _second(ctx: Any, along_omega: Tensor, along_scores: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of <grad, directional derivative of the marginals>."""
+    grad, log_omega, m, log_scores = unwrapped(ctx.saved_tensors)
+    directions = (along_omega.double(), along_scores.double())
+
+    def moved(grad: Tensor, log_omega: Tensor, log_scores: Tensor) -> Tensor:
+        def function(omega: Tensor, scores: Tensor) -> Tensor:
+            return marginals(omega, m, scores)
+
+        pushed: Any = torch.func.jvp(function, (log_omega.double(), log_scores.double()), directions)
+        total: Tensor = (grad.double() * pushed[1]).sum()
+        return total
+
+    pull: Any = torch.func.vjp(moved, grad, log_omega, log_scores)[1]
+    by_grad, by_omega, by_scores = pull(grad.new_ones((), dtype=torch.float64))
+    return by_grad, by_omega, None, by_scores
+
+
+_backward_kernel = differentiable("partition_marginals_backward", _second, _setup_backward)
