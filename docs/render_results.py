@@ -1,6 +1,7 @@
 """Rebuild the tables of README.md and docs/ from results/: `python docs/render_results.py` (`--check` only compares).
 
 A block stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; NAME picks a function of BLOCKS.
+`python -m drpm.experiments report` rebuilds those of the experiments alone, and their figures.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import gradient_estimators, mvhg_errors, mvhg_speed, partition_bounds, partition_speed  # noqa: E402
 from benchmarks.report import head_line, series_of, series_table  # noqa: E402
 from benchmarks.results import Results  # noqa: E402
-from drpm.experiments import demo_tables, mvhg_ks_test, mvhg_minimal_example  # noqa: E402
+from drpm.experiments import report  # noqa: E402
 
 SMALL = "results/benchmarks/small.json"
 MVHG = "results/benchmarks/mvhg.json"
-DEMO = ROOT / "results" / "demo"
 
 
 def benchmark_table(file: str, op: str, variant: str | None = None) -> str:
@@ -48,16 +48,12 @@ def script_table(file: str, table: Callable[[dict], str]) -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "demo": lambda: demo_tables.score_table(DEMO),
-    "demo, exact KL": lambda: demo_tables.score_table(DEMO / "exact_kl"),
-    "demo comparison": lambda: demo_tables.comparison_table(DEMO),
+    **report.blocks(ROOT / "results"),
     "gradient estimators": lambda: script_table("results/estimators/gradients.json", gradient_estimators.table),
     "partition bounds": lambda: script_table("results/partition/bounds.json", partition_bounds.table),
     "partition speed": lambda: script_table("results/partition/speed.json", partition_speed.table),
     "MVHG errors": lambda: script_table("results/mvhg/errors.json", mvhg_errors.table),
     "MVHG speed": lambda: script_table("results/mvhg/speed.json", mvhg_speed.table),
-    "MVHG Kolmogorov-Smirnov test": lambda: script_table("results/mvhg/ks_test.json", mvhg_ks_test.table),
-    "MVHG minimal example": lambda: script_table("results/mvhg/minimal_example.json", mvhg_minimal_example.table),
     "mvhg_sample benchmark": lambda: benchmark_table(MVHG, "mvhg_sample"),
     "mvhg_log_prob benchmark": lambda: benchmark_table(MVHG, "mvhg_log_prob"),
     "mvhg_mean benchmark": lambda: benchmark_table(MVHG, "mvhg_mean"),
@@ -70,11 +66,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def rendered(text: str) -> str:
-    def replace(match: re.Match[str]) -> str:
-        name = match.group(1)
-        return f"<!-- begin: {name} -->\n{BLOCKS[name]()}\n<!-- end: {name} -->"
-
-    return re.sub(r"<!-- begin: (.+?) -->\n.*?<!-- end: \1 -->", replace, text, flags=re.DOTALL)
+    for name in re.findall(r"<!-- begin: (.+?) -->", text):
+        BLOCKS[name]  # an unknown block is an error here
+    return report.rendered(text, BLOCKS)
 
 
 def pages() -> list[Path]:

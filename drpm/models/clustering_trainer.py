@@ -1,23 +1,24 @@
 """Training of PartitionClustering in three resumable phases: pretrain, warm_start, partition."""
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from drpm.models.clustering import PartitionClustering
 from drpm.models.clustering_config import annealed
-from drpm.models.contrastive import contrastive_loss, random_affine_views
+from drpm.models.clustering_phases import (
+    initialise_from_mixture,
+    order_clusters,
+    parameter_groups,
+    partition_loss,
+    pretrain_loss,
+    warm_start_loss,
+)
 
 PHASES = ("pretrain", "warm_start", "partition")
-
-# The heads read features of an autoencoder that never saw them: they need larger steps than the rest, whose
-# structure the partition phase must not tear.
-_WARM_START_LEARNING_RATE = 1e-2
 
 
 class ClusteringTrainer:
@@ -62,9 +63,11 @@ class ClusteringTrainer:
         while not self.finished:
             if self._optimizer is None:
                 if self.phase == "warm_start":
-                    self._initialise_from_mixture()
+                    self.mixture_log_weights = initialise_from_mixture(self.model, self.x)
                 if self.phase == "partition":
-                    self._order_clusters()
+                    order = order_clusters(self.model, self.x)
+                    if self.mixture_log_weights is not None:
+                        self.mixture_log_weights = self.mixture_log_weights[order]
                 self._optimizer = self._make_optimizer()
                 notify(self)
             while self.epoch < self.epochs:
@@ -100,23 +103,7 @@ class ClusteringTrainer:
             self._optimizer.load_state_dict(state["optimizer"])
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        model, config = self.model, self.config
-        heads = [*model.size_head.parameters(), *model.score_head.parameters()]
-        groups: list[dict[str, Any]]
-        if self.phase == "pretrain":
-            parts = (model.layers, model.mean_head, model.decoder)
-            groups = [{"params": [p for part in parts for p in part.parameters()], "lr": config.pretrain_learning_rate}]
-        elif self.phase == "warm_start":
-            groups = [{"params": heads, "lr": _WARM_START_LEARNING_RATE}]
-        else:
-            heads.append(model.log_score_scale)
-            left_out = {id(p) for layer in model.layers[: config.frozen_layers] for p in layer.parameters()}
-            left_out |= {id(p) for p in heads}
-            rest = [p for p in model.parameters() if id(p) not in left_out]
-            groups = [
-                {"params": rest, "lr": config.learning_rate},
-                {"params": heads, "lr": config.learning_rate * config.head_rate},
-            ]
+        groups = parameter_groups(self.model, self.phase)
         for group in groups:
             group["first_lr"] = group["lr"]
         return torch.optim.AdamW(groups)
@@ -143,83 +130,23 @@ class ClusteringTrainer:
         self._optimizer.step()
 
     def _pretrain(self) -> dict[str, float]:
-        """Train the autoencoder: reconstruction, and similar embeddings for two random views of an image."""
-        model, config, losses = self.model, self.config, []
-        contrast = config.contrast_weight if config.image_shape is not None else 0.0
+        losses = []
         self._decay()
         for index in self._batches():
-            batch = self.x[index]
-            views = [batch]
-            if config.image_shape is not None and contrast > 0.0:
-                views += [random_affine_views(batch, config.image_shape, generator=self.generator) for _ in range(2)]
-            embedded = model.embed(torch.cat(views)).chunk(len(views))
-            decoded = model.decoder(embedded[0])
-            reconstruction = F.binary_cross_entropy_with_logits(decoded, batch, reduction="sum") / len(batch)
-            loss = (1.0 - contrast) * config.reconstruction_scale * reconstruction
-            if len(views) == 3:
-                loss = loss + contrast * contrastive_loss(embedded[1], embedded[2], config.contrast_temperature)
+            loss = pretrain_loss(self.model, self.x[index], self.generator)
             self._step(loss)
             losses.append(float(loss.detach()))
         return {"loss": sum(losses) / len(losses)}
 
-    @torch.no_grad()
-    def _initialise_from_mixture(self) -> None:
-        """Standardise the latent space, fit a Gaussian mixture in it and make its components the cluster priors."""
-        model, config = self.model, self.config
-        z = model.embed(self.x)
-        centre = z.mean(0)
-        spread = (z - centre).square().mean().sqrt()
-        # The contrastive loss leaves the scale of z free (it came out near 0.05), but step sizes and the initial
-        # posterior variance are absolute. Both linear maps around z absorb the change; the autoencoder stays the same.
-        model.mean_head.bias.sub_(centre).div_(spread)
-        model.mean_head.weight.div_(spread)
-        first = model.decoder[0]
-        assert isinstance(first, torch.nn.Linear)
-        first.bias.add_(first.weight @ centre)
-        first.weight.mul_(spread)
-
-        z = model.embed(self.x)
-        log_weights, means, variances = fit_gaussian_mixture(z, config.num_clusters, config.seed)
-        model.prior_mean.copy_(means)
-        model.prior_log_variance.copy_(variances.log())
-        self.mixture_log_weights = log_weights.to(z)
-        # Posteriors start narrower than their clusters, or sampling z would blur what pre-training separated.
-        model.log_variance_head.weight.zero_()
-        model.log_variance_head.bias.fill_(float(variances.mean().log()) + 2.0 * math.log(config.posterior_scale))
-
     def _warm_start(self) -> dict[str, float]:
-        """Teach both heads the responsibilities of the mixture; the encoder stays as it is."""
-        model, losses = self.model, []
+        losses = []
         assert self.mixture_log_weights is not None
         self._decay()
         for index in self._batches():
-            with torch.no_grad():
-                hidden = model.hidden(self.x[index])
-                density = model.gaussian_log_density(model.mean_head(hidden))
-                target = (density + self.mixture_log_weights).softmax(-1)
-            loss = F.cross_entropy(model.size_head(hidden), target) + F.cross_entropy(model.score_head(hidden), target)
+            loss = warm_start_loss(self.model, self.x[index], self.mixture_log_weights)
             self._step(loss)
             losses.append(float(loss.detach()))
         return {"loss": sum(losses) / len(losses)}
-
-    @torch.no_grad()
-    def _order_clusters(self) -> None:
-        """Renumber the clusters so that those which are confused with each other get neighbouring numbers.
-
-        The score is one number: an element that hesitates between subsets 2 and 7 lands among those between them, and
-        pushes every boundary on its way by one. Between neighbours it can only land in one of its two candidates.
-        """
-        model = self.model
-        votes = model(self.x, self.config.vote_temperature_init).score_votes.softmax(-1)
-        affinity = votes.T @ votes
-        order = linear_arrangement(affinity.fill_diagonal_(0.0))
-        for head in (model.size_head, model.score_head):
-            head.weight.copy_(head.weight[order])
-            head.bias.copy_(head.bias[order])
-        model.prior_mean.copy_(model.prior_mean[order])
-        model.prior_log_variance.copy_(model.prior_log_variance[order])
-        if self.mixture_log_weights is not None:
-            self.mixture_log_weights = self.mixture_log_weights[order]
 
     def _partition(self) -> dict[str, float]:
         """Maximise the bound; both heads learn through the partition."""
@@ -229,14 +156,10 @@ class ClusteringTrainer:
         sums: dict[str, float] = {}
         for number, index in enumerate(batches):
             weights = annealed(self.config, self.epoch * len(batches) + number, steps)
-            batch = self.x[index]
-            if self.config.augment and self.config.image_shape is not None:
-                batch = random_affine_views(batch, self.config.image_shape, noise=0.0, generator=self.generator)
-                batch = batch.clamp(0.0, 1.0)
-            bound = self.model.bound(batch, weights, self.generator)
-            self._step(self.config.amortisation * bound.amortisation - bound.elbo)
-            for name, value in bound._asdict().items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(batches)
+            loss, terms = partition_loss(self.model, self.x[index], weights, self.generator)
+            self._step(loss)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value / len(batches)
         # The bound with final weights, so that the curve does not show the annealing.
         final = annealed(self.config, 1, 1)
         sums["elbo"] = (
@@ -246,50 +169,3 @@ class ClusteringTrainer:
             - final.delta * sums["order_term"]
         )
         return sums | {"score_scale": float(self.model.log_score_scale.detach().exp())}
-
-
-def fit_gaussian_mixture(z: Tensor, num_clusters: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Fit a diagonal Gaussian mixture, the best of 20 starts.
-
-    Args:
-        z: (N, d).
-    Returns: log weights (K,), means (K, d), variances (K, d).
-    Raises: ModuleNotFoundError when scikit-learn is missing.
-    """
-    try:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.mixture import GaussianMixture
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("PartitionClustering.fit: needs scikit-learn; pip install 'drpm[demo]'") from error
-    mixture = GaussianMixture(
-        num_clusters, covariance_type="diag", n_init=20, reg_covar=1e-4, max_iter=300, random_state=seed
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(z.double().numpy())
-    fields = (mixture.weights_, mixture.means_, mixture.covariances_)
-    weights, means, variances = (torch.from_numpy(field).to(z) for field in fields)
-    return weights.log(), means, variances
-
-
-def linear_arrangement(affinity: Tensor) -> list[int]:  # (K, K) symmetric
-    """Order K items so that strongly linked ones stand near each other.
-
-    min over orders of sum_{k, l} affinity_kl |position_k - position_l|
-
-    The cost is the sum, over every place where the order can be cut, of the affinity across the cut: exact dynamic
-    programming over sets for K <= 12; beyond, the order of the second eigenvector of the Laplacian.
-    """
-    count = len(affinity)
-    if count > 12:
-        laplacian = torch.diag(affinity.sum(1)) - affinity
-        return torch.linalg.eigh(laplacian).eigenvectors[:, 1].argsort().tolist()
-    links = affinity.double().tolist()
-    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
-    for chosen in range(1, 1 << count):
-        inside = [k for k in range(count) if chosen >> k & 1]
-        outside = [k for k in range(count) if not chosen >> k & 1]
-        cut = sum(links[k][other] for k in inside for other in outside)
-        cost, last = min((best[chosen & ~(1 << k)][0], k) for k in inside)
-        best[chosen] = (cost + cut, [*best[chosen & ~(1 << last)][1], last])
-    return best[(1 << count) - 1][1]

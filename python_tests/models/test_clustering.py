@@ -16,7 +16,8 @@ from drpm.experiments.cluster_scores import match_clusters, score_clusters
 from drpm.models import ClusteringConfig, PartitionClustering
 from drpm.models.clustering import Encoding, split_evenly
 from drpm.models.clustering_config import annealed
-from drpm.models.clustering_trainer import ClusteringTrainer, fit_gaussian_mixture, linear_arrangement
+from drpm.models.clustering_phases import fit_gaussian_mixture, linear_arrangement
+from drpm.models.clustering_trainer import ClusteringTrainer
 from drpm.models.contrastive import contrastive_loss, random_affine_views
 
 SMALL = ClusteringConfig(

@@ -1,0 +1,361 @@
+"""Clustering MNIST and Fashion-MNIST as in thesis 5.3.1: GMM, latent GMM, VaDE and DRPM-VC on one network.
+
+All methods of a data set and seed share network, pre-training, split and the mixture that initialises the priors:
+phases draw their noise from (seed, phase), so a run that pre-trains by itself and one that reads `pretrained` from
+another run of the same seed are the same, bit for bit. Training sees no labels; `results` reads those of the test set.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from drpm.data import load_digits, load_images
+from drpm.experiments.cluster_scores import score_clusters
+from drpm.experiments.runner import EpochBatches, Experiment, write_checkpoint
+from drpm.experiments.world import World
+from drpm.models import ClusteringConfig, PartitionClustering
+from drpm.models.clustering_config import annealed, require
+from drpm.models.clustering_phases import (
+    fit_gaussian_mixture,
+    initialise_from_mixture,
+    order_clusters,
+    parameter_groups,
+    partition_loss,
+    pretrain_loss,
+    warm_start_loss,
+)
+from drpm.models.contrastive import random_affine_views
+from drpm.models.vade import VaDE
+
+PHASES = ("pretrain", "warm_start", "train")
+METHODS = ("gmm", "latent_gmm", "vade", "drpm")
+_FORMAT = "drpm.experiments.clustering/1"
+_PIXEL_FLOOR = 1e-2  # added to the variances of the mixture on pixels: most pixels near the border are constant
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusteringRun:
+    """One row of Table 5.1 and one seed; docs/experiments/clustering.md says why the numbers are what they are."""
+
+    seed: int = 0
+    title: str = ""
+    data: str = "mnist"  # "mnist", "fashion-mnist", or scikit-learn's "digits"
+    root: str = "data"  # folder of the data
+    train_limit: int | None = None  # first elements of the training set only (for trials)
+    method: str = "drpm"
+    pretrained: str | None = None  # pretrained.pt of another run of the same data and seed, instead of the first phase
+    # Network and lengths of the phases, in epochs.
+    hidden: tuple[int, ...] = (500, 500, 500, 2000)
+    latent_dim: int = 10
+    num_clusters: int = 10
+    batch_size: int = 256
+    pretrain_epochs: int = 20
+    warm_start_epochs: int = 5
+    epochs: int = 20
+    mixture_starts: int = 10
+    # Optimisation.
+    pretrain_learning_rate: float = 1e-3
+    learning_rate: float = 1e-4
+    head_rate: float = 1.0
+    # Pre-training.
+    contrast_weight: float = 0.8
+    contrast_temperature: float = 1.0
+    reconstruction_scale: float = 0.01
+    # The partition model.
+    conditionals: str = "exact"
+    kl: str = "bound"
+    kl_samples: int = 32
+    sample_noise: bool = False
+    num_samples: int = 8
+    augment: bool = False
+    amortisation: float = 1.0
+    vote_temperature_init: float = 1.0
+    vote_temperature_final: float = 0.25
+    frozen_layers: int = 3
+    anneal_fraction: float = 0.4
+    beta: float = 0.1
+    gamma: float = 1.0
+    delta: float = 0.001
+    score_scale: float = 20.0
+    posterior_scale: float = 0.3
+
+    def __post_init__(self) -> None:
+        require(self.method in METHODS, "method", f"be one of {METHODS}", self.method, "clustering")
+        known = ("mnist", "fashion-mnist", "digits")
+        require(self.data in known, "data", f"be one of {known}", self.data, "clustering")
+        for name in ("pretrain_epochs", "epochs"):
+            require(getattr(self, name) >= 1, name, "be >= 1", getattr(self, name), "clustering")
+
+    def model(self, image_shape: tuple[int, int]) -> ClusteringConfig:
+        """Give the configuration of the network: every field that both have."""
+        shared = {field.name for field in dataclasses.fields(ClusteringConfig)}
+        values = {name: value for name, value in dataclasses.asdict(self).items() if name in shared}
+        return ClusteringConfig(num_features=math.prod(image_shape), image_shape=image_shape, **values)
+
+
+class Clustering(Experiment):
+    name: ClassVar[str] = "clustering"
+    Config: ClassVar[type] = ClusteringRun
+
+    def __init__(self, config: ClusteringRun, world: World) -> None:
+        self.config, self.world = config, world
+        self.train, self.test, self.test_labels, shape = _load(config)
+        self.model = PartitionClustering(config.model(shape)).to(world.device)
+        self.vade: VaDE | None = None
+        self.mixture_log_weights: Tensor | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.generator = torch.Generator()
+        self.snapshots: list[dict[str, Any]] = []
+        size = min(config.batch_size, len(self.train))
+        self.batches = {
+            name: EpochBatches(len(self.train), size, len(PHASES) * config.seed + number, world)
+            for number, name in enumerate(PHASES)
+        }
+        self.steps_per_epoch = len(self.train) // size
+        lengths = {"pretrain": 0 if config.pretrained else config.pretrain_epochs}
+        if config.method == "drpm":
+            lengths["warm_start"] = config.warm_start_epochs
+        if config.method in ("vade", "drpm"):
+            lengths["train"] = config.epochs
+        if config.method == "gmm":
+            lengths = {}
+        self.phases: list[tuple[str, int, int]] = []  # name, first step, steps
+        first = 0
+        for name, epochs in lengths.items():
+            self.phases.append((name, first, epochs * self.steps_per_epoch))
+            first += epochs * self.steps_per_epoch
+        self.steps = first
+
+    # The loop.
+
+    def place(self, index: int) -> tuple[str, int, int]:
+        """Give phase, step within it, and the phase's steps."""
+        for name, first, steps in self.phases:
+            if first <= index < first + steps:
+                return name, index - first, steps
+        raise IndexError(f"clustering: index must lie in [0, {self.steps}), got {index}")
+
+    def phase(self, index: int) -> str:
+        return self.place(index)[0]
+
+    def step(self, index: int) -> dict[str, float]:
+        name, step, steps = self.place(index)
+        if step == 0:
+            self._enter(name)
+        assert self.optimizer is not None
+        for group in self.optimizer.param_groups:  # half a cosine from its first value to zero
+            group["lr"] = group["first_lr"] * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+        batch = self._pixels(self.train[self.batches[name](step)])
+        loss, values = self._loss(name, batch, step, steps)
+        self.optimizer.zero_grad()
+        loss.backward()
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.world.average_gradients(trained)
+        self.optimizer.step()
+        if step + 1 == steps:
+            self._leave(name)
+        if name == "train" and (step + 1) % self.steps_per_epoch == 0:
+            self._snapshot((step + 1) // self.steps_per_epoch)
+        return {"loss": float(loss.detach()), **values}
+
+    def _loss(self, name: str, batch: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, float]]:
+        if name == "pretrain":
+            return pretrain_loss(self.model, batch, self.generator), {}
+        if name == "warm_start":
+            assert self.mixture_log_weights is not None
+            return warm_start_loss(self.model, batch, self.mixture_log_weights), {}
+        weights = annealed(self.model.config, step, steps)
+        if self.vade is None:
+            return partition_loss(self.model, batch, weights, self.generator)
+        if self.config.augment:
+            shape = self.model.config.image_shape
+            assert shape is not None
+            batch = random_affine_views(batch, shape, noise=0.0, generator=self.generator).clamp(0.0, 1.0)
+        bound = self.vade.bound(batch, weights.beta, self.generator)
+        return -bound.elbo, {name: float(value.detach()) for name, value in bound._asdict().items()}
+
+    def _enter(self, name: str) -> None:
+        """Start a phase: its own noise, what it needs of the one before, a fresh optimiser."""
+        number = PHASES.index(name)
+        self.generator.manual_seed((self.config.seed * 1_000_003 + 7919 * (number + 1)) * 1021 + self.world.rank)
+        if name != "pretrain" and self.mixture_log_weights is None:
+            self._read_pretrained()
+        if name == "train":
+            assert self.mixture_log_weights is not None
+            if self.config.method == "vade":
+                self._make_vade()
+            else:
+                order = order_clusters(self.model, self._all(self.train))
+                self.mixture_log_weights = self.mixture_log_weights[order]
+            self._snapshot(0)
+        self.optimizer = self._make_optimizer(name)
+
+    def _leave(self, name: str) -> None:
+        if name == "pretrain":
+            self.mixture_log_weights = initialise_from_mixture(
+                self.model, self._all(self.train), self.config.mixture_starts
+            )
+
+    def _make_vade(self) -> None:
+        assert self.mixture_log_weights is not None
+        self.vade = VaDE(self.model, self.mixture_log_weights).to(self.world.device)
+
+    def _make_optimizer(self, name: str) -> torch.optim.Optimizer:
+        if self.vade is not None:
+            groups: list[dict[str, Any]] = [{"params": self.vade.trained_parameters(), "lr": self.config.learning_rate}]
+        else:
+            groups = parameter_groups(self.model, "partition" if name == "train" else name)
+        for group in groups:
+            group["first_lr"] = group["lr"]
+        return torch.optim.AdamW(groups)
+
+    # State.
+
+    def generators(self) -> dict[str, torch.Generator]:
+        return {"noise": self.generator}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "logits": None if self.vade is None else self.vade.logits.detach(),
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+            "mixture_log_weights": self.mixture_log_weights,
+            "snapshots": self.snapshots,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], index: int) -> None:
+        self.model.load_state_dict(state["model"])
+        self.mixture_log_weights = _to(state["mixture_log_weights"], self.world.device)
+        self.snapshots = list(state["snapshots"])
+        if state["logits"] is not None:
+            self._make_vade()
+            assert self.vade is not None
+            with torch.no_grad():
+                self.vade.logits.copy_(state["logits"])
+        if state["optimizer"] is not None:
+            self.optimizer = self._make_optimizer(self.phase(index - 1))
+            self.optimizer.load_state_dict(state["optimizer"])
+
+    def _pretrained_identity(self) -> dict[str, Any]:
+        """What two runs must share to share the first phase."""
+        names = (
+            "seed", "data", "train_limit", "hidden", "latent_dim", "num_clusters", "batch_size", "pretrain_epochs",
+            "mixture_starts", "pretrain_learning_rate", "contrast_weight", "contrast_temperature",
+            "reconstruction_scale", "posterior_scale", "score_scale",
+        )  # fmt: skip
+        values = {name: getattr(self.config, name) for name in names}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def _read_pretrained(self) -> None:
+        path = self.config.pretrained
+        assert path is not None
+        content = torch.load(path, map_location=self.world.device, weights_only=True)
+        wanted = self._pretrained_identity()
+        found = content.get("identity", {}) if content.get("format") == _FORMAT else {}
+        differing = [f"{name}={found.get(name)!r}" for name in wanted if found.get(name) != wanted[name]]
+        require(
+            not differing, "pretrained", f"come from a run with the same {', '.join(wanted)}", differing, "clustering"
+        )
+        self.model.load_state_dict(content["model"])
+        self.mixture_log_weights = content["mixture_log_weights"]
+
+    # Data and scores.
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        scale = 255.0 if images.dtype == torch.uint8 else 1.0
+        return images.to(self.world.device).float().flatten(1) / scale
+
+    def _all(self, images: Tensor) -> Tensor:
+        return self._pixels(images)
+
+    @torch.no_grad()
+    def _snapshot(self, epoch: int) -> None:
+        """Keep the test set's predicted labels; they are scored in `results`, after training."""
+        x = self._all(self.test)
+        if self.vade is not None:
+            kept = {"responsibilities": self.vade.predict(x)}
+        else:
+            kept = {
+                # The test set as one partition: a boundary that is off by one costs one element whatever n is.
+                "partition": self.model.predict(x, batch_size=len(x)),
+                "batches": self.model.predict(x),
+                "responsibilities": self.model.predict_gaussian(x),
+            }
+        self.snapshots.append({"epoch": epoch, **{name: labels.to(torch.uint8).cpu() for name, labels in kept.items()}})
+
+    def results(self) -> dict[str, Any]:
+        if self.config.method == "gmm":
+            return {"test": {"responsibilities": self._score(self._mixture_on_pixels())}}
+        if self.config.method == "latent_gmm":
+            if self.mixture_log_weights is None:
+                self._read_pretrained()
+            with torch.no_grad():
+                density = self.model.gaussian_log_density(self.model.embed(self._all(self.test)))
+            assert self.mixture_log_weights is not None
+            labels = (density + self.mixture_log_weights).argmax(-1)
+            return {"test": {"responsibilities": self._score(labels)}}
+        curve = [
+            {
+                "epoch": snapshot["epoch"],
+                **{name: self._score(labels) for name, labels in snapshot.items() if name != "epoch"},
+                "sizes": torch.bincount(
+                    next(v for k, v in snapshot.items() if k != "epoch").long(), minlength=self.config.num_clusters
+                ).tolist(),
+            }
+            for snapshot in self.snapshots
+        ]
+
+        def scores(point: dict[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in point.items() if name not in ("epoch", "sizes")}
+
+        return {"test": scores(curve[-1]), "initialisation": scores(curve[0]), "curve": curve}
+
+    def _score(self, labels: Tensor) -> dict[str, float]:
+        clusters = max(self.config.num_clusters, int(self.test_labels.max()) + 1)
+        return score_clusters(self.test_labels.numpy(), labels.cpu().long().numpy(), clusters)
+
+    def _mixture_on_pixels(self) -> Tensor:
+        """Fit a diagonal mixture to the training pixels and give the test set's labels."""
+        config = self.config
+        train, test = self._all(self.train), self._all(self.test)
+        fitted = fit_gaussian_mixture(train, config.num_clusters, config.seed, config.mixture_starts, _PIXEL_FLOOR)
+        log_weights, means, variances = fitted
+        density = [
+            log_weights[k] - 0.5 * ((test - means[k]).square() / variances[k] + variances[k].log()).sum(-1)
+            for k in range(config.num_clusters)
+        ]
+        return torch.stack(density, -1).argmax(-1)
+
+    def write_outputs(self, folder: Path) -> None:
+        if self.config.method == "gmm":
+            return
+        if self.config.method == "latent_gmm":
+            content = {
+                "format": _FORMAT,
+                "identity": self._pretrained_identity(),
+                "model": self.model.state_dict(),
+                "mixture_log_weights": self.mixture_log_weights,
+            }
+            write_checkpoint(content, folder / "pretrained.pt")
+        self.model.save(folder / "model.pt")
+
+
+def _load(config: ClusteringRun) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
+    """Training images, test images, test labels, and the shape of an image. No training labels are kept."""
+    if config.data == "digits":
+        digits = load_digits(config.seed)
+        train, test, labels = digits.train_images, digits.held_out_images, digits.held_out_labels
+        shape = (8, 8)
+    else:
+        images = load_images(config.data, config.root)
+        train, test, labels = images.train_images, images.test_images, images.test_labels
+        shape = (train.shape[1], train.shape[2])
+    return train[: config.train_limit], test, labels, shape
+
+
+def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)

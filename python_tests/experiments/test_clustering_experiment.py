@@ -1,0 +1,203 @@
+"""Clustering on the runner: every method, shared pre-training, interruption, tables; on small made-up images."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("sklearn")
+pytest.importorskip("tqdm")
+pytest.importorskip("yaml")
+pytest.importorskip("matplotlib")
+
+from drpm.experiments import clustering_report, report
+from drpm.experiments.__main__ import main
+from drpm.experiments.clustering import Clustering, ClusteringRun
+from drpm.experiments.configuration import build, read_row, rows
+from drpm.experiments.runner import Interrupted, Options, run
+
+SMALL = {
+    "hidden": (24, 24),
+    "latent_dim": 2,
+    "num_clusters": 3,
+    "batch_size": 30,
+    "pretrain_epochs": 6,
+    "warm_start_epochs": 20,
+    "epochs": 3,
+    "mixture_starts": 3,
+    "reconstruction_scale": 0.1,
+    "frozen_layers": 1,
+    "kl_samples": 4,
+}
+ROWS = {
+    "gmm": {"method": "gmm"},
+    "latent_gmm": {"method": "latent_gmm"},
+    "vade": {"method": "vade", "beta": 1.0, "anneal_fraction": 0.0},
+    "drpm_bound": {"method": "drpm", "conditionals": "merged", "kl": "bound"},
+    "drpm_exact": {"method": "drpm", "conditionals": "exact", "kl": "exact"},
+}
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    path.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of 8 x 8 pixels in three kinds (bright top, bright left, bright middle), in the files of MNIST."""
+    folder = tmp_path_factory.mktemp("data")
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    shapes = np.zeros((3, 8, 8))
+    shapes[0, :4], shapes[1, :, :4], shapes[2, 2:6, 2:6] = 1, 1, 1
+    for split, count in (("train", 150), ("t10k", 60)):
+        labels = rng.integers(0, 3, count).astype(np.uint8)
+        pixels = 40 + 170 * shapes[labels] + rng.normal(0, 20, (count, 8, 8))
+        write_idx(raw / f"{split}-images-idx3-ubyte", pixels.clip(0, 255).astype(np.uint8))
+        write_idx(raw / f"{split}-labels-idx1-ubyte", labels)
+    return folder
+
+
+def config(root: Path, row: str, **changes) -> ClusteringRun:
+    return ClusteringRun(root=str(root), **(SMALL | ROWS[row] | changes))
+
+
+def options(out: Path, **changes) -> Options:
+    return dataclasses.replace(Options(out=out, tensorboard=False, progress=False), **changes)
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every row with two seeds, results in one folder; the last three read the pre-training of latent_gmm."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        for row in ROWS:
+            out = folder / row / f"seed{seed}"
+            shared = {} if row.endswith("gmm") else {"pretrained": str(folder / f"latent_gmm/seed{seed}/pretrained.pt")}
+            result = folder / "results" / "clustering" / f"mnist_{row}" / f"seed{seed}.json"
+            run(Clustering, config(root, row, seed=seed, **shared), options(out, result=result), f"mnist_{row}")
+    return folder
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())["metrics"]
+
+
+def test_every_method_is_scored_and_finds_separable_images(finished: Path) -> None:
+    assert metrics(finished / "gmm/seed0").keys() == {"test"}
+    for row in ("vade", "drpm_bound", "drpm_exact"):
+        found = metrics(finished / row / "seed0")
+        assert found.keys() == {"test", "initialisation", "curve"}
+        assert [point["epoch"] for point in found["curve"]] == [0, 1, 2, 3]
+        assert found["curve"][-1]["responsibilities"] == found["test"]["responsibilities"]
+        for point in found["curve"]:
+            assert sum(point["sizes"]) == 60
+        assert found["test"]["responsibilities"]["ari"] > 0.6
+    assert metrics(finished / "drpm_exact/seed0")["test"]["partition"]["ari"] > 0.5
+
+
+@pytest.mark.parametrize("row", ["vade", "drpm_exact"])
+def test_own_pretraining_gives_the_same_run_as_a_shared_one(
+    finished: Path, root: Path, tmp_path: Path, row: str
+) -> None:
+    run(Clustering, config(root, row), options(tmp_path))
+    assert metrics(tmp_path) == metrics(finished / row / "seed0")
+    models = [torch.load(folder / "model.pt", weights_only=True) for folder in (tmp_path, finished / row / "seed0")]
+    for name, weight in models[0]["weights"].items():
+        assert torch.equal(weight, models[1]["weights"][name]), name
+
+
+@pytest.mark.parametrize(("row", "stops"), [("vade", [29, 1, 5]), ("drpm_bound", [30, 70, 33]), ("drpm_exact", [131])])
+def test_resumed_equals_uninterrupted(finished: Path, root: Path, tmp_path: Path, row: str, stops: list[int]) -> None:
+    # Steps: 30 of pre-training, 100 of warm start (drpm), 15 of training; stops inside, at the ends and between.
+    for number, stop in enumerate(stops):
+        with pytest.raises(Interrupted):
+            run(Clustering, config(root, row), options(tmp_path, resume=number > 0, stop_after=stop))
+    run(Clustering, config(root, row), options(tmp_path, resume=True))
+    assert metrics(tmp_path) == metrics(finished / row / "seed0")
+
+
+def test_pretraining_of_another_run_is_refused(finished: Path, root: Path, tmp_path: Path) -> None:
+    other = config(root, "vade", seed=1, pretrained=str(finished / "latent_gmm/seed0/pretrained.pt"))
+    with pytest.raises(ValueError, match=r"clustering: pretrained must come from a run with the same .*seed=0"):
+        run(Clustering, other, options(tmp_path))
+
+
+def test_tables_and_figures_come_from_the_results(finished: Path, tmp_path: Path) -> None:
+    table = clustering_report.tables(finished / "results" / "clustering")["clustering mnist"]()
+    for title in ("GMM", "Latent GMM", "VaDE", "DRPM-VC, thesis' bound", "DRPM-VC, exact KL"):
+        assert f"| {title} |" in table
+    assert "0.88 | 0.89 | 0.94 | 0, 1 |" in table
+    empty = clustering_report.tables(tmp_path)
+    assert {name: make() for name, make in empty.items()} == dict.fromkeys(
+        ("clustering mnist", "clustering fashion_mnist"), "_No results yet._"
+    )
+    (path,) = clustering_report.figures(finished / "results" / "clustering", tmp_path)
+    assert path.stat().st_size > 10000
+
+
+def test_report_rewrites_stale_pages_only(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("nothing to fill")
+    page = tmp_path / "docs" / "clustering.md"
+    page.write_text("a\n<!-- begin: clustering mnist -->\nold\n<!-- end: clustering mnist -->\nb\n<!-- begin: x -->\n")
+    (tmp_path / "results").symlink_to(finished / "results")
+    assert main(["report", "--root", str(tmp_path), "--check"]) == 1
+    assert "old" in page.read_text()
+    assert main(["report", "--root", str(tmp_path)]) == 0
+    text = page.read_text()
+    assert "old" not in text and "VaDE" in text and text.startswith("a\n") and text.endswith("<!-- begin: x -->\n")
+    assert (tmp_path / "docs" / "figures" / "clustering_mnist.png").exists()
+    assert main(["report", "--root", str(tmp_path), "--check"]) == 0
+    assert report.rendered("plain", {}) == "plain"
+
+
+def test_every_row_builds() -> None:
+    assert len(rows("clustering")) == 10
+    for row in rows("clustering"):
+        made = build(ClusteringRun, read_row("clustering", row), "clustering")
+        assert made.title
+        assert made.model((28, 28)).hidden == (500, 500, 500, 2000)
+
+
+def test_command_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "clustering",
+        "--row",
+        "mnist_gmm",
+        "--set",
+        f"root={root}",
+        "--set",
+        "num_clusters=3",
+        "--no-tensorboard",
+    ]
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--results", str(tmp_path / "results")]) == 0
+    record = json.loads((tmp_path / "results/clustering/mnist_gmm/seed0.json").read_text())
+    assert record["row"] == "mnist_gmm"
+    assert record["config"]["num_clusters"] == 3
+    assert record["metrics"]["test"]["responsibilities"]["ari"] > 0.8
+    assert main([*arguments, "--set", "other=1"]) == 2
+    assert "clustering: no option other" in capsys.readouterr().err
+    assert main(["list"]) == 0
+    assert "mnist_drpm_exact" in capsys.readouterr().out
+    assert main(["clustering", "--row", "absent"]) == 2
+    assert "--row must be a .yaml file or one of" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["clustering", "--help"])
+    text = capsys.readouterr().out
+    for option in ("row", "seed", "set", "resume", "out", "results", "checkpoint-seconds", "device", "threads"):
+        assert f"--{option}" in text
+
+
+def test_bad_options_are_refused(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"clustering: method must be one of .*, got 'other'"):
+        config(root, "gmm", method="other")
+    with pytest.raises(ValueError, match=r"clustering: data must be one of .*, got 'cifar'"):
+        config(root, "gmm", data="cifar")
+    with pytest.raises(ValueError, match=r"clustering: epochs must be >= 1, got 0"):
+        config(root, "gmm", epochs=0)
