@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from drpm import ops
+from drpm import ops, reference
 from drpm.testing import TOLERANCE
 
 LENGTHS = torch.tensor([5, 0, 9, 1, 8])
@@ -129,6 +129,28 @@ def test_random_partitions(hard, conditionals):
     assert torch.equal(out.labels[0, :5], alone.labels[0]) and torch.equal(out.sizes[0], alone.sizes[0])
     (wanted,) = torch.autograd.grad((alone.assignment**3).sum() + (alone.sizes**2).sum(), own)
     assert torch.allclose(grad[0], wanted[0], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_references(hard):
+    """The plain twins take lengths too."""
+    scores, values, sizes, labels, order = data(torch.float64)
+    omega = OMEGA.double()
+
+    def calls(module, **quiet):
+        part = module.random_partition(omega.expand(B, K), scores, 0.7, hard=hard, lengths=LENGTHS, **quiet)
+        return [
+            module.relaxed_sort_matmul(scores, values, 0.7, hard=hard, lengths=LENGTHS),
+            module.partition(scores, sizes, 0.7, hard=hard, normalize=not hard, lengths=LENGTHS),
+            module.plackett_luce_log_prob(order, scores, lengths=LENGTHS),
+            module.partition_log_prob(labels, scores, K, lengths=LENGTHS),
+            module.random_partition_log_prob(labels, omega, scores, lengths=LENGTHS),
+            *module.partition_log_prob_bounds(labels, omega, scores, lengths=LENGTHS),
+            *part,
+        ]
+
+    for got, want in zip(calls(ops, noise=False), calls(reference), strict=True):
+        assert torch.allclose(got.double(), want.double(), rtol=1e-10, atol=1e-11)
 
 
 def test_large_sets():

@@ -68,7 +68,7 @@ def partition_gradient(log_scores: Tensor, labels: Tensor, num_subsets: int) -> 
     fixed = a.detach()
 
     def bisect(low: Tensor, high: Tensor, above: object) -> Tensor:
-        for _ in range(60):
+        for _ in range(16):  # where the nodes lie need not be exact
             middle = 0.5 * (low + high)
             go_up = above(middle)  # type: ignore[operator]
             low, high = torch.where(go_up, middle, low), torch.where(go_up, high, middle)

@@ -38,6 +38,7 @@ def partition(
     hard: bool = True,
     eps: float = 0.5,
     normalize: bool = False,
+    lengths: Tensor | None = None,  # (*)
 ) -> Tensor:  # (*, K, n)
     """Assign the sorted elements to subsets of the given sizes.
 
@@ -51,16 +52,18 @@ def partition(
             w.r.t. alpha sees the hard P and the gradient w.r.t. P the hard alpha.
         eps: boundary offset; 0.5 centres the boundary between two positions.
         normalize: divide each element's column by its sum; relaxed values only (hard columns sum to one).
+        lengths: (*) int64, how many of the n elements count; the columns of the others are zero.
     Returns: (*, K, n); hard: every column is one-hot, row k sums to n_k.
     Gradient: w.r.t. scores (relaxed sort) and sizes (sigmoid boundaries; none for the last boundary).
     """
-    batch = torch.broadcast_shapes(scores.shape[:-1], sizes.shape[:-1])
+    batch = torch.broadcast_shapes(scores.shape[:-1], sizes.shape[:-1], () if lengths is None else lengths.shape)
     scores = scores.expand(*batch, scores.shape[-1])
     sizes = sizes.to(scores.dtype).expand(*batch, sizes.shape[-1])
     weights = subset_weights(sizes, scores.shape[-1], tau, hard=hard, eps=eps)
-    assignment = weights @ relaxed_sort(scores, tau, hard=hard)
+    assignment = weights @ relaxed_sort(scores, tau, hard=hard, lengths=lengths)
     if normalize and not hard:
-        assignment = assignment / assignment.sum(-2, keepdim=True)
+        total = assignment.sum(-2, keepdim=True)
+        assignment = assignment / torch.where(total > 0, total, 1.0)
     return assignment
 
 

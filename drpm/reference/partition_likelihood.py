@@ -80,6 +80,8 @@ def partition_log_prob(
     labels: Tensor,  # (*, n) int64
     log_scores: Tensor,  # (*, n)
     num_subsets: int,
+    *,
+    lengths: Tensor | None = None,  # (*)
 ) -> Tensor:  # (*)
     """Exact log-probability of a partition given its subset sizes.
 
@@ -88,9 +90,13 @@ def partition_log_prob(
     Args:
         labels: (*, n) int64, subset of every element, in 0..num_subsets - 1.
         log_scores: (*, n), Plackett-Luce log-scores.
+        lengths: (*) int64, how many of the n elements count.
     Returns: (*).
     Gradient: exact w.r.t. log_scores (of the quadrature, whose error is below rounding).
     """
+    if lengths is not None:
+        counted = torch.arange(log_scores.shape[-1], device=log_scores.device) < lengths.unsqueeze(-1)
+        labels, log_scores = torch.where(counted, labels, -1), torch.where(counted, log_scores, 0.0)
     log_prob = log_scores.new_zeros(torch.broadcast_shapes(labels.shape[:-1], log_scores.shape[:-1]))
     for k in range(num_subsets - 1):
         log_prob = log_prob + log_subset_first(log_scores, labels == k, labels > k)
@@ -103,6 +109,7 @@ def random_partition_log_prob(
     log_scores: Tensor,  # (*, n)
     *,
     m: Counts | None = None,
+    lengths: Tensor | None = None,  # (*)
 ) -> Tensor:  # (*)
     """Exact log-probability of a partition: log p(n; omega) + log p(Y | n; s)       (thesis Eq. 5.53).
 
@@ -110,9 +117,20 @@ def random_partition_log_prob(
     Gradient: exact w.r.t. log_omega and log_scores.
     """
     n, num_subsets = log_scores.shape[-1], log_omega.shape[-1]
+    drawn: Counts = n
+    if lengths is not None:
+        labels, m, drawn = _of_lengths(labels, m, lengths, num_subsets)
     sizes = partition_sizes(labels, num_subsets)
-    log_prob_sizes = mvhg_log_prob(sizes, log_omega, n if m is None else m, n)
-    return log_prob_sizes + partition_log_prob(labels, log_scores, num_subsets)
+    log_prob_sizes = mvhg_log_prob(sizes, log_omega, n if m is None else m, drawn)
+    return log_prob_sizes + partition_log_prob(labels, log_scores, num_subsets, lengths=lengths)
+
+
+def _of_lengths(labels: Tensor, m: Counts | None, lengths: Tensor, num_subsets: int) -> tuple[Tensor, Counts, Tensor]:
+    """Labels with -1 where an element does not count, capacities, and the number of those that do."""
+    counted = torch.arange(labels.shape[-1], device=labels.device) < lengths.unsqueeze(-1)
+    if m is None:
+        m = lengths.unsqueeze(-1).expand(*lengths.shape, num_subsets)
+    return torch.where(counted, labels, -1), m, lengths
 
 
 def partition_log_prob_bounds(
@@ -123,6 +141,7 @@ def partition_log_prob_bounds(
     sizes: Tensor | None = None,  # (*, K)
     *,
     m: Counts | None = None,
+    lengths: Tensor | None = None,  # (*)
 ) -> tuple[Tensor, Tensor]:  # (*), (*)
     """Bounds of log p(Y; omega, s) (thesis Lemma 5.2.3).
 
@@ -134,20 +153,28 @@ def partition_log_prob_bounds(
             decreasing score within each subset, the best such order.
         sizes: subset sizes, possibly relaxed. None: those of labels.
         m: capacities of the subsets. None: n for each.
+        lengths: (*) int64, how many of the n elements count.
     Gradient: w.r.t. log_omega, log_scores and relaxed `order` and `sizes` (the pathwise gradient of
         thesis Eq. 5.70).
     """
     n, num_subsets = log_scores.shape[-1], log_omega.shape[-1]
-    by_score = sort_order(log_scores)
+    drawn: Counts = n
+    to_sort = log_scores
+    if lengths is not None:
+        counted = torch.arange(n, device=labels.device) < lengths.unsqueeze(-1)
+        labels, m, drawn = _of_lengths(labels, m, lengths, num_subsets)
+        to_sort = torch.where(counted, log_scores, NEG_INF)
+    by_score = sort_order(to_sort)
     if order is None:
         labels, by_score = torch.broadcast_tensors(labels, by_score)
+        labels = torch.where(labels < 0, num_subsets, labels)  # what does not count comes last
         order = by_score.gather(-1, labels.gather(-1, by_score).sort(dim=-1, stable=True).indices)
     if sizes is None:
         sizes = partition_sizes(labels, num_subsets).to(log_scores.dtype)
-    log_prob_sizes = mvhg_log_prob(sizes, log_omega, n if m is None else m, n)
-    lower = log_prob_sizes + plackett_luce_log_prob(order, log_scores)
+    log_prob_sizes = mvhg_log_prob(sizes, log_omega, n if m is None else m, drawn)
+    lower = log_prob_sizes + plackett_luce_log_prob(order, log_scores, lengths=lengths)
     log_num_orders = torch.lgamma(sizes + 1).sum(-1)
-    return lower, log_num_orders + log_prob_sizes + plackett_luce_log_prob(by_score, log_scores)
+    return lower, log_num_orders + log_prob_sizes + plackett_luce_log_prob(by_score, log_scores, lengths=lengths)
 
 
 def rank_in_subset_prob(log_omega: Tensor, m: Counts, n: int) -> Tensor:  # (*, K) -> (*, K, n)

@@ -28,6 +28,7 @@ def random_partition(
     size_gumbel: Tensor | None = None,  # (*, K - 1 or K, max m + 1)
     score_gumbel: Tensor | None = None,  # (*, n)
     conditionals: str = "exact",
+    lengths: Tensor | None = None,  # (*)
 ) -> Partition:
     """Draw a partition: sizes from the MVHG, order from Plackett-Luce, then fill the subsets in order.
 
@@ -40,16 +41,23 @@ def random_partition(
         m: items per class; None: n for every class.
         size_gumbel: noise of the sizes, indexed as in `mvhg_sample`. None: no noise.
         score_gumbel: noise added to log_scores. None: no noise.
+        lengths: (*) int64, how many of the n elements count; the others have columns of zeros and label -1, and
+            come last in the order.
     Returns: `Partition`; hard=False relaxes assignment and sizes, while order and labels are those of the
         hard partition on the same noise.
     Gradient: w.r.t. log_omega (through the sizes) and log_scores (through the order).
     """
     n = log_scores.shape[-1]
+    drawn: Counts = n
+    counted = None
+    if lengths is not None:
+        drawn, counted = lengths, torch.arange(n, device=log_scores.device) < lengths.unsqueeze(-1)
+        m = lengths.unsqueeze(-1).expand(*lengths.shape, log_omega.shape[-1]) if m is None else m
     m = n if m is None else m
     scores = log_scores if score_gumbel is None else log_scores + score_gumbel
 
     def draw_sizes(hard: bool) -> Tensor:
-        return mvhg_sample(log_omega, m, n, tau, hard=hard, gumbel=size_gumbel, conditionals=conditionals)
+        return mvhg_sample(log_omega, m, drawn, tau, hard=hard, gumbel=size_gumbel, conditionals=conditionals)
 
     sizes = draw_sizes(hard)
     with torch.no_grad():
@@ -58,6 +66,8 @@ def random_partition(
     batch = torch.broadcast_shapes(sizes.shape[:-1], scores.shape[:-1])
     scores = scores.expand(*batch, n)
     sizes = sizes.expand(*batch, sizes.shape[-1])
-    order = sort_order(scores)
+    order = sort_order(scores if counted is None else torch.where(counted, scores, -torch.inf))
     labels = partition_labels(order, whole_sizes.expand(sizes.shape))
-    return Partition(partition(scores, sizes, tau, hard=hard), sizes, order, labels)
+    if counted is not None:
+        labels = torch.where(counted, labels, -1)
+    return Partition(partition(scores, sizes, tau, hard=hard, lengths=lengths), sizes, order, labels)
