@@ -104,20 +104,22 @@ inline void rank_columns(const RowPlan& p, const BlockWeights<T>& w) {
   for (int64_t t = columns; t < w.ld; ++t) w.rank[t] = 0;
 }
 
-// U = 2^(exponent + offset slope + peak) and its line sums; `storage` as block_storage() says.
+// 2^x, 0 below `lowest`: the products of weights that no sum would notice would be denormals, which are slow.
+template <class V>
+inline V exp2_above(V x, typename Lane<V>::Scalar lowest) {
+  return x > splat<V>(lowest) ? exp2_lane<V>(x) : V{};
+}
+
+// Weights below e^-kTail are dropped (Section 2 of the page).
 template <class T>
-inline void fill_block(const RowPlan& p, const BandBlock& block, const BandTables& tables, T* storage,
-                       BlockWeights<T>* w) {
-  using V = Pack<T>;
-  constexpr int kWidth = Lane<V>::kWidth;
-  w->block = block;
-  w->ld = padded_columns(block.high - block.low + 1);
-  w->exponent = storage;
-  w->slope = storage + w->ld;
-  w->rank = storage + 2 * w->ld;
-  w->u = storage + 3 * w->ld;
-  frame_columns(p, *w);
-  double peak[kMaxBandNodes];
+constexpr T lowest_exponent() {
+  return static_cast<T>(-BandConstants<T>::kTail * kLog2E);
+}
+
+// The lines of a block: their rows counted from the frame, and how far the frame lies below each row's peak (log2).
+template <class T>
+inline void block_lines(const RowPlan& p, const BandBlock& block, const BandTables& tables, BlockWeights<T>* w,
+                        double* peak) {
   if (block.nodes > 0) {
     w->lines = block.nodes;
     const double half = 0.5 * (block.rows - 1), middle = block.first - block.frame + half;
@@ -125,34 +127,59 @@ inline void fill_block(const RowPlan& p, const BandBlock& block, const BandTable
       w->offset[m] = middle + half * tables.position[m];
       peak[m] = 0;
     }
-  } else {
-    w->lines = block.rows;
-    const double* s = p.s;
-    const int64_t i0 = block.frame, first = block.first;
-    // D_i(i0), outward from the frame row                                                                  (Eq. 5)
-    double drop = 0;
-    peak[i0 - first] = 0;
-    for (int64_t i = i0; i > first; --i) {
-      drop += (s[i - 1] - s[i0]) + (s[i] - s[i0]);
-      peak[i - 1 - first] = drop;
-    }
-    drop = 0;
-    for (int64_t i = i0; i + 1 < first + block.rows; ++i) {
-      drop += (s[i0] - s[i]) + (s[i0] - s[i + 1]);
-      peak[i + 1 - first] = drop;
-    }
-    for (int64_t m = 0; m < w->lines; ++m) {
-      w->offset[m] = static_cast<double>(first + m - i0);
-      peak[m] *= kLog2E / p.tau;
-    }
+    return;
   }
+  w->lines = block.rows;
+  const double* s = p.s;
+  const int64_t i0 = block.frame, first = block.first;
+  // D_i(i0), outward from the frame row                                                                    (Eq. 5)
+  double drop = 0;
+  peak[i0 - first] = 0;
+  for (int64_t i = i0; i > first; --i) {
+    drop += (s[i - 1] - s[i0]) + (s[i] - s[i0]);
+    peak[i - 1 - first] = drop;
+  }
+  drop = 0;
+  for (int64_t i = i0; i + 1 < first + block.rows; ++i) {
+    drop += (s[i0] - s[i]) + (s[i0] - s[i + 1]);
+    peak[i + 1 - first] = drop;
+  }
+  for (int64_t m = 0; m < w->lines; ++m) {
+    w->offset[m] = static_cast<double>(first + m - i0);
+    peak[m] *= kLog2E / p.tau;
+  }
+}
+
+// Exponent and slope of a block's columns, at the start of `storage`.
+template <class T>
+inline void frame_block(const RowPlan& p, const BandBlock& block, T* storage, BlockWeights<T>* w) {
+  w->block = block;
+  w->ld = padded_columns(block.high - block.low + 1);
+  w->exponent = storage;
+  w->slope = storage + w->ld;
+  w->rank = storage + 2 * w->ld;
+  w->u = storage + 3 * w->ld;
+  frame_columns(p, *w);
+}
+
+// U = 2^(exponent + offset slope + peak) and its line sums; `storage` as block_storage() says.
+template <class T>
+inline void fill_block(const RowPlan& p, const BandBlock& block, const BandTables& tables, T* storage,
+                       BlockWeights<T>* w) {
+  using V = Pack<T>;
+  constexpr int kWidth = Lane<V>::kWidth;
+  frame_block(p, block, storage, w);
+  double peak[kMaxBandNodes];
+  block_lines(p, block, tables, w, peak);
+  const T lowest = lowest_exponent<T>();
   for (int64_t m = 0; m < w->lines; ++m) {
     const V d = splat<V>(static_cast<T>(w->offset[m])), top = splat<V>(static_cast<T>(peak[m]));
     T* u = w->u + m * w->ld;
     V sum0 = V{}, sum1 = V{};
     for (int64_t t = 0; t < w->ld; t += 2 * kWidth) {
-      const V a = exp2_lane<V>(fmadd<V>(d, load<V>(w->slope + t), load<V>(w->exponent + t) + top));
-      const V b = exp2_lane<V>(fmadd<V>(d, load<V>(w->slope + t + kWidth), load<V>(w->exponent + t + kWidth) + top));
+      const V x = fmadd<V>(d, load<V>(w->slope + t), load<V>(w->exponent + t) + top);
+      const V y = fmadd<V>(d, load<V>(w->slope + t + kWidth), load<V>(w->exponent + t + kWidth) + top);
+      const V a = exp2_above<V>(x, lowest), b = exp2_above<V>(y, lowest);
       store<V>(u + t, a);
       store<V>(u + t + kWidth, b);
       sum0 += a;

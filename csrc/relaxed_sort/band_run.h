@@ -31,7 +31,7 @@ void for_items(int64_t count, const F& f) {
 
 // Tasks (ranges of rows) that `rows` rows of about `cost` operations each are worth.
 inline int64_t task_count(int64_t rows, int64_t cost) {
-  const double work = static_cast<double>(rows) * static_cast<double>(cost) / 32768;
+  const double work = static_cast<double>(rows) * static_cast<double>(cost) / 49152;
   return std::max<int64_t>(1, std::min<int64_t>({rows, thread_count(), static_cast<int64_t>(std::min(work, 1e6))}));
 }
 

@@ -282,9 +282,10 @@ DRPM_HD inline BandBlock framed_block(const RowPlan& p, int64_t first, int64_t m
 constexpr int64_t kNarrowColumns = 64;
 
 // Columns of a block. A narrow one also takes what its padding has room for: where rows are almost one-hot, the
-// gradient consists of nothing but tails.
-DRPM_HD inline void set_band(const RowPlan& p, BandBlock* block) {
-  if (p.n <= kNarrowColumns) {  // all columns of a short row: to look where its band ends costs more than they do
+// gradient consists of nothing but tails. Rows of at most `whole` elements are taken whole: to look where their bands
+// end would cost more than the columns.
+DRPM_HD inline void set_band(const RowPlan& p, BandBlock* block, int64_t whole = 0) {
+  if (p.n <= whole) {
     block->low = 0;
     block->high = static_cast<int32_t>(p.n - 1);
     return;
@@ -368,14 +369,15 @@ DRPM_HD inline double block_cost(const BandBlock& block, double row_cost) {
 }
 
 // Rows into blocks, blocks into chunks of about equal cost. tables.nodes = 0: direct blocks only. row_cost: what a row
-// costs beside its band, in columns.
-DRPM_HD inline void plan_blocks(const RowPlan& p, const BandTables& tables, double row_cost = 0) {
+// costs beside its band, in columns. whole: see set_band(); what fits into the padding costs nothing.
+DRPM_HD inline void plan_blocks(const RowPlan& p, const BandTables& tables, double row_cost = 0,
+                                int64_t whole = kBandPad) {
   int64_t count = 0, widest = 0, next_try = 0;
   double cost = 0;
   for (int64_t row = 0; row < p.n;) {
     const int64_t left = p.n - row;
     BandBlock block = framed_block(p, row, left < kBandRows ? left : kBandRows);
-    set_band(p, &block);
+    set_band(p, &block, whole);
     if (tables.nodes > 0 && row >= next_try) {
       const BandBlock interpolated = interpolated_block(p, block, tables);
       if (interpolated.nodes == 0)
