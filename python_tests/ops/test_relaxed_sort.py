@@ -142,7 +142,9 @@ def test_order_is_stable_and_decreasing(n, dtype):
 
 def test_permuting_the_scores_permutes_the_columns():
     scores, shuffle = torch.randn(150, dtype=torch.float64), torch.randperm(150)
-    assert torch.equal(relaxed_sort(scores, 0.7)[:, shuffle], relaxed_sort(scores[shuffle], 0.7))
+    shuffled = relaxed_sort(scores[shuffle], 0.7)
+    # the same weights, but where rows are summed in the elements' order the last bit of the sum may differ
+    torch.testing.assert_close(relaxed_sort(scores, 0.7)[:, shuffle], shuffled, rtol=1e-15, atol=0)
 
 
 @pytest.mark.parametrize("hard", [False, True])
