@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/error_cuda.h"
+#include "common/log_factorial_cuda.h"
 #include "common/tensors.h"
 
 #if defined(DRPM_EMULATED)
@@ -33,6 +34,18 @@ void launch_on(const char* op, [[maybe_unused]] const Tensor& like, const F& lau
 // Uninitialised scratch of `count` doubles on the device of `like`.
 inline Tensor scratch_doubles(const Tensor& like, int64_t count) {
   return torch::stable::new_empty(like, {count}, ScalarType::Double);
+}
+
+// The same with a table of log-factorials in device memory, filled before `launch(stream)` on the same stream.
+template <class F>
+void launch_with_log_factorials(const char* op, const Tensor& like, int64_t size, LogFactorialTable* table,
+                                const F& launch) {
+  const Tensor values = scratch_doubles(like, size);
+  *table = {values.const_data_ptr<double>(), size};
+  launch_on(op, like, [&](void* stream) {
+    const int error = fill_log_factorials_cuda(values.mutable_data_ptr<double>(), size, stream);
+    return error != 0 ? error : launch(stream);
+  });
 }
 
 }  // namespace drpm

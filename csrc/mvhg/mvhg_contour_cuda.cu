@@ -11,7 +11,7 @@ constexpr int kContourThreads = 128;  // four warps a block, each with its own r
 // `doubles` of scratch for each warp of the grid.
 #define DRPM_CONTOUR_KERNEL(Args, kernel, row_function)                                                       \
   template <class T>                                                                                          \
-  __global__ void __launch_bounds__(kContourThreads) kernel(Args<T> args, int64_t rows, int64_t doubles) {    \
+  __global__ void __launch_bounds__(kContourThreads, 1) kernel(Args<T> args, int64_t rows, int64_t doubles) { \
     double* const scratch = args.scratch;                                                                     \
     for_warp_items(rows, [&](int64_t row, int64_t warp) {                                                     \
       args.scratch = scratch + warp * doubles;                                                                \

@@ -34,7 +34,7 @@ __device__ inline int64_t invert(const SizeTables& t, int64_t p, int64_t r, doub
 }
 
 template <class T>
-__global__ void __launch_bounds__(kExactThreads) draw_kernel(MvhgDrawCuda<T> call) {
+__global__ void __launch_bounds__(kExactThreads, 1) draw_kernel(MvhgDrawCuda<T> call) {
   MvhgDrawArgs<T>& args = call.args;
   const MvhgExactArgs<T>& common = args.common;
   BlockScratch scratch = block_scratch(call.layout, call.scratch);

@@ -1,4 +1,3 @@
-#include "common/log_factorial_cuda.h"
 #include "common/tensors_cuda.h"
 #include "mvhg/mvhg_exact_cuda.h"
 #include "mvhg/mvhg_exact_glue.h"
@@ -6,17 +5,12 @@
 namespace drpm {
 namespace {
 
-// The log-factorials on the device are filled before `launch(stream)` on the same stream.
 template <class Call, class T, class Launch>
 void run(const char* op, const Tensor& like, Call& call, MvhgExactArgs<T>& common, const Launch& launch) {
-  const Tensor table = scratch_doubles(like, kExactTableSize);
   const Tensor scratch = scratch_doubles(like, call.layout.blocks * call.layout.block_doubles());
-  common.log_factorials = {table.const_data_ptr<double>(), kExactTableSize};
   call.scratch = scratch.mutable_data_ptr<double>();
-  launch_on(op, like, [&](void* stream) {
-    const int error = fill_log_factorials_cuda(table.mutable_data_ptr<double>(), kExactTableSize, stream);
-    return error != 0 ? error : launch(call, stream);
-  });
+  launch_with_log_factorials(op, like, kExactTableSize, &common.log_factorials,
+                             [&](void* stream) { return launch(call, stream); });
 }
 
 struct Cuda {
@@ -44,14 +38,10 @@ struct Cuda {
   template <class T>
   static void entropy(const char* op, MvhgEntropyArgs<T> args, const Tensor& like) {
     const int64_t doubles = entropy_doubles(args.common.classes);
-    const Tensor table = scratch_doubles(like, kExactTableSize);
     const Tensor scratch = scratch_doubles(like, entropy_rows_in_flight(args.common.batch) * doubles);
-    args.common.log_factorials = {table.const_data_ptr<double>(), kExactTableSize};
     args.contours = scratch.mutable_data_ptr<double>();
-    launch_on(op, like, [&](void* stream) {
-      const int error = fill_log_factorials_cuda(table.mutable_data_ptr<double>(), kExactTableSize, stream);
-      return error != 0 ? error : mvhg_entropy_cuda(args, stream);
-    });
+    launch_with_log_factorials(op, like, kExactTableSize, &args.common.log_factorials,
+                               [&](void* stream) { return mvhg_entropy_cuda(args, stream); });
   }
 
   template <class T>

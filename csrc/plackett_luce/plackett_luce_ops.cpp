@@ -1,47 +1,26 @@
-#include <optional>
-#include <tuple>
 #include <vector>
 
-#include "common/tensors.h"
-#include "plackett_luce/plackett_luce.h"
+#include "plackett_luce/plackett_luce_glue.h"
 
 namespace drpm {
 namespace {
 
-constexpr const char* kOp = "plackett_luce_log_prob";
-
-template <class T>
-void run(const Tensor& log_scores, const std::optional<Tensor>& order, const Tensor& log_prob, const Tensor& grad) {
-  const int64_t rows = log_scores.size(0), n = log_scores.size(1);
-  PlackettLuceArgs<T> args{};
-  args.log_scores = checked_data<T>(kOp, "log_scores", log_scores, rows * n);
-  if (order.has_value()) args.order = checked_data<int64_t>(kOp, "order", *order, rows * n);
-  args.log_prob = log_prob.mutable_data_ptr<T>();
-  if (grad.numel() > 0) args.grad_log_scores = grad.mutable_data_ptr<T>();
-  args.n = n;
-  for_rows(rows, 40 * n, [&](int64_t begin, int64_t end) {
-    std::vector<double> scratch(2 * n);
-    PlackettLuceArgs<T> task = args;
-    task.log_suffix_sum = scratch.data();
-    task.ranked = scratch.data() + n;
-    plackett_luce_rows(task, begin, end);
-  });
-}
-
-std::tuple<Tensor, Tensor> plackett_luce_log_prob(const Tensor& log_scores, const std::optional<Tensor>& order,
-                                                  bool with_gradient) {
-  check_float(kOp, "log_scores", log_scores);
-  const int64_t rows = log_scores.size(0), n = log_scores.size(1);
-  Tensor log_prob = torch::stable::new_empty(log_scores, {rows});
-  Tensor grad = torch::stable::new_empty(log_scores, {rows, with_gradient ? n : 0});
-  if (is_float64(log_scores))
-    run<double>(log_scores, order, log_prob, grad);
-  else
-    run<float>(log_scores, order, log_prob, grad);
-  return {log_prob, grad};
-}
+struct Cpu {
+  template <class T>
+  static void run(const PlackettLuceArgs<T>& args, int64_t rows, const Tensor&) {
+    for_rows(rows, 40 * args.n, [&](int64_t begin, int64_t end) {
+      std::vector<double> scratch(2 * args.n);
+      PlackettLuceArgs<T> task = args;
+      task.log_suffix_sum = scratch.data();
+      task.ranked = scratch.data() + args.n;
+      plackett_luce_rows(task, begin, end);
+    });
+  }
+};
 
 }  // namespace
 }  // namespace drpm
 
-STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) { m.impl("plackett_luce_log_prob", TORCH_BOX(&drpm::plackett_luce_log_prob)); }
+STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) {
+  m.impl("plackett_luce_log_prob", TORCH_BOX(&drpm::plackett_luce_log_prob<drpm::Cpu>));
+}

@@ -72,6 +72,27 @@ def mvhg_sample(
         1e12 at K = 10), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Algorithms 1–4, Eq. 5.1–5.5 and 5.18–5.25; docs/math/mvhg.md, section 5.
     """
+    return sample_sizes(
+        *(log_omega, m, n, tau, hard, noise, conditionals, class_order, sample_shape, generator, seed), largest_n=-1
+    )
+
+
+def sample_sizes(
+    log_omega: Tensor,
+    m: Counts,
+    n: Counts,
+    tau: float,
+    hard: bool,
+    noise: bool,
+    conditionals: str,
+    class_order: Sequence[int] | Tensor | str | None,
+    sample_shape: Sequence[int],
+    generator: torch.Generator | None,
+    seed: int | Tensor | None,
+    *,
+    largest_n: int,
+) -> Tensor:
+    """`mvhg_sample` for a caller that knows a bound on n (-1: none) which the counts, in device memory, do not show."""
     check_conditionals(_OP, conditionals)
     tau = check_tau(_OP, tau)
     order = None
@@ -92,7 +113,11 @@ def mvhg_sample(
         order = arguments.m.new_empty((0, classes))
     with_statistics = wants_gradient(log_omega)
     drawing = (arguments.log_omega, arguments.m, arguments.n, drawn, order, tau, samples, hard, noise, with_statistics)
-    sizes: Tensor = _exact(*drawing, arguments.largest_n)[0] if conditionals == "exact" else _merged(*drawing)[0]
+    sizes: Tensor = (
+        _exact(*drawing, arguments.largest_n if largest_n == -1 else largest_n)[0]
+        if conditionals == "exact"
+        else _merged(*drawing)[0]
+    )
     return sizes.reshape(*shape, *arguments.batch, classes)
 
 

@@ -21,7 +21,7 @@ from drpm.ops._arguments import (
 from drpm.ops._lengths import SORT_SPACING, pad_scores, row_capacities, row_lengths
 from drpm.ops._random import STREAM_ORDER, seed_tensor
 from drpm.ops.gumbel_noise import gumbel_noise
-from drpm.ops.mvhg_sample import mvhg_sample
+from drpm.ops.mvhg_sample import sample_sizes
 from drpm.ops.partition import partition_order_labels
 
 _OP = "random_partition"
@@ -101,17 +101,10 @@ def random_partition(
     omega = log_omega if log_omega.shape[:-1] == batch else log_omega.expand(*batch, classes)
 
     def draw_sizes(hard: bool) -> Tensor:
-        return mvhg_sample(
-            omega,
-            n if m is None else m,
-            drawn_n,
-            tau,
-            hard=hard,
-            noise=noise,
-            conditionals=conditionals,
-            sample_shape=sample_shape,
-            seed=drawn if noise else None,
-        )
+        capacity = n if m is None else m
+        drawn_seed = drawn if noise else None
+        arguments = (omega, capacity, drawn_n, tau, hard, noise, conditionals, None, sample_shape, None, drawn_seed)
+        return sample_sizes(*arguments, largest_n=n)
 
     sizes = draw_sizes(hard)
     scores = log_scores if log_scores.shape[:-1] == shape else log_scores.expand(*shape, n)

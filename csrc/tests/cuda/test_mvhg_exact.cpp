@@ -76,6 +76,38 @@ class Check {
     expect_close("gradient", got_grad, want_grad, sizeof(T) == 4 ? 2e-5 : 1e-10);
   }
 
+  // The host may know a smaller bound on n than the rows keep to: those rows are NaN, the others as before.
+  void beyond_the_bound() {
+    const int64_t size = rows_ * classes_, known = largest_;
+    common_.tau = 1;
+    common_.hard = common_.noise = true;
+    common_.use = drpm::TableUse::kRelaxedSample;
+    auto want = poisoned<T>(size), got = want;
+    auto statistics = poisoned<double>(3 * size);
+    drpm::MvhgSampleExactArgs<T> args{on_host(), want.data(), statistics.data()};
+    drpm::mvhg_sample_exact_rows(args, 0, rows_);
+    largest_ = 5;
+    for (int64_t row = 0; row < rows_; ++row)
+      if (n_[row % batch_] > largest_)
+        for (int64_t k = 0; k < classes_; ++k) want[row * classes_ + k] = static_cast<T>(NAN);
+    drpm::MvhgSampleExactCuda<T> call{args, {}, nullptr, 1, samples_, largest_};
+    call.args.common = on_device();
+    call.args.sizes = got.data();
+    place(&call, batch_, 4, 1, 0);
+    expect_launched("beyond the bound", drpm::mvhg_sample_exact_cuda(call, nullptr));
+    expect_close("beyond the bound", got, want, 0);
+    const Buffer<T> ones(size, T(1));
+    auto grad = poisoned<double>(batch_ * classes_), expected = grad;
+    drpm::MvhgSampleExactBackwardCuda<T> back{
+        {on_device(), ones.data(), statistics.data(), grad.data(), 1, samples_}, {}, nullptr, largest_};
+    place(&back, batch_, 5, 1, 2 * samples_ * classes_);
+    expect_launched("beyond the bound, backward", drpm::mvhg_sample_exact_backward_cuda(back, nullptr));
+    for (int64_t b = 0; b < batch_; ++b)  // the sum of sizes does not depend on the weights
+      for (int64_t k = 0; k < classes_; ++k) expected[b * classes_ + k] = n_[b] > largest_ || b == 1 ? NAN : 0;
+    expect_close("beyond the bound, gradient", grad, expected, 1e-6);
+    largest_ = known;
+  }
+
   void draw(int64_t largest_table) {
     common_.use = drpm::TableUse::kPlain;
     common_.order = nullptr;
@@ -173,6 +205,7 @@ void all() {
     check.sample(1, true, true, false);
     check.sample(0.1, true, false, true);
     if (order > 0) continue;
+    check.beyond_the_bound();
     check.draw(1000);
     check.draw(0);
     check.entropy();
