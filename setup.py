@@ -35,8 +35,8 @@ class CMakeBuild(build_ext):
     def build_extension(self, ext: Extension) -> None:
         if not (os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")):
             sys.exit(
-                "drpm: no C++ compiler found; install g++ 11 or newer (Debian: apt install g++). "
-                "Without one the pure-PyTorch `drpm.reference` can still be imported from a checkout."
+                "drpm: no C++ compiler found; install g++ 11 or newer (Debian: apt install g++), "
+                "or set DRPM_KERNELS=0 to install the pure-PyTorch `drpm.reference` alone."
             )
         cmake = find_cmake() or sys.exit("drpm: cmake is not installed; `pip install cmake`")
         output = Path(self.get_ext_fullpath(ext.name)).resolve().parent
@@ -57,4 +57,6 @@ class CMakeBuild(build_ext):
         subprocess.check_call([cmake, "--build", str(build)])
 
 
-setup(ext_modules=[Extension("drpm._C", [])], cmdclass={"build_ext": CMakeBuild})
+# DRPM_KERNELS=0: a pure-Python install, in which drpm.reference works and drpm.ops says what is missing.
+KERNELS = [] if os.environ.get("DRPM_KERNELS") == "0" else [Extension("drpm._C", [])]
+setup(ext_modules=KERNELS, cmdclass={"build_ext": CMakeBuild})

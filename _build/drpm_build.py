@@ -27,7 +27,13 @@ def find_torch() -> Path | None:
     return next((folder for folder in candidates if (folder / HEADER).is_file()), None)
 
 
+def _compiles() -> bool:
+    return os.environ.get("DRPM_KERNELS") != "0"
+
+
 def _requires(base: list[str]) -> list[str]:
+    if not _compiles():
+        return base
     extra = [] if find_cmake() else ["cmake>=3.24"]
     if find_torch() is None:
         extra.append(FALLBACK_TORCH)
@@ -35,6 +41,8 @@ def _requires(base: list[str]) -> list[str]:
 
 
 def _export_torch() -> None:
+    if not _compiles():
+        return
     torch = find_torch()
     if torch is None:
         sys.exit("drpm: no torch with stable-ABI headers found (torch >= 2.11); set DRPM_TORCH to its package folder")

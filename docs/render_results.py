@@ -15,7 +15,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import gradient_estimators, mvhg_errors, mvhg_speed, partition_bounds, partition_speed  # noqa: E402
+from benchmarks import (  # noqa: E402
+    clustering_tables,
+    gradient_estimators,
+    mvhg_errors,
+    mvhg_speed,
+    partition_bounds,
+    partition_speed,
+)
 from benchmarks.report import head_line, series_of, series_table  # noqa: E402
 from benchmarks.results import Results  # noqa: E402
 from drpm.experiments import report  # noqa: E402
@@ -52,6 +59,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gradient estimators": lambda: script_table("results/estimators/gradients.json", gradient_estimators.table),
     "partition bounds": lambda: script_table("results/partition/bounds.json", partition_bounds.table),
     "partition speed": lambda: script_table("results/partition/speed.json", partition_speed.table),
+    "clustering of tables": lambda: script_table("results/sklearn/clustering.json", clustering_tables.table),
     "MVHG errors": lambda: script_table("results/mvhg/errors.json", mvhg_errors.table),
     "MVHG speed": lambda: script_table("results/mvhg/speed.json", mvhg_speed.table),
     "mvhg_sample benchmark": lambda: benchmark_table(MVHG, "mvhg_sample"),

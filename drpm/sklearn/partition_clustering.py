@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -36,7 +37,7 @@ from drpm.sklearn.sizes import (
 
 Floats = NDArray[np.float64]
 _SEARCH_ROWS = 10_000  # the starts are compared on a sample of at most so many rows
-_SEARCH_ITERATIONS = 30
+_FIRST_ITERATIONS, _SECOND_ITERATIONS = 10, 30  # of every start, and of the best quarter of them
 
 
 class _State(NamedTuple):
@@ -67,8 +68,8 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
             for `labels_`, which is then the best partition of those sizes, not row by row.
         covariance_type: "full", "tied", "diag" or "spherical" (in units of the columns' standard deviations).
         shrinkage: float > 0, strength of the prior on the covariances in rows.
-        n_init: int >= 1, k-means starts, on standardised columns and on the table as it is in turn; the best one by the
-            objective is used. On large tables they are compared on 10,000 rows.
+        n_init: int >= 1, k-means starts, on the table as it is and on standardised columns in turn; the best one by the
+            objective after short runs is used. On large tables they are compared on 10,000 rows.
         max_iter: int >= 1, iterations from the best start.
         tol: float >= 0, smallest gain per row and iteration at which to go on.
         verbose: 1 shows a progress bar (tqdm).
@@ -86,7 +87,7 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
         sizes: str | ArrayLike = "learned",
         covariance_type: str = "full",
         shrinkage: float = 1.0,
-        n_init: int = 10,
+        n_init: int = 20,
         max_iter: int = 300,
         tol: float = 1e-5,
         verbose: int = 0,
@@ -184,35 +185,43 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
         random: np.random.RandomState,
         advance: Any,
     ) -> _State:
-        """The best of `n_init` short runs from k-means, its responsibilities extended to all rows."""
+        """The best of `n_init` starts after short runs, its responsibilities extended to all rows."""
         n, sample, sample_sizes = len(x), x, sizes
         if n > _SEARCH_ROWS:
             sample = x[torch.from_numpy(np.sort(random.choice(n, _SEARCH_ROWS, replace=False)))]
             sample_sizes = None if sizes is None else _rounded(sizes * (_SEARCH_ROWS / n), _SEARCH_ROWS)
-        best: _State | None = None
-        units = torch.from_numpy(self._scale)
-        for start_number in range(self.n_init):
-            # k-means depends on the columns' units: half of the starts see standardised columns, half the table's own
-            seen = sample if start_number % 2 == 0 else sample * units
-            means = KMeans(self.n_clusters, n_init=1, random_state=random.randint(2**31 - 1))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
-                labels = torch.from_numpy(means.fit_predict(seen.numpy()).astype(np.int64))
-            if sizes is not None:  # the largest cluster gets the largest size
-                by_size = torch.bincount(labels, minlength=self.n_clusters).argsort(descending=True, stable=True)
-                rank = torch.empty_like(by_size)
-                rank[by_size] = torch.from_numpy(np.argsort(-sizes, kind="stable"))
-                labels = rank[labels]
-            start = torch.nn.functional.one_hot(labels, self.n_clusters).to(x)
-            state = self._iterate(sample, sample_sizes, prior, start, _SEARCH_ITERATIONS, None)
-            if best is None or state.objective > best.objective:
-                best = state
-            advance(state.objective)
-        assert best is not None
+        scale, states = torch.from_numpy(self._scale), []
+        for number in range(self.n_init):
+            # k-means depends on the columns' units: half of the starts see the table's own, half standardised columns
+            seen = sample * scale if number % 2 == 0 else sample
+            start = self._start(seen.numpy(), sizes, random).to(x)
+            states.append(self._iterate(sample, sample_sizes, prior, start, _FIRST_ITERATIONS, None))
+            advance(states[-1].objective)
+        states.sort(key=lambda state: -state.objective)
+        best = max(
+            (
+                self._iterate(sample, sample_sizes, prior, state.responsibilities, _SECOND_ITERATIONS, None)
+                for state in states[: math.ceil(len(states) / 4)]
+            ),
+            key=lambda state: state.objective,
+        )
         if sample is not x:
             joint = best.gaussians.log_density(x)
             best = best._replace(responsibilities=responsibilities(joint, best.log_weights)[0])
         return best
+
+    def _start(self, table: Floats, sizes: NDArray[np.int64] | None, random: np.random.RandomState) -> Tensor:
+        """One-hot labels of k-means."""
+        means = KMeans(self.n_clusters, n_init=1, random_state=random.randint(2**31 - 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
+            labels = torch.from_numpy(means.fit_predict(table).astype(np.int64))
+        if sizes is not None:  # the largest cluster gets the largest size
+            by_size = torch.bincount(labels, minlength=self.n_clusters).argsort(descending=True, stable=True)
+            rank = torch.empty_like(by_size)
+            rank[by_size] = torch.from_numpy(np.argsort(-sizes, kind="stable"))
+            labels = rank[labels]
+        return torch.nn.functional.one_hot(labels, self.n_clusters)
 
     def _iterate(
         self,

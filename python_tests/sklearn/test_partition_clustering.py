@@ -189,11 +189,14 @@ def test_score_is_the_mean_log_density_in_the_units_of_the_table():
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_units_of_columns_do_not_matter_from_the_same_start(kind):
-    x, _ = load_iris(return_X_y=True)
-    one = PartitionClustering(3, covariance_type=kind, n_init=1, random_state=0).fit(x)
-    other = PartitionClustering(3, covariance_type=kind, n_init=1, random_state=0).fit(x * [1, 1e4, 1e-4, 7] + 5)
+def test_units_of_columns_do_not_matter_from_the_same_start(kind, monkeypatch):
+    x, y = load_iris(return_X_y=True)
+    y[::7] = 0
+    monkeypatch.setattr(PartitionClustering, "_start", lambda *_: torch.eye(3)[y])
+    one = PartitionClustering(3, covariance_type=kind, random_state=0).fit(x)
+    other = PartitionClustering(3, covariance_type=kind, random_state=0).fit(x * [1, 1e4, 1e-4, 7] + 5)
     np.testing.assert_array_equal(one.labels_, other.labels_)
+    np.testing.assert_allclose(one.transform(x), other.transform(x * [1, 1e4, 1e-4, 7] + 5), atol=1e-8)
 
 
 def test_same_random_state_same_result_and_threads_do_not_matter():
