@@ -34,6 +34,7 @@ from drpm.models.vade import VaDE
 PHASES = ("pretrain", "warm_start", "train")
 METHODS = ("gmm", "latent_gmm", "vade", "drpm")
 _FORMAT = "drpm.experiments.clustering/1"
+_DRAWN, _SHOWN = 3000, 120  # test elements in the pictures of the latent space and of a partition
 _PIXEL_FLOOR = 1e-2  # added to the variances of the mixture on pixels: most pixels near the border are constant
 
 
@@ -342,6 +343,13 @@ class Clustering(Experiment):
             }
             write_checkpoint(content, folder / "pretrained.pt")
         self.model.save(folder / "model.pt")
+        from drpm.experiments.clustering_figures import draw_generated, draw_latent_space
+
+        x = self._all(self.test)
+        draw_latent_space(self.model, x[:_DRAWN], self.test_labels[:_DRAWN], folder / "latent.png")
+        if self.config.method == "drpm":
+            draw_generated(self.model, x[:_SHOWN], folder / "partition.png")
+            draw_generated(self.model, x[:_SHOWN], folder / "partition_without_noise.png", sampled=False)
 
 
 def _load(config: ClusteringRun) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:

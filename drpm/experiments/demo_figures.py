@@ -35,7 +35,7 @@ def _write(figure: Any, path: Path) -> None:
     pyplot.close(figure)
 
 
-def _subset_rows(images: Tensor, labels: Tensor, order: Tensor, clusters: int, width: int) -> np.ndarray:
+def subset_rows(images: Tensor, labels: Tensor, order: Tensor, clusters: int, width: int) -> np.ndarray:
     """Lay out the images, one row of tiles per subset, in the order of the partition; empty places stay white."""
     side = int(images.shape[1] ** 0.5)
     cell = side + 2
@@ -59,7 +59,7 @@ def draw_partition(model: PartitionClustering, images: Tensor, path: Path) -> No
     figure, axes = _figure(0.9 + 0.2 * width, 0.5 + 2 * (0.35 + 0.205 * clusters), rows=2)
     titles = ("Without noise: what predict() returns", "One random sample: sizes and order with noise")
     for axis, title, part, count in zip(axes, titles, drawn, counts, strict=True):
-        canvas = _subset_rows(images, part.labels[0], part.order[0], clusters, width)
+        canvas = subset_rows(images, part.labels[0], part.order[0], clusters, width)
         axis.imshow(canvas, cmap="gray_r", vmin=0.0, vmax=1.0, interpolation="nearest", aspect="equal")
         height = canvas.shape[0] / clusters
         axis.set_yticks([(k + 0.5) * height - 0.5 for k in range(clusters)])
