@@ -7,6 +7,14 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from drpm import ops
+from drpm.distributions import (
+    MultivariateNoncentralHypergeometric,
+    PlackettLuce,
+    RandomPartition,
+    RelaxedMultivariateNoncentralHypergeometric,
+    RelaxedPlackettLuce,
+    RelaxedRandomPartition,
+)
 from drpm.testing import devices
 
 K = 3
@@ -282,3 +290,31 @@ def test_autocast():
 def test_float64_is_kept():
     for x in every_op(*arguments(2, 7, torch.float64))[0]:
         assert x.dtype == torch.float64
+
+
+def test_distributions_compile():
+    torch._dynamo.reset()
+
+    def all_of(log_omega, scores):
+        sizes = MultivariateNoncentralHypergeometric(7, 7, log_omega, validate_args=False)
+        other = MultivariateNoncentralHypergeometric(7, 7, -log_omega, validate_args=False)
+        order = PlackettLuce(scores, validate_args=False)
+        partition = RandomPartition(log_omega, scores, validate_args=False)
+        return [
+            sizes.log_prob(sizes.sample()),
+            sizes.mean,
+            sizes.entropy(),
+            torch.distributions.kl_divergence(sizes, other),
+            order.log_prob(order.sample()),
+            partition.log_prob(partition.sample()),
+            RelaxedMultivariateNoncentralHypergeometric(0.5, 7, 7, log_omega, validate_args=False).rsample(),
+            RelaxedPlackettLuce(0.5, scores, validate_args=False).rsample(),
+            RelaxedRandomPartition(0.5, log_omega, scores, validate_args=False).rsample(),
+        ]
+
+    log_omega, scores, *_ = arguments(2, 7)
+    compiled = torch.compile(all_of, fullgraph=True, backend="eager")
+    torch.manual_seed(3)
+    got = compiled(log_omega, scores)
+    torch.manual_seed(3)
+    assert_same(got, all_of(log_omega, scores))

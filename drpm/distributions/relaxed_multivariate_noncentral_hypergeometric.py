@@ -12,8 +12,9 @@ from drpm.distributions.constraints import SizesOf, finite_vector
 from drpm.distributions.multivariate_noncentral_hypergeometric import (
     MultivariateNoncentralHypergeometric,
     broadcast_counts,
+    kl_of_equal_counts,
 )
-from drpm.ops import mvhg_kl, mvhg_sample
+from drpm.ops import mvhg_sample
 
 
 class RelaxedMultivariateNoncentralHypergeometric(Distribution):
@@ -112,6 +113,4 @@ class RelaxedMultivariateNoncentralHypergeometric(Distribution):
 @register_kl(RelaxedMultivariateNoncentralHypergeometric, MultivariateNoncentralHypergeometric)
 def _kl(p: RelaxedMultivariateNoncentralHypergeometric, q: Any) -> Tensor:
     """Between the distributions of the hard samples."""
-    if not (torch.equal(*torch.broadcast_tensors(p.m, q.m)) and torch.equal(*torch.broadcast_tensors(p.n, q.n))):
-        raise NotImplementedError("kl_divergence: m and n of the two distributions must be equal")
-    return mvhg_kl(p.log_omega, q.log_omega, p.m, p.n)
+    return kl_of_equal_counts(p, q)
