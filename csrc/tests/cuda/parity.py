@@ -1,7 +1,7 @@
 """How often hard MVHG sizes of the CUDA kernels, run on the CPU, differ from those of the CPU kernels at one seed.
 
-The two add and take logarithms in different orders: logits differ by rounding, at most about 1e-13 of their range
-before they are rounded to the dtype. A row differs only where its two best outcomes are closer than that.
+The two add in different orders and round log m! differently: logits differ by a few ulp of log m! before they are
+rounded to the dtype. A row differs only where its two best outcomes are closer than that.
 
     python csrc/tests/cuda/parity.py --rows 20000
 """
