@@ -82,7 +82,6 @@ def objects_without(build: Path, source: Path) -> list[str]:
     folder = build / "csrc" / "tests" / "cuda" / "CMakeFiles"
     objects = [*folder.glob("emulated_kernels.dir/**/*.o"), *folder.glob("cuda_on_cpu.dir/**/*.o")]
     objects += folder.glob("sanitized_cpu_kernels.dir/**/*.o")
-    objects += (build / "CMakeFiles").glob("drpm_kernels_avx*/**/*.o")
     return [str(path) for path in objects if path.name != f"{source.name}.o"]
 
 
