@@ -3,13 +3,15 @@
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from drpm.__main__ import main
-from drpm.data import load_digits
+from drpm.data import Digits, load_digits
+from drpm.experiments import demo
 from drpm.experiments.demo import configure, run_demo
 from drpm.models import ClusteringConfig, PartitionClustering
 
@@ -20,6 +22,21 @@ TINY = ClusteringConfig(
     hidden=(32, 32), pretrain_epochs=3, warm_start_epochs=2, epochs=3, num_samples=1, frozen_layers=1
 )
 FILES = {"partition.png", "sizes.png", "training.png", "metrics.json", "model.pt", "checkpoint.pt"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pixel_mixture_once() -> Iterator[None]:
+    """The baseline on pixels depends on the seed alone and takes longest: fit it once for all runs of this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        fitted, fit = {}, demo._pixel_mixture
+
+        def once(digits: Digits, clusters: int, seed: int) -> object:
+            if seed not in fitted:
+                fitted[seed] = fit(digits, clusters, seed)
+            return fitted[seed]
+
+        patch.setattr(demo, "_pixel_mixture", once)
+        yield
 
 
 @pytest.fixture(scope="module")
