@@ -106,6 +106,7 @@ def test_no_graph_breaks_and_no_recompilation():
         assert_same(values_and_gradients(compiled, inputs), values_and_gradients(every_op, inputs))
 
 
+@pytest.mark.slow
 def test_one_graph():
     torch._dynamo.reset()
     explained = torch._dynamo.explain(every_op)(*arguments(2, 7))

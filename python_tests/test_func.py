@@ -263,7 +263,10 @@ SECOND = {  # functions of (scores (4), further inputs), their reference, and th
 }
 
 
-@pytest.mark.parametrize("name", SECOND)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("partition_marginals", "mvhg_kl")]
+
+
+@pytest.mark.parametrize("name", [*(name for name in SECOND if name not in ("partition_marginals", "mvhg_kl")), *SLOW])
 def test_jacobians_and_hessians_equal_the_references(name):
     function, twin, others = SECOND[name]
     inputs = (torch.tensor([0.3, -1.1, 0.9, 0.2], dtype=DTYPE), *others)
