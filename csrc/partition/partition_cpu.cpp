@@ -1,6 +1,7 @@
 #include "partition/partition.h"
 #include "partition/partition_math.h"
 #include "relaxed_sort/band_block.h"
+#include "relaxed_sort/short_rows.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -301,6 +302,26 @@ void flat_moments(const PartitionArgs<T>& args, const RowPlan& p, const SubsetWe
   }
 }
 
+// Gradient of the sizes: each boundary's belongs to all classes up to it.
+template <class T>
+void finish_sizes_gradient(const PartitionArgs<T>& args, const RowPlan& p, const SubsetWeights& w, int64_t slot,
+                           int64_t row) {
+  const int64_t classes = args.classes;
+  double suffix = 0;
+  args.grad_sizes[row * classes + classes - 1] = 0;
+  for (int64_t k = classes - 2; k >= 0; --k) {
+    if (args.hard) {
+      suffix += hard_boundary_gradient(args, w, row, k);
+    } else {
+      double sum = 0;
+      for (int32_t c = 0; c < p.counts->chunks; ++c)
+        sum += args.grad_boundary[(slot * kMaxBandChunks + c) * classes + k];
+      suffix += sum;
+    }
+    args.grad_sizes[row * classes + k] = static_cast<T>(suffix);
+  }
+}
+
 template <class T>
 void backward_slot(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
   const RowPlan p = slot_plan(args, slot);
@@ -319,19 +340,118 @@ void backward_slot(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
       sum_moments<T>(p, args.slab + slot * args.slab_stride, total);
     finish_scores_gradient<T>(p, args.order + row * n, total, grad_scores);
   }
-  double suffix = 0;
-  args.grad_sizes[row * classes + classes - 1] = 0;
-  for (int64_t k = classes - 2; k >= 0; --k) {
-    if (args.hard) {
-      suffix += hard_boundary_gradient(args, w, row, k);
-    } else {
-      double sum = 0;
-      for (int32_t c = 0; c < p.counts->chunks; ++c)
-        sum += args.grad_boundary[(slot * kMaxBandChunks + c) * classes + k];
-      suffix += sum;
-    }
-    args.grad_sizes[row * classes + k] = static_cast<T>(suffix);
+  finish_sizes_gradient(args, p, w, slot, row);
+}
+
+// alpha of a short row, by class and position, and the derivatives of the boundaries.
+struct ShortAlpha {
+  double alpha[kBandClasses][kShortRow], slope[kBandClasses + 1][kShortRow];
+};
+
+void short_alpha(const SubsetWeights& w, int64_t n, ShortAlpha* out) {
+  VecD a[kBandClasses], slope[kBandClasses + 1];
+  for (int64_t first = 0; first < n; first += kShortLane) {
+    if (w.hard)
+      hard_weights(w, 0, w.classes, positions(first), a);
+    else
+      soft_weights(w, 0, w.classes, positions(first), a, slope);
+    for (int64_t k = 0; k < w.classes; ++k) store<VecD>(out->alpha[k] + first, a[k]);
+    if (!w.hard)
+      for (int64_t k = 0; k <= w.classes; ++k) store<VecD>(out->slope[k] + first, slope[k]);
   }
+}
+
+// Sorts the row and sets its boundaries, where it is a short one; false where not.
+template <class T>
+bool plan_short(const PartitionArgs<T>& args, const RowPlan& p, int64_t slot, int64_t row) {
+  if (!has_short_rows<T>() || args.n > kShortRow || args.classes > kBandClasses) return false;
+  sort_values(p, args.scores + row * args.n, args.order + row * args.n);
+  if (!is_short<T>(p)) return false;
+  const int64_t at = slot * args.classes;
+  subset_boundaries(args.sizes + row * args.classes, args.n, args.classes, args.eps, args.boundary + at, args.cut + at,
+                    args.rest + at);
+  return true;
+}
+
+template <class T>
+bool forward_short(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
+  const RowPlan p = slot_plan(args, slot);
+  if (!plan_short(args, p, slot, row)) return false;
+  const SubsetWeights w = subset_weights(args, slot);
+  const int64_t n = args.n, classes = args.classes;
+  const int64_t* order = args.order + row * n;
+  ShortRow r;
+  short_row(p, order, &r);
+  ShortAlpha alpha;
+  short_alpha(w, n, &alpha);
+  double weight[kShortRow], y[kBandClasses][kShortRow];
+  for (int64_t k = 0; k < classes; ++k)
+    for (int64_t t = 0; t < r.ld; ++t) y[k][t] = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double inverse = 1 / short_weights(r, i, weight);
+    for (int64_t k = 0; k < classes; ++k) {
+      const VecD a = splat<VecD>(alpha.alpha[k][i] * inverse);
+      for (int64_t t = 0; t < r.ld; t += kShortLane)
+        store<VecD>(y[k] + t, fmadd<VecD>(a, load<VecD>(weight + t), load<VecD>(y[k] + t)));
+    }
+  }
+  for (int64_t k = 0; k < classes; ++k) {
+    T* out = args.assignment + (row * classes + k) * n;
+    for (int64_t t = 0; t < n; ++t) out[t] = static_cast<T>(y[k][t]);
+  }
+  if (args.labels != nullptr)
+    for (int64_t k = 0; k < classes; ++k)
+      for (int64_t j = k > 0 ? w.cut[k - 1] : 0; j < w.cut[k]; ++j) args.labels[row * n + order[j]] = k;
+  return true;
+}
+
+template <class T>
+bool backward_short(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
+  const RowPlan p = slot_plan(args, slot);
+  if (!plan_short(args, p, slot, row) || all_equal(p)) return false;
+  const SubsetWeights w = subset_weights(args, slot);
+  const int64_t n = args.n, classes = args.classes;
+  const int64_t* order = args.order + row * n;
+  ShortRow r;
+  short_row(p, order, &r);
+  ShortMoments m;
+  short_moments(p, order, r, &m);
+  ShortAlpha alpha;
+  short_alpha(w, n, &alpha);
+  double weight[kShortRow], right[kShortRow], grad[kBandClasses][kShortRow], mean[kBandClasses];
+  for (int64_t k = 0; k < classes; ++k) {
+    const T* from = args.grad + (row * classes + k) * n;
+    for (int64_t t = 0; t < n; ++t) grad[k][t] = static_cast<double>(from[t]);
+    for (int64_t t = n; t < r.ld; ++t) grad[k][t] = 0;
+  }
+  double* grad_boundary = args.grad_boundary + slot * kMaxBandChunks * classes;
+  for (int64_t k = 0; k < classes; ++k) grad_boundary[k] = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double sum = short_weights(r, i, weight);
+    // relative to the peak, class by class: nothing of a small difference is lost
+    for (int64_t t = 0; t < r.ld; ++t) right[t] = 0;
+    for (int64_t k = 0; k < classes; ++k) {
+      if (alpha.alpha[k][i] == 0) continue;
+      const VecD a = splat<VecD>(alpha.alpha[k][i]), own = splat<VecD>(grad[k][order[i]]);
+      for (int64_t t = 0; t < r.ld; t += kShortLane)
+        store<VecD>(right + t, fmadd<VecD>(a, load<VecD>(grad[k] + t) - own, load<VecD>(right + t)));
+    }
+    add_short_row(r, i, weight, sum, right, 0, &m);
+    if (args.hard) continue;
+    for (int64_t k = 0; k < classes; ++k) {
+      VecD dot = VecD{};
+      for (int64_t t = 0; t < r.ld; t += kShortLane)
+        dot = fmadd<VecD>(load<VecD>(weight + t), load<VecD>(grad[k] + t), dot);
+      mean[k] = sum_lanes<VecD>(dot) / sum;
+    }
+    for (int64_t k = 0; k + 1 < classes; ++k) grad_boundary[k] += alpha.slope[k + 1][i] * (mean[k] - mean[k + 1]);
+  }
+  double* total = args.total + 2 * slot * n;
+  sorted_moments(p, order, m, total);
+  finish_scores_gradient<T>(p, order, total, args.grad_scores + row * n);
+  *p.counts = {0, 1, 0, 0};
+  finish_sizes_gradient(args, p, w, slot, row);
+  return true;
 }
 
 // One-hot rows of class k: the elements at positions [cut_{k-1}, cut_k).
@@ -366,6 +486,7 @@ template <class T>
 void forward_task(const PartitionArgs<T>& args, int64_t task) {
   T* storage = args.block + task * args.block_stride;
   for (int64_t row = task_begin(args, task); row < task_begin(args, task + 1); ++row) {
+    if (forward_short(args, task, row)) continue;
     plan_slot(args, task, row);
     const int32_t chunks = args.band.counts[task].chunks;
     for (int32_t c = 0; c < chunks; ++c) forward_chunk(args, task, c, storage);
@@ -377,6 +498,7 @@ template <class T>
 void backward_task(const PartitionArgs<T>& args, int64_t task) {
   T* storage = args.block + task * args.block_stride;
   for (int64_t row = task_begin(args, task); row < task_begin(args, task + 1); ++row) {
+    if (backward_short(args, task, row)) continue;
     plan_slot(args, task, row);
     for (int64_t k = 0; k < args.classes; ++k) gather_plane(args, task, row, k);
     const int32_t chunks = args.band.counts[task].chunks;

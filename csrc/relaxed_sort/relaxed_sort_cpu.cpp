@@ -1,5 +1,6 @@
 #include "relaxed_sort/band_block.h"
 #include "relaxed_sort/relaxed_sort.h"
+#include "relaxed_sort/short_rows.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -359,9 +360,64 @@ void backward_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t r
   }
 }
 
+// The row as a short one, where it is: false, and nothing done, where not.
+template <class T>
+bool forward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
+  const int64_t n = args.n;
+  if (!has_short_rows<T>() || n > kShortRow) return false;
+  const RowPlan p = row_plan<T>(args.band, slot, n, args.tau);
+  const int64_t* order = args.order + row * n;
+  sort_values(p, args.scores + row * n, order);
+  if (!is_short<T>(p)) return false;
+  ShortRow r;
+  short_row(p, order, &r);
+  double weight[kShortRow];
+  T* out = args.permutation + row * n * n;
+  for (int64_t i = 0; i < n; ++i, out += n) {
+    const double inverse = 1 / short_weights(r, i, weight);
+    for (int64_t t = 0; t < n; ++t) out[t] = static_cast<T>(weight[t] * inverse);
+  }
+  return true;
+}
+
+template <class T>
+bool forward_short(const RelaxedSortMatmulArgs<T>&, int64_t, int64_t) {
+  return false;
+}
+
+template <class T>
+bool backward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
+  const int64_t n = args.n;
+  if (!has_short_rows<T>() || n > kShortRow) return false;
+  const RowPlan p = row_plan<T>(args.band, slot, n, args.tau);
+  const int64_t* order = args.order + row * n;
+  sort_values(p, args.scores + row * n, order);
+  if (!is_short<T>(p) || all_equal(p)) return false;
+  ShortRow r;
+  short_row(p, order, &r);
+  ShortMoments m;
+  short_moments(p, order, r, &m);
+  double weight[kShortRow], right[kShortRow] = {};
+  const T* grad = args.grad + row * n * n;
+  for (int64_t i = 0; i < n; ++i, grad += n) {
+    for (int64_t t = 0; t < n; ++t) right[t] = static_cast<double>(grad[t]);
+    add_short_row(r, i, weight, short_weights(r, i, weight), right, right[order[i]], &m);
+  }
+  double* total = args.total + 2 * slot * n;
+  sorted_moments(p, order, m, total);
+  finish_scores_gradient<T>(p, order, total, args.grad_scores + row * n);
+  return true;
+}
+
+template <class T>
+bool backward_short(const RelaxedSortMatmulArgs<T>&, int64_t, int64_t) {
+  return false;
+}
+
 template <class Args>
 void forward_task(const Args& args, int64_t task) {
   for (int64_t row = task_begin(args, task); row < task_begin(args, task + 1); ++row) {
+    if (forward_short(args, task, row)) continue;
     plan_slot(args, task, row);
     const int32_t chunks = args.band.counts[task].chunks;
     for (int32_t c = 0; c < chunks; ++c) forward_chunk(args, task, row, c, args.block + task * args.block_stride);
@@ -371,6 +427,7 @@ void forward_task(const Args& args, int64_t task) {
 template <class Args>
 void backward_task(const Args& args, int64_t task) {
   for (int64_t row = task_begin(args, task); row < task_begin(args, task + 1); ++row) {
+    if (backward_short(args, task, row)) continue;
     plan_slot(args, task, row);
     const int32_t chunks = args.band.counts[task].chunks;
     for (int32_t c = 0; c < chunks; ++c) backward_chunk(args, task, row, c, args.block + task * args.block_stride);

@@ -235,12 +235,26 @@ DRPM_HD inline int64_t band_left(const RowPlan& p, int64_t i) {
   return walk_left(p, i, far, [&](int64_t, double drop) { return drop <= p.far_drop; }).column;
 }
 
-// Sorted scores, their ranks and group sums from the scores of a row and their order.
+// Sorted scores and their ranks from the scores of a row and their order.
+template <class T>
+DRPM_HD inline void sort_values(const RowPlan& p, const T* scores, const int64_t* order) {
+  const int64_t n = p.n;
+  double* s = p.s;
+  for (int64_t j = 0; j < n; ++j) s[j] = static_cast<double>(scores[order[j]]);
+  for (int64_t a = 0; a < n;) {
+    int64_t b = a + 1;
+    while (b < n && s[b] == s[a]) ++b;
+    for (int64_t j = a; j < b; ++j) p.rank[j] = 0.5 * static_cast<double>(a + b - 1);
+    a = b;
+  }
+}
+
+// The same with the group sums that give every drop.
 template <class T>
 DRPM_HD inline void sort_scores(const RowPlan& p, const T* scores, const int64_t* order) {
   const int64_t n = p.n;
   double* s = p.s;
-  for (int64_t j = 0; j < n; ++j) s[j] = static_cast<double>(scores[order[j]]);
+  sort_values(p, scores, order);
   for (int64_t j = n; j < n + kBandGroup; ++j) s[j] = s[n - 1];
   for (int64_t g = 0; g < n; g += kBandGroup) {
     double sum = 0;
@@ -256,12 +270,6 @@ DRPM_HD inline void sort_scores(const RowPlan& p, const T* scores, const int64_t
     }
   }
   for (int64_t j = n; j < n + kBandGroup; ++j) p.right[j] = p.left[j] = p.rank[j] = 0;
-  for (int64_t a = 0; a < n;) {
-    int64_t b = a + 1;
-    while (b < n && s[b] == s[a]) ++b;
-    for (int64_t j = a; j < b; ++j) p.rank[j] = 0.5 * static_cast<double>(a + b - 1);
-    a = b;
-  }
 }
 
 // A block that starts at row `first` with at most `most` rows whose frame row lies at most frame_drop below the peaks
