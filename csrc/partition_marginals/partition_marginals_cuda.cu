@@ -561,10 +561,9 @@ int marginal_threads(const Args<T>& args) {
 
 template <class T>
 int windows(const Args<T>& args, void* stream) {
-  constexpr int64_t kWarps = kMarginalThreads / kWarpSize;
-  const int64_t bins = (args.rows * (kMarginalBins + 2) + kWarps - 1) / kWarps;
+  constexpr int64_t kDensityBlocks = 48;  // a row: its 192 warps take up to 514 bins
   int error = launch(&gather_kernel<T>, spread(args.rows * args.n), kMarginalThreads, 0, stream, args);
-  if (error == 0) error = launch(&density_kernel<T>, bins, kMarginalThreads, 0, stream, args);
+  if (error == 0) error = launch(&density_kernel<T>, kDensityBlocks * args.rows, kMarginalThreads, 0, stream, args);
   if (error == 0) error = launch(&windows_kernel<T>, args.rows, marginal_threads(args), 0, stream, args);
   return error;
 }

@@ -149,9 +149,12 @@ def instruction_mix(cuobjdump: str, cubin: Path) -> dict[str, Counter[str]]:
     return mixes
 
 
-def collect(nvcc: str, architectures: list[int], cuobjdump: str | None, folder: Path) -> dict[str, Kernel]:
+def collect(
+    nvcc: str, architectures: list[int], cuobjdump: str | None, folder: Path, folders: str
+) -> dict[str, Kernel]:
     kernels: dict[str, Kernel] = {}
-    sources = sorted(ROOT.glob("csrc/*/*_cuda.cu"))
+    chosen = folders.split(",") if folders else []
+    sources = [path for path in sorted(ROOT.glob("csrc/*/*_cuda.cu")) if not chosen or path.parent.name in chosen]
     jobs = [(source, arch, folder / f"{source.stem}.{arch}.cubin") for source in sources for arch in architectures]
     with ThreadPoolExecutor(2) as pool:
         logs = list(pool.map(lambda job: compile_source(nvcc, *job), jobs))
@@ -253,6 +256,7 @@ def print_accesses() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--archs", default=",".join(map(str, DEVICES)))
+    parser.add_argument("--folders", default="", help="of csrc, comma separated; default: all")
     parser.add_argument("--no-accesses", action="store_true", help="leave out the emulator's part")
     parser.add_argument("--cuobjdump", help="the program; default: on the PATH, or of nvidia-cuda-cuobjdump")
     arguments = parser.parse_args()
@@ -260,7 +264,9 @@ def main() -> None:
     architectures = [int(arch) for arch in arguments.archs.split(",")]
     version = re.search(r"release ([\d.]+)", subprocess.check_output([nvcc, "--version"], text=True))
     print("# CUDA kernels: what is known without a device\n")
-    print(f"Written by `make -s cuda-report > docs/cuda_report.md` (nvcc {version.group(1) if version else '?'}).")
+    given = f" ARGS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else ""
+    release = version.group(1) if version else "?"
+    print(f"Written by `make -s cuda-report{given} > docs/cuda_report.md` (nvcc {release}).")
     print("**No number on this page is a measured GPU time**: registers and spills are the compiler's, occupancy is")
     print(
         "NVIDIA's calculator, accesses are counted while the kernels run thread by thread on the CPU, rooflines are\n"
@@ -271,7 +277,7 @@ def main() -> None:
         source.write_text(OCCUPANCY)
         subprocess.check_call(["g++", "-w", f"-I{toolkit_include(nvcc)}", str(source), "-o", str(program)])
         cuobjdump = find_cuobjdump(arguments.cuobjdump)
-        kernels = collect(nvcc, architectures, cuobjdump, Path(folder))
+        kernels = collect(nvcc, architectures, cuobjdump, Path(folder), arguments.folders)
         print_resources(kernels, architectures, program)
         if cuobjdump:
             print_mix(kernels)
