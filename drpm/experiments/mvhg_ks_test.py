@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from drpm import __version__
+from drpm.experiments.records import origin_line, provenance
 from drpm.ops import mvhg_sample
 
 COUNTS, DRAWN, WEIGHTS = (200, 200, 200), 180, tuple(range(1, 11))
@@ -119,7 +119,7 @@ def run(samples: int, seed: int) -> dict[str, Any]:
         "samples": samples,
         "seed": seed,
         "level": LEVEL,
-        "version": __version__,
+        **provenance(),
         "comparisons": comparisons,
         "sample_means": means,
         "exact_means": exact_means,
@@ -135,7 +135,7 @@ def table(result: dict[str, Any]) -> str:
     for name, comparison in result["comparisons"].items():
         largest = np.max(comparison["distance"])
         lines.append(f"| {name} | {comparison['passed']} of {comparison['of']} | {largest:.4f} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", origin_line(result)])
 
 
 def picture(result: dict[str, Any], path: Path) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drpm import __version__
 from drpm.distributions import MultivariateNoncentralHypergeometric
+from drpm.experiments.records import origin_line, provenance
 from drpm.ops import mvhg_sample
 
 COUNT, DRAWN, WEIGHTS = 200, 180, tuple(range(1, 11))
@@ -81,7 +81,7 @@ def run(epochs: int, seed: int) -> dict[str, Any]:
             "validation_log_likelihood": fitted.log_prob(validation).mean().item(),
         }
         datasets.append(entry)
-    return {"m": COUNT, "n": DRAWN, "epochs": epochs, "seed": seed, "version": __version__, "datasets": datasets}
+    return {"m": COUNT, "n": DRAWN, "epochs": epochs, "seed": seed, **provenance(), "datasets": datasets}
 
 
 def estimate(entry: dict[str, Any], method: str) -> list[float]:
@@ -104,7 +104,7 @@ def table(result: dict[str, Any]) -> str:
             guess = estimate(entry, method)
             cells.append(f"{guess[1] - entry['truth'][1]:+.3f} / {guess[0] - guess[2]:+.3f}")
         lines.append(f"| {entry['omega_2']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", origin_line(result)])
 
 
 def picture(result: dict[str, Any], path: Path) -> None:

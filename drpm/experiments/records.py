@@ -35,6 +35,16 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def origin_line(result: dict[str, Any]) -> str:
+    """What `provenance` put into a result, as a line of text under its table."""
+    machine, versions, commit = result["machine"], result["versions"], result["commit"]
+    changed = " with changes" if commit.endswith("-dirty") else ""
+    return (
+        f"{machine['processor']}, {machine['threads']} thread(s); torch {versions['torch']}, drpm {versions['drpm']}, "
+        f"Python {versions['python']}, commit {commit[:12]}{changed}."
+    )
+
+
 def write_json(content: dict[str, Any], path: Path) -> None:
     """Write beside the target and rename: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
