@@ -11,7 +11,6 @@ known classes: adjusted Rand index and normalised mutual information. Labels are
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks import machine
+from drpm.experiments.records import write_json
 from drpm.sklearn import PartitionClustering
 
 STARTS = 20
@@ -121,8 +121,7 @@ def main() -> None:
         "seeds": arguments.seeds,
         "cases": cases,
     }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(content, arguments.output)
     print(table(content))
 
 

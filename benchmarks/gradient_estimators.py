@@ -12,7 +12,6 @@ scaled from S = 4 by 1/S). Results and recommendation: docs/estimators.md.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 from benchmarks import machine
 from drpm.distributions import RandomPartition
 from drpm.estimators import expectation
+from drpm.experiments.records import write_json
 from drpm.ops import partition_marginals
 
 TEMPERATURES = (0.1, 0.5, 1.0)
@@ -183,8 +183,7 @@ def main() -> None:
     if arguments.figure:
         draw(content["problems"], arguments.figure)
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_json(content, arguments.output)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks import machine
+from drpm.experiments.records import write_json
 from drpm.ops import mvhg_covariance, mvhg_entropy, mvhg_kl, mvhg_log_normalizer, mvhg_log_prob, mvhg_mean
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -118,8 +118,7 @@ def main() -> None:
         "large": {name: large_errors(dtype) for name, dtype in DTYPES.items()},
     }
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+        write_json(content, arguments.output)
     print(table(content))
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -26,6 +25,7 @@ import drpm.ops  # noqa: F401
 from benchmarks import machine
 from benchmarks.cases import MVHG_SIZES
 from benchmarks.partition_speed import medians
+from drpm.experiments.records import write_json
 
 ROWS, BATCH = 8, 1000
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
@@ -140,8 +140,7 @@ def main() -> None:
     cases = measure(arguments.prototypes, arguments.seconds)
     content = {"machine": machine.describe(2), **commit, "date": machine.now(), "cases": cases}
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+        write_json(content, arguments.output)
     print(table(content))
 
 

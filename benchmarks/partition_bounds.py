@@ -10,7 +10,6 @@ each subset. Means over the draws, in nats; log p(n) is the same in all columns,
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import machine
+from drpm.experiments.records import write_json
 from drpm.ops import partition_log_prob_bounds, random_partition_log_prob
 
 CASES = ((6, 3), (20, 3), (20, 10), (256, 3), (256, 10))
@@ -82,8 +82,7 @@ def main() -> None:
         "cases": measure(arguments.draws, arguments.seed),
     }
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+        write_json(content, arguments.output)
     print(table(content))
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 import statistics
 import subprocess
 import tempfile
@@ -28,6 +27,7 @@ from torch import Tensor
 import drpm.ops
 from benchmarks import machine
 from benchmarks.partition_bounds import draw
+from drpm.experiments.records import write_json
 
 SIZES = (256, 16384, 1_000_000)
 SUBSETS = 10
@@ -205,8 +205,7 @@ def main() -> None:
     cases = measure(arguments.prototypes, arguments.seconds)
     content = {"machine": machine.describe(2), **commit, "date": machine.now(), "cases": cases}
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+        write_json(content, arguments.output)
     print(table(content))
 
 

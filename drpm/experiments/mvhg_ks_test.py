@@ -11,7 +11,6 @@ follows the distribution. Here both kinds of conditionals meet both references.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from drpm.experiments.records import origin_line, provenance
+from drpm.experiments.records import origin_line, provenance, write_json
 from drpm.ops import mvhg_sample
 
 COUNTS, DRAWN, WEIGHTS = (200, 200, 200), 180, tuple(range(1, 11))
@@ -174,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     result = run(options.samples, options.seed)
-    (options.out / "ks_test.json").write_text(json.dumps(result) + "\n")
+    write_json(result, options.out / "ks_test.json")
     picture(result, options.out / "ks_test.png")
     print(table(result))
 

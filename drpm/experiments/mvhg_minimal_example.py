@@ -11,7 +11,6 @@ determined up to a common factor: log ω is shown relative to its mean.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from drpm.distributions import MultivariateNoncentralHypergeometric
-from drpm.experiments.records import origin_line, provenance
+from drpm.experiments.records import origin_line, provenance, write_json
 from drpm.ops import mvhg_sample
 
 COUNT, DRAWN, WEIGHTS = 200, 180, tuple(range(1, 11))
@@ -148,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     result = run(options.epochs, options.seed)
-    (options.out / "minimal_example.json").write_text(json.dumps(result) + "\n")
+    write_json(result, options.out / "minimal_example.json")
     picture(result, options.out / "minimal_example.png")
     print(table(result))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from drpm.nn.temperature import Schedule, Temperature
+from drpm.nn.temperature import Annealed, Schedule, Temperature
 from drpm.ops import Partition, random_partition
 from drpm.ops._arguments import Counts
 from drpm.ops._mvhg_arguments import check_conditionals
@@ -15,7 +15,7 @@ from drpm.ops._mvhg_arguments import check_conditionals
 _OP = "RandomPartition"
 
 
-class RandomPartition(nn.Module):
+class RandomPartition(Annealed):
     """Partition elements into K ordered subsets, with learned or given sizes and scores.
 
     >>> layer = drpm.nn.RandomPartition(num_subsets=3)         # learns log_omega, takes scores from a network
@@ -59,14 +59,6 @@ class RandomPartition(nn.Module):
         self.register_buffer("m", None if m is None else torch.as_tensor(m))
         if self.m is not None and self.m.dtype != torch.int64:
             raise TypeError(f"{_OP}: m must be whole (int or int64), got {self.m.dtype}")
-
-    @property
-    def tau(self) -> float:
-        return float(self.temperature)
-
-    def advance(self, steps: int = 1) -> None:
-        """Count training steps of the temperature's schedule."""
-        self.temperature.advance(steps)
 
     def reset_parameters(self) -> None:
         """Start again from equal importances and equal scores."""

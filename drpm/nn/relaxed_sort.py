@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from drpm.nn.temperature import Schedule, Temperature
+from drpm.nn.temperature import Annealed, Schedule, Temperature
 from drpm.ops import relaxed_sort, relaxed_sort_matmul
 
 
-class RelaxedSort(nn.Module):
+class RelaxedSort(Annealed):
     """Sort in decreasing order of scores, differentiably (NeuralSort).
 
     >>> sort = drpm.nn.RelaxedSort(tau=0.1)
@@ -26,14 +26,6 @@ class RelaxedSort(nn.Module):
         super().__init__()
         self.temperature = Temperature(tau)
         self.hard = hard
-
-    @property
-    def tau(self) -> float:
-        return float(self.temperature)
-
-    def advance(self, steps: int = 1) -> None:
-        """Count training steps of the temperature's schedule."""
-        self.temperature.advance(steps)
 
     def forward(
         self,

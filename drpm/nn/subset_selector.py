@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from drpm.nn.random_partition import learned, learned_or_given
-from drpm.nn.temperature import Schedule, Temperature
+from drpm.nn.temperature import Annealed, Schedule, Temperature
 from drpm.ops import random_partition
 from drpm.ops._arguments import Counts, counts_tensor
 from drpm.ops._mvhg_arguments import check_conditionals
@@ -25,7 +25,7 @@ class Selection(NamedTuple):
     order: Tensor  # (..., n) int64, elements in the order of preference; the first `size` are chosen
 
 
-class SubsetSelector(nn.Module):
+class SubsetSelector(Annealed):
     """Choose a subset: a random partition into two, chosen and left.
 
         k ~ C(n, k) C(n, n − k) ω^k,  the chosen: the first k of a Plackett-Luce order
@@ -72,14 +72,6 @@ class SubsetSelector(nn.Module):
         self.register_buffer("k", None if k is None else counts_tensor(_OP, "k", k, torch.device("cpu")))
         self.temperature = Temperature(tau)
         self.hard, self.conditionals, self.noise = hard, conditionals, noise
-
-    @property
-    def tau(self) -> float:
-        return float(self.temperature)
-
-    def advance(self, steps: int = 1) -> None:
-        """Count training steps of the temperature's schedule."""
-        self.temperature.advance(steps)
 
     def reset_parameters(self) -> None:
         """Start again from equal scores and even odds."""

@@ -78,6 +78,20 @@ class Temperature(nn.Module):
             self.reset_parameters()
 
 
+class Annealed(nn.Module):
+    """A layer with a temperature of its own."""
+
+    temperature: Temperature
+
+    @property
+    def tau(self) -> float:
+        return float(self.temperature)
+
+    def advance(self, steps: int = 1) -> None:
+        """Count training steps of the temperature's schedule."""
+        self.temperature.advance(steps)
+
+
 def advance_temperatures(model: nn.Module, steps: int = 1) -> None:
     """Count training steps in every `Temperature` of a model: call it after `optimizer.step()`."""
     for module in model.modules():
