@@ -22,13 +22,17 @@ from benchmarks import (  # noqa: E402
     mvhg_speed,
     partition_bounds,
     partition_speed,
+    relaxed_sort_speed,
 )
-from benchmarks.report import head_line, series_of, series_table  # noqa: E402
+from benchmarks.report import head_line, lead_table, series_of, series_table  # noqa: E402
 from benchmarks.results import Results  # noqa: E402
 from drpm.experiments import report  # noqa: E402
 
 SMALL = "results/benchmarks/small.json"
 MVHG = "results/benchmarks/mvhg.json"
+FULL = "results/benchmarks/full.json"
+COMPILED = "results/benchmarks/compiled.json"
+LARGE = "results/benchmarks/large.json"
 
 
 def benchmark_table(file: str, op: str, variant: str | None = None) -> str:
@@ -39,13 +43,27 @@ def benchmark_table(file: str, op: str, variant: str | None = None) -> str:
     parts = [head_line(results)]
     for series, entries in series_of(results, op, variant).items():
         parts += [f"**{series.replace('/', ', ')}**", series_table(entries)]
-    limits = results.head.get("settings", {})
     if any(word in part for part in parts for word in ("too slow", "no fit")):
-        parts.append(
-            f"`too slow`: one call took more than {limits['cap']:g} s, or a check more than {limits['check_cap']:g} s; "
-            f"`no fit`: more than {limits['memory_limit'] / 2**30:.0f} GB."
-        )
+        parts.append(limits(results))
     return "\n\n".join(parts)
+
+
+def limits(results: Results) -> str:
+    settings = results.head.get("settings", {})
+    return (
+        f"`too slow`: one call took more than {settings['cap']:g} s, or a check more than {settings['check_cap']:g} s; "
+        f"`no fit`: more than {settings['memory_limit'] / 2**30:.0f} GB."
+    )
+
+
+def benchmark_leads(*files: str) -> str:
+    parts = []
+    for file in files:
+        path = ROOT / file
+        if path.exists():
+            results = Results.load(path)
+            parts += [head_line(results), lead_table(series_of(results)), limits(results)]
+    return "\n\n".join(parts) or "_No results yet._"
 
 
 def script_table(file: str, table: Callable[[dict], str]) -> str:
@@ -69,6 +87,17 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "random_partition benchmark": lambda: benchmark_table(SMALL, "random_partition", "merged"),
     "partition benchmark": lambda: benchmark_table(SMALL, "partition"),
     "relaxed_sort benchmark": lambda: benchmark_table(SMALL, "relaxed_sort"),
+    "leads of the full grid": lambda: benchmark_leads(FULL),
+    "leads over torch.compile": lambda: benchmark_leads(COMPILED),
+    **{
+        f"{op} on the full grid": lambda op=op: benchmark_table(FULL, op)  # type: ignore[misc]
+        for op in ("random_partition", "partition", "relaxed_sort", "relaxed_sort_matmul")
+    },
+    **{
+        f"large {op}": lambda op=op: benchmark_table(LARGE, op)  # type: ignore[misc]
+        for op in ("partition", "relaxed_sort_matmul", "plackett_luce_log_prob", "partition_log_prob")
+    },
+    "relaxed sort speed": lambda: script_table("results/relaxed_sort/speed.json", relaxed_sort_speed.table),
     "exact random_partition benchmark": lambda: benchmark_table(SMALL, "random_partition", "exact"),
 }
 

@@ -253,53 +253,87 @@ double centred_moment(const SubsetWeights& w, int64_t k) {
 
 constexpr int64_t kFlatRow = 128;
 
-// A short row whose weights are all of one size, as are its alpha: the gradient is a small difference of its terms.
+// A short row whose weights are all of one size, as are its alpha, or one with ties, whose rows differ by alpha alone:
+// the gradient may be a small difference of its terms.
+template <class T>
 bool is_flat(const RowPlan& p) {
-  return p.n <= kFlatRow && 2 * static_cast<double>(p.n) * (p.s[0] - p.s[p.n - 1]) <= 8 * p.tau;
+  if (p.n > kFlatRow) return false;
+  if (2 * static_cast<double>(p.n) * (p.s[0] - p.s[p.n - 1]) <= 8 * p.tau) return true;
+  if (sizeof(T) < sizeof(double) || p.n > kShortRow) return false;
+  for (int64_t j = 1; j < p.n; ++j)
+    if (p.s[j] == p.s[j - 1]) return true;
+  return false;
 }
 
-// C and M of such a row in float64, straight from (2) and (8).
-template <class T>
-void flat_moments(const PartitionArgs<T>& args, const RowPlan& p, const SubsetWeights& w, int64_t row, double* total) {
+// e^x for x <= 0
+template <class R>
+R falling_exp(R x) {
+  if constexpr (sizeof(R) > sizeof(double))
+    return __builtin_expl(x);
+  else
+    return exp_lane<R>(x);
+}
+
+// f_k(i) as boundary_value(), in the precision of R
+template <class R>
+R boundary_at(const SubsetWeights& w, int64_t k, int64_t i) {
+  if (k < 0) return 0;
+  if (k + 1 >= w.classes) return 1;
+  const R distance = (static_cast<R>(w.boundary[k]) - static_cast<R>(i)) + ((w.eps - 1) + static_cast<R>(w.rest[k]));
+  const R x = distance / static_cast<R>(w.tau), e = falling_exp<R>(x < 0 ? x : -x);
+  return x < 0 ? e / (1 + e) : 1 / (1 + e);
+}
+
+// The gradient of the scores of such a row, all of it in R and straight from (2), (8) and (9). Returns whether little
+// enough of the terms cancelled for the result to have the digits of a double.
+template <class R, class T>
+bool flat_gradient(const PartitionArgs<T>& args, const RowPlan& p, const SubsetWeights& w, int64_t row) {
   const int64_t n = p.n, classes = args.classes;
   const int64_t* order = args.order + row * n;
   const double* s = p.s;
-  double weight[kFlatRow], right[kFlatRow];
-  double *c = total, *moment = total + n;
+  R weight[kFlatRow], right[kFlatRow], total[2 * kFlatRow], *c = total, *moment = total + n, largest = 0;
   for (int64_t j = 0; j < 2 * n; ++j) total[j] = 0;
   for (int64_t i = 0; i < n; ++i) {
     weight[i] = 0;
     for (int64_t j = i; j + 1 < n; ++j)
-      weight[j + 1] = weight[j] + static_cast<double>(2 * (j - i) + 1) * (s[j] - s[j + 1]);
+      weight[j + 1] = weight[j] + static_cast<R>(2 * (j - i) + 1) * (static_cast<R>(s[j]) - static_cast<R>(s[j + 1]));
     for (int64_t j = i; j > 0; --j)
-      weight[j - 1] = weight[j] + static_cast<double>(2 * (i - j) + 1) * (s[j - 1] - s[j]);
-    double sum = 0;
+      weight[j - 1] = weight[j] + static_cast<R>(2 * (i - j) + 1) * (static_cast<R>(s[j - 1]) - static_cast<R>(s[j]));
+    R sum = 0;
     for (int64_t j = 0; j < n; ++j) {
-      weight[j] = exp_lane<double>(-weight[j] / p.tau);
+      weight[j] = falling_exp<R>(-weight[j] / static_cast<R>(p.tau));
       sum += weight[j];
       right[j] = 0;
     }
     for (int64_t k = 0; k < classes; ++k) {
-      const double position = static_cast<double>(i);
-      double alpha;
+      R alpha;
       if (w.hard)
         alpha = hard_label(w, i) == k ? 1 : 0;
       else
-        alpha = boundary_value<double>(w, k, position).value - boundary_value<double>(w, k - 1, position).value;
+        alpha = boundary_at<R>(w, k, i) - boundary_at<R>(w, k - 1, i);
       const T* grad = args.grad + (row * classes + k) * n;
-      const double peak = static_cast<double>(grad[order[i]]);
+      const R peak = static_cast<R>(grad[order[i]]);
       if (alpha != 0)
-        for (int64_t j = 0; j < n; ++j) right[j] += alpha * (static_cast<double>(grad[order[j]]) - peak);
+        for (int64_t j = 0; j < n; ++j) right[j] += alpha * (static_cast<R>(grad[order[j]]) - peak);
     }
-    double center = 0;
+    R center = 0;
     for (int64_t j = 0; j < n; ++j) center += weight[j] * right[j];
     center /= sum;
     for (int64_t j = 0; j < n; ++j) {
-      const double q = weight[j] * (right[j] - center) / sum;
+      const R q = weight[j] * (right[j] - center) / sum;
       c[j] += q;
-      moment[j] += (p.rank[j] - static_cast<double>(i)) * q;
+      moment[j] += (static_cast<R>(p.rank[j]) - static_cast<R>(i)) * q;
+      largest = q > largest ? q : -q > largest ? -q : largest;
     }
   }
+  T* grad_scores = args.grad_scores + row * n;
+  finish_scores_gradient(p, order, total, grad_scores);
+  double result = 0;
+  for (int64_t j = 0; j < n; ++j) {
+    const double size = __builtin_fabs(static_cast<double>(grad_scores[j]));
+    result = size > result ? size : result;
+  }
+  return result * p.tau >= 1e-4 * static_cast<double>(n) * static_cast<double>(largest);
 }
 
 // Gradient of the sizes: each boundary's belongs to all classes up to it.
@@ -333,12 +367,12 @@ void backward_slot(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
     for (int64_t k = 0; k < classes; ++k)
       add_equal_scores<T>(k == 0, centred_moment(w, k), args.grad + (row * classes + k) * n, 1, n, total);
     finish_equal_scores<T>(p, total, grad_scores);
+  } else if (is_flat<T>(p)) {
+    if (!flat_gradient<double>(args, p, w, row) && sizeof(T) == sizeof(double))
+      flat_gradient<long double>(args, p, w, row);
   } else {
-    if (is_flat(p))
-      flat_moments(args, p, w, row, total);
-    else
-      sum_moments<T>(p, args.slab + slot * args.slab_stride, total);
-    finish_scores_gradient<T>(p, args.order + row * n, total, grad_scores);
+    sum_moments<T>(p, args.slab + slot * args.slab_stride, total);
+    finish_scores_gradient(p, args.order + row * n, total, grad_scores);
   }
   finish_sizes_gradient(args, p, w, slot, row);
 }
@@ -448,7 +482,7 @@ bool backward_short(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
   }
   double* total = args.total + 2 * slot * n;
   sorted_moments(p, order, m, total);
-  finish_scores_gradient<T>(p, order, total, args.grad_scores + row * n);
+  finish_scores_gradient(p, order, total, args.grad_scores + row * n);
   *p.counts = {0, 1, 0, 0};
   finish_sizes_gradient(args, p, w, slot, row);
   return true;

@@ -540,17 +540,17 @@ inline void sum_moments(const RowPlan& p, const T* slab, double* total) {
 }
 
 // Gradient of the scores from C and M (Eq. 9): prefix sums; ties with sign(0) = 0.
-template <class T>
-inline void finish_scores_gradient(const RowPlan& p, const int64_t* order, const double* total, T* grad) {
+template <class R, class T>
+inline void finish_scores_gradient(const RowPlan& p, const int64_t* order, const R* total, T* grad) {
   const int64_t n = p.n;
-  const double *c = total, *moment = total + n;
+  const R *c = total, *moment = total + n;
   // every row of Q sums to zero; what rounding leaves of that is split between the two sides
-  double before = 0;
-  for (int64_t j = 0; j < n; ++j) before -= 0.5 * c[j];
-  const double scale = 1 / p.tau;
+  R before = 0;
+  for (int64_t j = 0; j < n; ++j) before -= c[j] / 2;
+  const R scale = 1 / static_cast<R>(p.tau);
   for (int64_t a = 0; a < n;) {
     int64_t b = a;
-    double after = before + c[a];
+    R after = before + c[a];
     while (b + 1 < n && p.s[b + 1] == p.s[a]) after += c[++b];
     for (int64_t j = a; j <= b; ++j) grad[order[j]] = static_cast<T>(scale * (2 * moment[j] + before + after));
     before = after;

@@ -241,7 +241,7 @@ void backward_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   T* grad_scores = args.grad_scores + row * n;
   if (!all_equal(p)) {
     sum_moments<T>(p, args.slab + slot * args.slab_stride, total);
-    finish_scores_gradient<T>(p, args.order + row * n, total, grad_scores);
+    finish_scores_gradient(p, args.order + row * n, total, grad_scores);
     return;
   }
   for (int64_t i = 0; i < n; ++i)
@@ -342,7 +342,7 @@ void backward_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t r
     finish_equal_scores<T>(p, total, grad_scores);
   } else {
     sum_moments<T>(p, slab, total);
-    finish_scores_gradient<T>(p, order, total, grad_scores);
+    finish_scores_gradient(p, order, total, grad_scores);
   }
   T* out = args.grad_values + row * n * d;
   if (args.hard) {
@@ -405,7 +405,7 @@ bool backward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   }
   double* total = args.total + 2 * slot * n;
   sorted_moments(p, order, m, total);
-  finish_scores_gradient<T>(p, order, total, args.grad_scores + row * n);
+  finish_scores_gradient(p, order, total, args.grad_scores + row * n);
   return true;
 }
 
