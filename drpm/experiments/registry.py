@@ -39,4 +39,9 @@ EXPERIMENTS: dict[str, Entry] = {
         "drpm.experiments.clustering_report:tables",
         "drpm.experiments.clustering_report:figures",
     ),
+    "multitask": Entry(
+        "drpm.experiments.multitask:Multitask",
+        "drpm.experiments.multitask_report:tables",
+        "drpm.experiments.multitask_report:figures",
+    ),
 }

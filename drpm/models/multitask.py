@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drpm import ops
+from drpm.nn import NeuronPartition, Schedule
 
 
 class MultitaskOutput(NamedTuple):
@@ -50,49 +50,6 @@ class TaskHead(nn.Sequential):
         super().__init__(nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes))
 
 
-class NeuronPartition(nn.Module):
-    """Masks that split `neurons` neurons among `num_tasks` tasks, from an encoding of the input (Eq. 5.83).
-
-    One linear layer gives the log-importances of the tasks, one the log-scores of the neurons.
-
-    Args:
-        features: int, width of the encoding.
-        neurons: int, n of the partition.
-        num_tasks: int, K of the partition; any number from 1.
-        hard: bool, one-hot masks with straight-through gradients, or relaxed ones.
-        noise: bool, sample the partition; the thesis' multitask model is deterministic.
-        conditionals: "exact" or "merged", those of the sizes.
-    """
-
-    def __init__(
-        self,
-        features: int,
-        neurons: int,
-        num_tasks: int,
-        *,
-        hard: bool = True,
-        noise: bool = False,
-        conditionals: str = "exact",
-    ) -> None:
-        super().__init__()
-        if num_tasks < 1:
-            raise ValueError(f"NeuronPartition: num_tasks must be at least 1, got {num_tasks}")
-        self.hard, self.noise, self.conditionals = hard, noise, conditionals
-        self.log_omega = nn.Linear(features, num_tasks)
-        self.log_scores = nn.Linear(features, neurons)
-
-    def forward(self, encoding: Tensor, tau: float = 1.0) -> ops.Partition:  # (B, features)
-        """The partition of each row: `assignment` (B, K, n) are the masks."""
-        return ops.random_partition(
-            self.log_omega(encoding),
-            self.log_scores(encoding),
-            tau,
-            hard=self.hard,
-            noise=self.noise,
-            conditionals=self.conditionals,
-        )
-
-
 class UnitaryScaling(nn.Module):
     """The baseline ULS (Fig. A.1): every task reads all neurons of the last shared layer."""
 
@@ -101,8 +58,8 @@ class UnitaryScaling(nn.Module):
         self.encoder = LeNetEncoder(features, dropout)
         self.heads = nn.ModuleList(TaskHead(features, classes, dropout=dropout) for _ in range(num_tasks))
 
-    def forward(self, images: Tensor, tau: float = 1.0) -> MultitaskOutput:
-        """Eq. 5.79-5.80; `tau` is not used."""
+    def forward(self, images: Tensor) -> MultitaskOutput:
+        """Eq. 5.79-5.80."""
         z = self.encoder(images)
         return MultitaskOutput(torch.stack([head(z) for head in self.heads]), None, None)
 
@@ -111,6 +68,9 @@ class PartitionedMultitask(nn.Module):
     """DRPM-MTL (Fig. 5.12): every task reads the neurons that a learned partition gives it (Eq. 5.81-5.83).
 
     A second encoder of the same architecture predicts the partition of each image.
+
+    Args:
+        tau, hard, conditionals, noise: as in `drpm.nn.NeuronPartition`; `drpm.nn.advance_temperatures` counts steps.
     """
 
     def __init__(
@@ -120,21 +80,22 @@ class PartitionedMultitask(nn.Module):
         classes: int = 10,
         dropout: float = 0.5,
         *,
+        tau: float | Schedule = 1.0,
         hard: bool = True,
-        noise: bool = False,
         conditionals: str = "exact",
+        noise: bool | None = False,
     ) -> None:
         super().__init__()
         self.encoder = LeNetEncoder(features, dropout)
         self.partition_encoder = LeNetEncoder(features, dropout)
         self.partition = NeuronPartition(
-            features, features, num_tasks, hard=hard, noise=noise, conditionals=conditionals
+            features, features, num_tasks, tau=tau, hard=hard, conditionals=conditionals, noise=noise
         )
         self.heads = nn.ModuleList(TaskHead(features, classes, dropout=dropout) for _ in range(num_tasks))
 
-    def forward(self, images: Tensor, tau: float = 1.0) -> MultitaskOutput:
+    def forward(self, images: Tensor) -> MultitaskOutput:
         z = self.encoder(images)
-        split = self.partition(self.partition_encoder(images), tau)
+        split = self.partition(self.partition_encoder(images))
         masked = z.unsqueeze(0) * split.assignment.transpose(0, 1)  # (T, B, d)
         logits = torch.stack([head(part) for head, part in zip(self.heads, masked, strict=True)])
         return MultitaskOutput(logits, split.assignment, split.sizes)

@@ -1,5 +1,6 @@
 """Layers: random partitions, subset selection and sorting as torch.nn modules with annealed temperatures."""
 
+from drpm.nn.neuron_partition import NeuronPartition
 from drpm.nn.random_partition import RandomPartition
 from drpm.nn.relaxed_sort import RelaxedSort
 from drpm.nn.schedules import Exponential
@@ -8,6 +9,7 @@ from drpm.nn.temperature import Schedule, Temperature, advance_temperatures
 
 __all__ = [
     "Exponential",
+    "NeuronPartition",
     "RandomPartition",
     "RelaxedSort",
     "Schedule",

@@ -34,6 +34,24 @@ def test_left_and_right_digit_lie_where_they_should():
         assert image[0, -1] == image[-1, 0] == 0  # no digit reaches the other two corners
 
 
+def test_three_digits_lie_where_they_should():
+    both = torch.cat([torch.ones(1, 28, 28), torch.zeros(1, 28, 28)])
+    made = make_multi_mnist(both, torch.tensor([1, 0]), count=200, seed=0, digits=3)
+    assert made.labels.shape == (200, 3)
+    for (left, right, below), image in zip(made.labels.tolist(), made.images[:, 0], strict=True):
+        assert image[0, 0] == left
+        assert image[0, -1] == right
+        assert image[-1, 14] == below
+        assert image[14, 14] == max(left, right, below)
+        assert image[-1, 0] == image[-1, -1] == 0
+
+
+def test_pepper_alone_takes_ink_away():
+    images, labels = digits()
+    clean, pepper = (make_multi_mnist(images, labels, noise=noise, seed=3, salt=0.0) for noise in (0.0, 0.9))
+    assert (pepper.images <= clean.images + 1e-6).all() and (pepper.images < clean.images - 0.1).any()
+
+
 def test_noise_touches_the_right_digit_alone():
     images, labels = digits()
     clean, noisy = (make_multi_mnist(images, labels, noise=noise, seed=3) for noise in (0.0, 0.9))
@@ -70,3 +88,7 @@ def test_bad_input_is_named():
         make_multi_mnist(images, labels, count=0)
     with pytest.raises(ValueError, match=r"ratio must lie in \[0, 1\], got 1.5"):
         make_multi_mnist(images, labels, noise=1.5)
+    with pytest.raises(ValueError, match=r"salt must lie in \[0, 1\], got -1"):
+        make_multi_mnist(images, labels, salt=-1)
+    with pytest.raises(ValueError, match=r"digits must be one of \[2, 3\], got 4"):
+        make_multi_mnist(images, labels, digits=4)
