@@ -2,22 +2,27 @@
 
 All methods of a data set and seed share network, pre-training, split and the mixture that initialises the priors:
 phases draw their noise from (seed, phase), so a run that pre-trains by itself and one that reads `pretrained` from
-another run of the same seed are the same, bit for bit. Training sees no labels; `results` reads those of the test set.
+another run of the same seed are the same, bit for bit; every result holds the digest of where its training started.
+Training sees no labels; `results` reads those of the test set.
 """
 
 import dataclasses
+import hashlib
 import math
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from drpm.data import load_digits, load_images
+import drpm.ops
 from drpm.experiments.cluster_scores import score_clusters
+from drpm.experiments.clustering_data import NAMES, load_clustering_data
 from drpm.experiments.runner import EpochBatches, Experiment, write_checkpoint
 from drpm.experiments.world import World
 from drpm.models import ClusteringConfig, PartitionClustering
+from drpm.models.clustering import split_evenly
 from drpm.models.clustering_config import annealed, require
 from drpm.models.clustering_phases import (
     fit_gaussian_mixture,
@@ -32,10 +37,10 @@ from drpm.models.contrastive import random_affine_views
 from drpm.models.vade import VaDE
 
 PHASES = ("pretrain", "warm_start", "train")
-METHODS = ("gmm", "latent_gmm", "vade", "drpm")
+METHODS = ("kmeans", "gmm", "latent_gmm", "vade", "drpm")
 _FORMAT = "drpm.experiments.clustering/1"
-_DRAWN, _SHOWN = 3000, 120  # test elements in the pictures of the latent space and of a partition
-_PIXEL_FLOOR = 1e-2  # added to the variances of the mixture on pixels: most pixels near the border are constant
+_FLOOR = 1e-2  # added to the variances of the mixture on features: most pixels near the border are constant
+_FEATURE_STARTS = 3  # of the mixture on features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,32 +49,40 @@ class ClusteringRun:
 
     seed: int = 0
     title: str = ""
-    data: str = "mnist"  # "mnist", "fashion-mnist", or scikit-learn's "digits"
+    data: str = "mnist"  # of clustering_data.NAMES
     root: str = "data"  # folder of the data
+    embedding: str | None = None  # pretrained.pt of the run whose network gives the columns of "mnist-views"
     train_limit: int | None = None  # first elements of the training set only (for trials)
-    method: str = "drpm"
+    method: str = "drpm"  # of METHODS
     pretrained: str | None = None  # pretrained.pt of another run of the same data and seed, instead of the first phase
     # Network and lengths of the phases, in epochs.
     hidden: tuple[int, ...] = (500, 500, 500, 2000)
     latent_dim: int = 10
     num_clusters: int = 10
     batch_size: int = 256
-    pretrain_epochs: int = 20
-    warm_start_epochs: int = 5
-    epochs: int = 20
-    mixture_starts: int = 10
+    partition_size: int | None = None  # elements of a partition in training; None: batch_size
+    pretrain_epochs: int = 6
+    warm_start_epochs: int = 1
+    epochs: int = 6
+    mixture_starts: int = 5
+    precision: str = "bf16"  # of the matrix products of encoder and decoder
+    feature_deviation: float | None = None
     # Optimisation.
     pretrain_learning_rate: float = 1e-3
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-4
     head_rate: float = 1.0
     # Pre-training.
-    contrast_weight: float = 0.8
-    contrast_temperature: float = 1.0
-    reconstruction_scale: float = 0.01
+    contrast_weight: float = 0.5
+    contrast_temperature: float = 0.5
+    contrast_views: int = 1
+    cluster_weight: float = 1.0
+    reconstruction_scale: float = 0.03
     # The partition model.
     conditionals: str = "exact"
     kl: str = "bound"
     kl_samples: int = 32
+    estimator: str = "straight-through"
+    sizes: str = "votes"
     sample_noise: bool = False
     num_samples: int = 8
     augment: bool = False
@@ -86,16 +99,15 @@ class ClusteringRun:
 
     def __post_init__(self) -> None:
         require(self.method in METHODS, "method", f"be one of {METHODS}", self.method, "clustering")
-        known = ("mnist", "fashion-mnist", "digits")
-        require(self.data in known, "data", f"be one of {known}", self.data, "clustering")
+        require(self.data in NAMES, "data", f"be one of {NAMES}", self.data, "clustering")
         for name in ("pretrain_epochs", "epochs"):
             require(getattr(self, name) >= 1, name, "be >= 1", getattr(self, name), "clustering")
 
-    def model(self, image_shape: tuple[int, int]) -> ClusteringConfig:
+    def model(self, num_features: int, image_shape: tuple[int, int] | None) -> ClusteringConfig:
         """Give the configuration of the network: every field that both have."""
         shared = {field.name for field in dataclasses.fields(ClusteringConfig)}
         values = {name: value for name, value in dataclasses.asdict(self).items() if name in shared}
-        return ClusteringConfig(num_features=math.prod(image_shape), image_shape=image_shape, **values)
+        return ClusteringConfig(num_features=num_features, image_shape=image_shape, **values)
 
 
 class Clustering(Experiment):
@@ -104,32 +116,40 @@ class Clustering(Experiment):
 
     def __init__(self, config: ClusteringRun, world: World) -> None:
         self.config, self.world = config, world
-        self.train, self.test, self.test_labels, shape = _load(config)
-        self.model = PartitionClustering(config.model(shape)).to(world.device)
+        data = load_clustering_data(config.data, config.root, config.seed, config.embedding)
+        self.train, self.test, self.test_labels = data.train[: config.train_limit], data.test, data.test_labels
+        width = math.prod(self.train.shape[1:])
+        self.model = PartitionClustering(config.model(width, data.image_shape)).to(world.device)
         self.vade: VaDE | None = None
         self.mixture_log_weights: Tensor | None = None
+        self.start = ""  # digest of weights and mixture after pre-training
         self.optimizer: torch.optim.Optimizer | None = None
         self.generator = torch.Generator()
         self.snapshots: list[dict[str, Any]] = []
-        size = min(config.batch_size, len(self.train))
-        self.batches = {
-            name: EpochBatches(len(self.train), size, len(PHASES) * config.seed + number, world)
-            for number, name in enumerate(PHASES)
-        }
-        self.steps_per_epoch = len(self.train) // size
-        lengths = {"pretrain": 0 if config.pretrained else config.pretrain_epochs}
+        self.phases: list[tuple[str, int, int]] = []  # name, first step, steps
+        self.batches: dict[str, EpochBatches] = {}
+        first = 0
+        for name, epochs in self._lengths().items():
+            wanted = config.partition_size if name == "train" else None
+            size = min(wanted or config.batch_size, len(self.train))
+            number = PHASES.index(name)
+            self.batches[name] = EpochBatches(len(self.train), size, len(PHASES) * config.seed + number, world)
+            steps = epochs * self.batches[name].steps_per_epoch
+            self.phases.append((name, first, steps))
+            first += steps
+        self.steps = first
+
+    def _lengths(self) -> dict[str, int]:
+        """Epochs of the phases that this run goes through."""
+        config = self.config
+        if config.method in ("kmeans", "gmm"):
+            return {}
+        lengths = {} if config.pretrained else {"pretrain": config.pretrain_epochs}
         if config.method == "drpm":
             lengths["warm_start"] = config.warm_start_epochs
         if config.method in ("vade", "drpm"):
             lengths["train"] = config.epochs
-        if config.method == "gmm":
-            lengths = {}
-        self.phases: list[tuple[str, int, int]] = []  # name, first step, steps
-        first = 0
-        for name, epochs in lengths.items():
-            self.phases.append((name, first, epochs * self.steps_per_epoch))
-            first += epochs * self.steps_per_epoch
-        self.steps = first
+        return lengths
 
     # The loop.
 
@@ -159,8 +179,9 @@ class Clustering(Experiment):
         self.optimizer.step()
         if step + 1 == steps:
             self._leave(name)
-        if name == "train" and (step + 1) % self.steps_per_epoch == 0:
-            self._snapshot((step + 1) // self.steps_per_epoch)
+        steps_per_epoch = self.batches[name].steps_per_epoch
+        if name == "train" and (step + 1) % steps_per_epoch == 0:
+            self._snapshot((step + 1) // steps_per_epoch)
         return {"loss": float(loss.detach()), **values}
 
     def _loss(self, name: str, batch: Tensor, step: int, steps: int) -> tuple[Tensor, dict[str, float]]:
@@ -172,9 +193,8 @@ class Clustering(Experiment):
         weights = annealed(self.model.config, step, steps)
         if self.vade is None:
             return partition_loss(self.model, batch, weights, self.generator)
-        if self.config.augment:
-            shape = self.model.config.image_shape
-            assert shape is not None
+        shape = self.model.config.image_shape
+        if self.config.augment and shape is not None:
             batch = random_affine_views(batch, shape, noise=0.0, generator=self.generator).clamp(0.0, 1.0)
         bound = self.vade.bound(batch, weights.beta, self.generator)
         return -bound.elbo, {name: float(value.detach()) for name, value in bound._asdict().items()}
@@ -200,6 +220,16 @@ class Clustering(Experiment):
             self.mixture_log_weights = initialise_from_mixture(
                 self.model, self._all(self.train), self.config.mixture_starts
             )
+            self.start = self._digest()
+
+    def _digest(self) -> str:
+        """SHA-256 of what the methods of one data set and seed share."""
+        assert self.mixture_log_weights is not None
+        state = self.model.state_dict() | {"mixture": self.mixture_log_weights}
+        digest = hashlib.sha256()
+        for name in sorted(state):
+            digest.update(name.encode() + state[name].detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def _make_vade(self) -> None:
         assert self.mixture_log_weights is not None
@@ -212,7 +242,7 @@ class Clustering(Experiment):
             groups = parameter_groups(self.model, "partition" if name == "train" else name)
         for group in groups:
             group["first_lr"] = group["lr"]
-        return torch.optim.AdamW(groups)
+        return torch.optim.AdamW(groups, fused=True)
 
     # State.
 
@@ -226,12 +256,13 @@ class Clustering(Experiment):
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
             "mixture_log_weights": self.mixture_log_weights,
             "snapshots": self.snapshots,
+            "start": self.start,
         }
 
     def load_state_dict(self, state: dict[str, Any], index: int) -> None:
         self.model.load_state_dict(state["model"])
         self.mixture_log_weights = _to(state["mixture_log_weights"], self.world.device)
-        self.snapshots = list(state["snapshots"])
+        self.snapshots, self.start = list(state["snapshots"]), state["start"]
         if state["logits"] is not None:
             self._make_vade()
             assert self.vade is not None
@@ -245,8 +276,9 @@ class Clustering(Experiment):
         """What two runs must share to share the first phase."""
         names = (
             "seed", "data", "train_limit", "hidden", "latent_dim", "num_clusters", "batch_size", "pretrain_epochs",
-            "mixture_starts", "pretrain_learning_rate", "contrast_weight", "contrast_temperature",
-            "reconstruction_scale", "posterior_scale", "score_scale",
+            "mixture_starts", "pretrain_learning_rate", "contrast_weight", "contrast_temperature", "contrast_views",
+            "cluster_weight", "reconstruction_scale", "feature_deviation", "precision", "posterior_scale",
+            "score_scale",
         )  # fmt: skip
         values = {name: getattr(self.config, name) for name in names}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
@@ -263,6 +295,7 @@ class Clustering(Experiment):
         )
         self.model.load_state_dict(content["model"])
         self.mixture_log_weights = content["mixture_log_weights"]
+        self.start = self._digest()
 
     # Data and scores.
 
@@ -275,55 +308,77 @@ class Clustering(Experiment):
 
     @torch.no_grad()
     def _snapshot(self, epoch: int) -> None:
-        """Keep the test set's predicted labels; they are scored in `results`, after training."""
+        """Keep the test set's predicted labels, which `results` scores after training, and the learned sizes."""
         x = self._all(self.test)
+        sizes: list[float] = []
         if self.vade is not None:
             kept = {"responsibilities": self.vade.predict(x)}
         else:
-            kept = {
-                # The test set as one partition: a boundary that is off by one costs one element whatever n is.
-                "partition": self.model.predict(x, batch_size=len(x)),
-                "batches": self.model.predict(x),
-                "responsibilities": self.model.predict_gaussian(x),
-            }
-        self.snapshots.append({"epoch": epoch, **{name: labels.to(torch.uint8).cpu() for name, labels in kept.items()}})
+            code = self.model(x)
+            # The test set as one partition: a boundary that is off by one costs one element whatever n is.
+            kept = {"partition": self._labels(code.log_omega, code.log_scores)}
+            batches = [split_evenly(values, self.config.batch_size) for values in (code.size_votes, code.log_scores)]
+            parts = [self._labels(self.model.log_omega(votes), scores) for votes, scores in zip(*batches, strict=True)]
+            kept["batches"] = torch.cat(parts)
+            kept["responsibilities"] = self.model.gaussian_log_density(code.mean).argmax(-1)
+            sizes = drpm.ops.mvhg_mean(code.log_omega, len(x), len(x)).tolist()
+        labels = {name: values.to(torch.uint8).cpu() for name, values in kept.items()}
+        self.snapshots.append({"epoch": epoch, "labels": labels, "mean_sizes": sizes})
+
+    def _labels(self, log_omega: Tensor, log_scores: Tensor) -> Tensor:
+        """The partition without noise."""
+        config = self.model.config
+        drawn = drpm.ops.random_partition(
+            log_omega, log_scores, config.tau_final, noise=False, conditionals=config.conditionals
+        )
+        return drawn.labels
 
     def results(self) -> dict[str, Any]:
-        if self.config.method == "gmm":
-            return {"test": {"responsibilities": self._score(self._mixture_on_pixels())}}
-        if self.config.method == "latent_gmm":
+        method = self.config.method
+        if method in ("kmeans", "gmm"):
+            labels = self._mixture_on_features() if method == "gmm" else self._kmeans()
+            return {"test": {"responsibilities": self._score(labels)}}
+        if method == "latent_gmm":
             if self.mixture_log_weights is None:
                 self._read_pretrained()
+            assert self.mixture_log_weights is not None
             with torch.no_grad():
                 density = self.model.gaussian_log_density(self.model.embed(self._all(self.test)))
-            assert self.mixture_log_weights is not None
             labels = (density + self.mixture_log_weights).argmax(-1)
-            return {"test": {"responsibilities": self._score(labels)}}
+            return {"start": self.start, "test": {"responsibilities": self._score(labels)}}
         curve = [
             {
                 "epoch": snapshot["epoch"],
-                **{name: self._score(labels) for name, labels in snapshot.items() if name != "epoch"},
-                "sizes": torch.bincount(
-                    next(v for k, v in snapshot.items() if k != "epoch").long(), minlength=self.config.num_clusters
-                ).tolist(),
+                **{name: self._score(labels) for name, labels in snapshot["labels"].items()},
+                "sizes": {
+                    name: torch.bincount(labels.long(), minlength=self.config.num_clusters).tolist()
+                    for name, labels in snapshot["labels"].items()
+                },
+                "mean_sizes": snapshot["mean_sizes"],
             }
             for snapshot in self.snapshots
         ]
 
         def scores(point: dict[str, Any]) -> dict[str, Any]:
-            return {name: value for name, value in point.items() if name not in ("epoch", "sizes")}
+            return {name: value for name, value in point.items() if name not in ("epoch", "sizes", "mean_sizes")}
 
-        return {"test": scores(curve[-1]), "initialisation": scores(curve[0]), "curve": curve}
+        return {
+            "start": self.start,
+            "test": scores(curve[-1]),
+            "initialisation": scores(curve[0]),
+            "curve": curve,
+            "class_sizes": torch.bincount(self.test_labels).tolist(),
+        }
 
     def _score(self, labels: Tensor) -> dict[str, float]:
         clusters = max(self.config.num_clusters, int(self.test_labels.max()) + 1)
         return score_clusters(self.test_labels.numpy(), labels.cpu().long().numpy(), clusters)
 
-    def _mixture_on_pixels(self) -> Tensor:
-        """Fit a diagonal mixture to the training pixels and give the test set's labels."""
+    def _mixture_on_features(self) -> Tensor:
+        """Fit a diagonal mixture to the training features and give the test set's labels."""
         config = self.config
         train, test = self._all(self.train), self._all(self.test)
-        fitted = fit_gaussian_mixture(train, config.num_clusters, config.seed, config.mixture_starts, _PIXEL_FLOOR)
+        fitted = fit_gaussian_mixture(train, config.num_clusters, config.seed, _FEATURE_STARTS, _FLOOR)
         log_weights, means, variances = fitted
         density = [
             log_weights[k] - 0.5 * ((test - means[k]).square() / variances[k] + variances[k].log()).sum(-1)
@@ -331,38 +386,35 @@ class Clustering(Experiment):
         ]
         return torch.stack(density, -1).argmax(-1)
 
+    def _kmeans(self) -> Tensor:
+        from sklearn.cluster import KMeans
+
+        fitted = KMeans(self.config.num_clusters, n_init=self.config.mixture_starts, random_state=self.config.seed)
+        fitted.fit(self._all(self.train).numpy())
+        return torch.from_numpy(fitted.predict(self._all(self.test).numpy()))
+
     def write_outputs(self, folder: Path) -> None:
-        if self.config.method == "gmm":
+        if self.config.method in ("kmeans", "gmm"):
             return
         if self.config.method == "latent_gmm":
             content = {
                 "format": _FORMAT,
                 "identity": self._pretrained_identity(),
+                "config": dataclasses.asdict(self.model.config),
                 "model": self.model.state_dict(),
                 "mixture_log_weights": self.mixture_log_weights,
             }
             write_checkpoint(content, folder / "pretrained.pt")
         self.model.save(folder / "model.pt")
-        from drpm.experiments.clustering_figures import draw_generated, draw_latent_space
+        if self.model.config.image_shape is None or self.config.method != "drpm":
+            return
+        from drpm.experiments.clustering_figures import draw_latent_space, draw_partition, picture_data
 
-        x = self._all(self.test)
-        draw_latent_space(self.model, x[:_DRAWN], self.test_labels[:_DRAWN], folder / "latent.png")
-        if self.config.method == "drpm":
-            draw_generated(self.model, x[:_SHOWN], folder / "partition.png")
-            draw_generated(self.model, x[:_SHOWN], folder / "partition_without_noise.png", sampled=False)
-
-
-def _load(config: ClusteringRun) -> tuple[Tensor, Tensor, Tensor, tuple[int, int]]:
-    """Training images, test images, test labels, and the shape of an image. No training labels are kept."""
-    if config.data == "digits":
-        digits = load_digits(config.seed)
-        train, test, labels = digits.train_images, digits.held_out_images, digits.held_out_labels
-        shape = (8, 8)
-    else:
-        images = load_images(config.data, config.root)
-        train, test, labels = images.train_images, images.test_images, images.test_labels
-        shape = (train.shape[1], train.shape[2])
-    return train[: config.train_limit], test, labels, shape
+        kept = picture_data(self.model, self._all(self.test), self.test_labels)
+        np.savez_compressed(folder / "pictures.npz", **kept)  # type: ignore[arg-type]
+        draw_latent_space(kept, folder / "latent.png")
+        draw_partition(kept, folder / "partition.png")
+        draw_partition(kept, folder / "partition_without_noise.png", sampled=False)
 
 
 def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:

@@ -1,7 +1,12 @@
-"""Pictures of one clustering run: a sampled partition beside images generated from each cluster; the latent space."""
+"""Pictures of one clustering run: a sampled partition beside images generated from each cluster; the latent space.
+
+A run keeps what they show in one small file, so that the report can draw them without the model.
+"""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,40 +14,73 @@ from drpm.experiments.demo_figures import subset_rows
 from drpm.models import PartitionClustering
 
 _GENERATED = 10  # images per cluster
+_DRAWN, _SHOWN = 2000, 120  # elements in the picture of the latent space and of a partition
 
 
 @torch.no_grad()
-def draw_generated(model: PartitionClustering, images: Tensor, path: Path, sampled: bool = True) -> None:
+def picture_data(model: PartitionClustering, images: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
+    """Give what the pictures of a model show, as small arrays.
+
+    Args:
+        images: (N, num_features) in [0, 1], of which the first are used: the same for every model.
+        labels: (N,) true classes, for the colours of the latent space only.
+    """
+    config = model.config
+    generator = torch.Generator().manual_seed(config.seed)
+    shown = images[:_SHOWN]
+    sampled = model.partition(shown, noise=True, generator=generator)
+    mode = model.partition(shown)
+    noise = torch.randn(config.num_clusters, _GENERATED, config.latent_dim, generator=generator).to(model.prior_mean)
+    z = model.prior_mean[:, None] + (0.5 * model.prior_log_variance).exp()[:, None] * noise
+    generated = model.decode(z.flatten(0, 1)).sigmoid()
+
+    embedded = model.embed(images[:_DRAWN]).double()
+    centre = embedded.mean(0)
+    axes = torch.linalg.svd(embedded - centre, full_matrices=False).Vh[:2].T
+    kept = {
+        "images": _bytes(shown),
+        "generated": _bytes(generated),
+        "sampled_labels": sampled.labels[0].to(torch.uint8),
+        "sampled_order": sampled.order[0].to(torch.uint8),
+        "labels": mode.labels[0].to(torch.uint8),
+        "order": mode.order[0].to(torch.uint8),
+        "latent": ((embedded - centre) @ axes).half(),
+        "priors": ((model.prior_mean.double() - centre) @ axes).half(),
+        "classes": labels[:_DRAWN].to(torch.uint8),
+    }
+    return {name: values.cpu().numpy() for name, values in kept.items()}
+
+
+def _bytes(pixels: Tensor) -> Tensor:
+    return (255.0 * pixels).round().to(torch.uint8)
+
+
+def draw_partition(data: dict[str, Any], path: Path, sampled: bool = True) -> None:
     """Draw a partition of the images, a row per subset, and images decoded from draws of each subset's prior.
 
     Args:
-        images: (n, num_features) in [0, 1], one batch.
+        data: of `picture_data`.
         sampled: a random sample of the partition; False: the partition without noise.
     Reference: thesis Fig. 5.10.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    clusters = model.config.num_clusters
-    generator = torch.Generator().manual_seed(model.config.seed)
-    drawn = model.partition(images, noise=sampled, generator=generator)
-    counts = torch.bincount(drawn.labels[0], minlength=clusters)
-    noise = torch.randn(_GENERATED, clusters, model.config.latent_dim, generator=generator)
-    z = model.prior_mean + (0.5 * model.prior_log_variance).exp() * noise.to(model.prior_mean)
-    generated = model.decoder(z.transpose(0, 1).reshape(clusters * _GENERATED, -1)).sigmoid()
+    prefix = "sampled_" if sampled else ""
+    images, generated, labels, order = (
+        torch.from_numpy(np.asarray(data[name]))
+        for name in ("images", "generated", f"{prefix}labels", f"{prefix}order")
+    )
+    clusters = len(generated) // _GENERATED
     owner = torch.arange(clusters).repeat_interleave(_GENERATED)
     panels = (
-        ("a sampled partition" if sampled else "the partition without noise", images, drawn.labels[0], drawn.order[0]),
+        ("a sampled partition" if sampled else "the partition without noise", images, labels.long(), order.long()),
         ("drawn from each cluster's prior", generated, owner, torch.arange(len(owner))),
     )
-    widths = (int(counts.max()), _GENERATED)
+    widths = (int(torch.bincount(labels.long()).max()), _GENERATED)
+    pyplot = _pyplot()
     figure, axes = pyplot.subplots(
         1, 2, figsize=(1.0 + 0.36 * sum(widths), 0.6 + 0.38 * clusters), width_ratios=widths, layout="constrained"
     )
-    for axis, (title, pixels, labels, order), width in zip(axes, panels, widths, strict=True):
-        canvas = subset_rows(pixels.cpu(), labels.cpu(), order.cpu(), clusters, width)
+    for axis, (title, pixels, subset, place), width in zip(axes, panels, widths, strict=True):
+        canvas = subset_rows(pixels.float() / 255.0, subset, place, clusters, width)
         axis.imshow(canvas, cmap="gray_r", vmin=0.0, vmax=1.0, interpolation="nearest")
         height = canvas.shape[0] / clusters
         axis.set_yticks([(k + 0.5) * height - 0.5 for k in range(clusters)], [str(k + 1) for k in range(clusters)])
@@ -50,30 +88,88 @@ def draw_generated(model: PartitionClustering, images: Tensor, path: Path, sampl
         axis.tick_params(length=0)
         axis.set_title(title, fontsize=10, loc="left")
     axes[0].set_ylabel("subset")
-    figure.savefig(path, dpi=130)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
-@torch.no_grad()
-def draw_latent_space(model: PartitionClustering, images: Tensor, labels: Tensor, path: Path) -> None:
+def draw_latent_space(data: dict[str, Any], path: Path) -> None:
     """Draw the embeddings on their first two principal axes, coloured by true class; crosses are the cluster priors.
 
     Args:
-        labels: (n,) true classes, for the colours only.
+        data: of `picture_data`.
     """
+    pyplot = _pyplot()
+    latent, priors = (np.asarray(data[name], dtype=np.float64) for name in ("latent", "priors"))
+    figure, axis = pyplot.subplots(figsize=(5.6, 5.2), layout="constrained")
+    points = axis.scatter(latent[:, 0], latent[:, 1], c=data["classes"], cmap="tab10", s=3, linewidths=0)
+    axis.scatter(priors[:, 0], priors[:, 1], c="black", marker="x", s=60)
+    axis.set_title("Latent space, first two principal axes", fontsize=11, loc="left")
+    figure.colorbar(points, label="true class", shrink=0.8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    z = model.embed(images).cpu().double()
-    centre = z.mean(0)
-    axes_of = torch.linalg.svd(z - centre, full_matrices=False).Vh[:2].T
-    flat, priors = (((points.double() - centre) @ axes_of).numpy() for points in (z, model.prior_mean.cpu()))
-    figure, axis = pyplot.subplots(figsize=(5.6, 5.2), layout="constrained")
-    points = axis.scatter(flat[:, 0], flat[:, 1], c=labels.numpy(), cmap="tab10", s=3, linewidths=0)
-    axis.scatter(priors[:, 0], priors[:, 1], c="black", marker="x", s=60)
-    axis.set_title("Latent space, first two principal axes", fontsize=11, loc="left")
-    figure.colorbar(points, label="true class", shrink=0.8)
-    figure.savefig(path, dpi=130)
+    return pyplot
+
+
+def draw_curves(title: str, runs_of: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Draw the test ARI over the epochs of training.
+
+    Args:
+        runs_of: method -> its runs, one per seed.
+    """
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained", sharey=True)
+    for axis, column in zip(axes, ("partition", "responsibilities"), strict=True):
+        for number, (method, runs) in enumerate(runs_of.items()):
+            points = [[point[column]["ari"] for point in run["metrics"]["curve"] if column in point] for run in runs]
+            if not points[0]:
+                continue
+            epochs = [point["epoch"] for point in runs[0]["metrics"]["curve"]]
+            by_epoch = np.array(points)
+            (line,) = axis.plot(epochs, by_epoch.mean(0), label=method, color=f"C{number}")
+            axis.fill_between(epochs, by_epoch.min(0), by_epoch.max(0), color=line.get_color(), alpha=0.15, linewidth=0)
+        axis.set_title(f"{title}: ARI of the {column}", fontsize=11, loc="left")
+        axis.set_xlabel("epoch of training (0: initialisation)")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("test ARI (mean, range over seeds)")
+    axes[1].legend(frameon=False, fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def draw_sizes(run_of: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw the mean sizes of the subsets under the learned importances over training, beside the sizes of the classes.
+
+    Args:
+        run_of: title -> one run.
+    """
+    pyplot = _pyplot()
+    columns = min(2, len(run_of))
+    lines = -(-len(run_of) // columns)
+    figure, axes = pyplot.subplots(
+        lines, columns, figsize=(4.8 * columns, 3.2 * lines), layout="constrained", squeeze=False
+    )
+    for axis in axes.flat[len(run_of) :]:
+        axis.set_visible(False)
+    for axis, (title, run) in zip(axes.flat, run_of.items(), strict=False):
+        curve, classes = run["metrics"]["curve"], run["metrics"]["class_sizes"]
+        axis.plot([point["epoch"] for point in curve], [point["mean_sizes"] for point in curve], linewidth=1.2)
+        edge = curve[-1]["epoch"]
+        axis.scatter([edge * 1.04] * len(classes), classes, color="black", marker="_", s=60)
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.set_xlabel("epoch of training; marks: true classes", fontsize=9)
+        axis.set_ylabel("elements")
+        axis.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -124,7 +125,7 @@ class _Run:
             for number, generator in enumerate(self.experiment.generators().values()):
                 generator.manual_seed(config.seed + 1_000_003 * world.rank + 7919 * number)
         self.index = 0
-        self.seconds = 0.0
+        self.seconds = self.processor_seconds = 0.0  # of the steps, over all sittings
         self.pending: list[dict[str, float]] = []
         self.log_size = 0
         if options.resume:
@@ -138,6 +139,7 @@ class _Run:
     def go(self) -> dict[str, Any]:
         experiment, options, world = self.experiment, self.options, self.world
         started, before, saved = time.monotonic(), self.seconds, time.monotonic()
+        processor_started, processor_before = time.process_time(), self.processor_seconds
         first_index = self.index
         with contextlib.ExitStack() as stack:
             interrupted = stack.enter_context(_deferred_interrupt())
@@ -150,6 +152,7 @@ class _Run:
                 bar.update(1)
                 log.add(self.index, values)
                 self.seconds = before + time.monotonic() - started
+                self.processor_seconds = processor_before + time.process_time() - processor_started
                 stop = interrupted() or (
                     options.stop_after is not None and self.index - first_index >= options.stop_after
                 )
@@ -171,6 +174,8 @@ class _Run:
             **provenance(),
             "steps": experiment.steps,
             "seconds": round(self.seconds, 1),
+            "processor_seconds": round(self.processor_seconds, 1),
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             "metrics": experiment.results(),
         }
         if world.first:
@@ -192,6 +197,7 @@ class _Run:
                 "identity": self.identity(),
                 "index": self.index,
                 "seconds": self.seconds,
+                "processor_seconds": self.processor_seconds,
                 "experiment": self.experiment.state_dict(),
                 "random": states,
                 "pending": self.pending,
@@ -209,6 +215,7 @@ class _Run:
         if content.get("format") != _FORMAT or found != wanted:
             raise ValueError(f"--resume must continue a run with the same options, got {_difference(found, wanted)}")
         self.index, self.seconds = content["index"], content["seconds"]
+        self.processor_seconds = content["processor_seconds"]
         self.pending, self.log_size = content["pending"], content["log_size"]
         self.experiment.load_state_dict(content["experiment"], self.index)
         local = content["random"][self.world.rank]

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import drpm.ops
-from drpm.estimators import PartitionKL, partition_kl, partition_kl_bound
+from drpm.estimators import PartitionKL, expectation, partition_kl, partition_kl_bound
 from drpm.models.clustering_config import Annealed, ClusteringConfig, require
 
 if TYPE_CHECKING:
@@ -83,13 +83,33 @@ class PartitionClustering(nn.Module):
                 self.decoder.extend([nn.Linear(a, b), nn.ReLU()])
             self.decoder.append(nn.Linear(backwards[-1], config.num_features))
             self.prior_mean = nn.Parameter(torch.randn(clusters, latent))
+            # Of the contrast between clusters in the pre-training alone.
+            self.contrast_head = nn.Linear(latent, clusters) if config.cluster_weight > 0.0 else None
         self.prior_log_variance = nn.Parameter(torch.zeros(clusters, latent))
         self.log_score_scale = nn.Parameter(torch.tensor(math.log(config.score_scale)))
 
     def hidden(self, x: Tensor) -> Tensor:  # (n, num_features) -> (n, hidden[-1])
-        for layer in self.layers:
-            x = F.relu(layer(x))
-        return x
+        with self._autocast(x):
+            for layer in self.layers:
+                x = F.relu(layer(x))
+        return x.to(self.prior_mean.dtype)
+
+    def decode(self, z: Tensor) -> Tensor:  # (n, latent_dim) -> (n, num_features)
+        """Give the logits of the pixels."""
+        with self._autocast(z):
+            logits = self.decoder(z)
+        return logits.to(self.prior_mean.dtype)
+
+    def reconstruction_loss(self, z: Tensor, x: Tensor) -> Tensor:  # (n, latent_dim), (n, num_features) -> ()
+        """Sum -log p(x | z) over a batch: Bernoulli, or with config.feature_deviation Gaussian up to a constant."""
+        logits, deviation = self.decode(z), self.config.feature_deviation
+        if deviation is None:
+            return F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        return 0.5 * ((logits.sigmoid() - x) / deviation).square().sum()
+
+    def _autocast(self, x: Tensor) -> torch.autocast:
+        """Let encoder and decoder multiply in bfloat16 where the configuration says so; everything else does not."""
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def embed(self, x: Tensor) -> Tensor:  # (n, num_features) -> (n, latent_dim)
         """Give the posterior means of z."""
@@ -98,14 +118,13 @@ class PartitionClustering(nn.Module):
     def forward(self, x: Tensor, vote_temperature: float | None = None) -> Encoding:  # (n, num_features)
         """Encode a batch; vote_temperature (default: the final one) divides the logits of both heads.
 
-        log omega = log mean_i softmax(size head)_i,   log s_i = -lambda sum_k k r_ik,  r = softmax(score head).
+        log omega = log v, v = mean_i softmax(size head)_i;   log s_i = -lambda sum_k k r_ik,  r = softmax(score head).
         The scores of a batch do not depend on each other; the sizes do.
         """
         hidden = self.hidden(x)
         temperature = vote_temperature or self.config.vote_temperature_final
         size_votes, score_votes = self.size_head(hidden) / temperature, self.score_head(hidden) / temperature
-        # logsumexp instead of log(mean(softmax)): a subset without votes keeps a finite log omega.
-        log_omega = size_votes.log_softmax(-1).logsumexp(0) - math.log(max(1, len(x)))
+        log_omega = self.log_omega(size_votes)
         # lambda > 0 with the minus sign: the order is decreasing in the score, so r_k = 1 belongs to subset k.
         ranks = torch.arange(1, self.config.num_clusters + 1, dtype=x.dtype, device=x.device)
         log_scores = -self.log_score_scale.exp() * (score_votes.softmax(-1) @ ranks)
@@ -118,6 +137,23 @@ class PartitionClustering(nn.Module):
             score_votes,
             hidden,
         )
+
+    def log_omega(self, size_votes: Tensor) -> Tensor:  # (n, K) logits -> (K,)
+        """Turn votes into the importances of the subsets, as config.sizes says.
+
+        "votes" is the thesis' log v. As a subset can hold all n elements, its mean sizes are closer to equal than the
+        votes: log omega = log v - log(1 - v), "odds", is where they are n v (to O(1)).
+        """
+        count, clusters = size_votes.shape
+        if self.config.sizes == "equal":
+            return size_votes.new_zeros(clusters)
+        # logsumexp instead of log(mean(softmax)): a subset without votes keeps a finite log omega.
+        log_votes = size_votes.log_softmax(-1)
+        log_mean = log_votes.logsumexp(0) - math.log(max(1, count))
+        if self.config.sizes == "votes":
+            return log_mean
+        others = [torch.cat([log_mean[:k], log_mean[k + 1 :]]).logsumexp(0) for k in range(clusters)]
+        return log_mean - torch.stack(others)
 
     def latent_kl(self, mean: Tensor, log_variance: Tensor) -> Tensor:  # (n, d), (n, d) -> (n, K)
         """Give KL(N(mean, variance) || prior of cluster k) for each element and each cluster, closed form."""
@@ -138,18 +174,29 @@ class PartitionClustering(nn.Module):
         code = self(x, weights.vote_temperature)
         noise = torch.randn(code.mean.shape, generator=generator).to(code.mean)
         z = code.mean + (0.5 * code.log_variance).exp() * noise
-        reconstruction = -F.binary_cross_entropy_with_logits(self.decoder(z), x, reduction="sum")
+        reconstruction = -self.reconstruction_loss(z, x)
 
-        partition = drpm.ops.random_partition(
-            code.log_omega,
-            code.log_scores,
-            weights.tau,
-            noise=config.sample_noise,
-            conditionals=config.conditionals,
-            sample_shape=(config.num_samples if config.sample_noise else 1,),
-            generator=generator if config.sample_noise else None,
-        )
-        latent_kl = (partition.assignment * self.latent_kl(code.mean, code.log_variance).T).sum((-2, -1)).mean()
+        costs = self.latent_kl(code.mean, code.log_variance).T
+        if config.estimator == "straight-through":
+            partition = drpm.ops.random_partition(
+                code.log_omega,
+                code.log_scores,
+                weights.tau,
+                noise=config.sample_noise,
+                conditionals=config.conditionals,
+                sample_shape=(config.num_samples if config.sample_noise else 1,),
+                generator=generator if config.sample_noise else None,
+            )
+            latent_kl = (partition.assignment * costs).sum((-2, -1)).mean()
+        else:
+            latent_kl = expectation(
+                lambda assignment: (assignment * costs).sum((-2, -1)),
+                code.log_omega,
+                code.log_scores,
+                method=config.estimator,
+                samples=config.num_samples,
+                generator=generator,
+            )
 
         if config.kl == "exact":
             size_term, order_term = self.exact_kl(code, generator)

@@ -21,16 +21,22 @@ class ClusteringConfig:
     latent_dim: int = 10
     hidden: tuple[int, ...] = (256, 256, 256, 512)
     image_shape: tuple[int, int] | None = (8, 8)
+    feature_deviation: float | None = None  # of Gaussian features; None: Bernoulli, as for pixels
     conditionals: str = "merged"  # of the size model: "merged" or "exact"
     kl: str = "bound"  # between partition models: the thesis' "bound" or "exact", which needs exact conditionals
     kl_samples: int = 32  # draws per step of the exact KL
+    estimator: str = "straight-through"  # of E_Y in the latent KL: or "score", "marginals" (drpm.estimators)
+    sizes: str = "votes"  # log omega = log mean votes; "odds": their log-odds; "equal": zero, nothing learned
     seed: int = 0
     batch_size: int = 256
+    precision: str = "float32"  # of the matrix products of encoder and decoder: "float32" or "bf16" (autocast)
     # Phase 1, the autoencoder. Without an image_shape: reconstruction only.
     pretrain_epochs: int = 120
     pretrain_learning_rate: float = 1e-3
     contrast_weight: float = 0.8
     contrast_temperature: float = 1.0
+    contrast_views: int = 2  # random views that are contrasted; 1: the image itself and one view
+    cluster_weight: float = 0.0  # of the contrast between clusters, relative to contrast_weight
     reconstruction_scale: float = 0.1  # brings nats per image to the size of the contrastive loss
     # Phase 2, the warm start.
     warm_start_epochs: int = 60
@@ -78,6 +84,7 @@ class ClusteringConfig:
             "learning_rate",
             "pretrain_learning_rate",
             "reconstruction_scale",
+            "cluster_weight",
             "head_rate",
             "amortisation",
         ):
@@ -92,9 +99,20 @@ class ClusteringConfig:
             f"lie in [0, {len(self.hidden)}]",
             self.frozen_layers,
         )
+        deviation = self.feature_deviation
+        positive = deviation is None or (math.isfinite(deviation) and deviation > 0)
+        require(positive, "feature_deviation", "be None or positive and finite", deviation)
+        require(self.precision in ("float32", "bf16"), "precision", "be 'float32' or 'bf16'", self.precision)
+        require(self.contrast_views in (1, 2), "contrast_views", "be 1 or 2", self.contrast_views)
         known = self.conditionals in ("merged", "exact")
         require(known, "conditionals", "be 'merged' or 'exact'", self.conditionals)
         require(self.kl in ("bound", "exact"), "kl", "be 'bound' or 'exact'", self.kl)
+        known = self.estimator in ("straight-through", "score", "marginals")
+        require(known, "estimator", "be 'straight-through', 'score' or 'marginals'", self.estimator)
+        require(self.sizes in ("votes", "odds", "equal"), "sizes", "be 'votes', 'odds' or 'equal'", self.sizes)
+        if self.estimator != "straight-through":
+            # The thesis' bound needs sampled sizes with a gradient, which only the straight-through partition has.
+            require(self.kl == "exact", "kl", f"be 'exact' for estimator={self.estimator!r}", self.kl)
         if self.kl == "exact":
             # Merged conditionals draw from another law than the one whose exact log-probability is taken.
             require(self.conditionals == "exact", "conditionals", "be 'exact' for kl='exact'", self.conditionals)

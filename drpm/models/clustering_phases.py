@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drpm.models.clustering import PartitionClustering
 from drpm.models.clustering_config import Annealed
-from drpm.models.contrastive import contrastive_loss, random_affine_views
+from drpm.models.contrastive import cluster_contrastive_loss, contrastive_loss, random_affine_views
 
 # The heads read features of an autoencoder that never saw them: they need larger steps than the rest, whose
 # structure the partition phase must not tear.
@@ -23,13 +23,18 @@ def parameter_groups(model: PartitionClustering, phase: str) -> list[dict[str, A
     config = model.config
     heads = [*model.size_head.parameters(), *model.score_head.parameters()]
     if phase == "pretrain":
-        parts = (model.layers, model.mean_head, model.decoder)
+        parts = [model.layers, model.mean_head, model.decoder]
+        if model.contrast_head is not None:
+            parts.append(model.contrast_head)
         return [{"params": [p for part in parts for p in part.parameters()], "lr": config.pretrain_learning_rate}]
     if phase == "warm_start":
         return [{"params": heads, "lr": _WARM_START_LEARNING_RATE}]
     heads.append(model.log_score_scale)
-    left_out = {id(p) for layer in model.layers[: config.frozen_layers] for p in layer.parameters()}
-    left_out |= {id(p) for p in heads}
+    frozen = [p for layer in model.layers[: config.frozen_layers] for p in layer.parameters()]
+    for p in frozen:
+        p.requires_grad_(False)
+    unused = [] if model.contrast_head is None else [*model.contrast_head.parameters()]
+    left_out = {id(p) for p in (*frozen, *heads, *unused)}
     rest = [p for p in model.parameters() if id(p) not in left_out]
     return [
         {"params": rest, "lr": config.learning_rate},
@@ -38,18 +43,23 @@ def parameter_groups(model: PartitionClustering, phase: str) -> list[dict[str, A
 
 
 def pretrain_loss(model: PartitionClustering, batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Reconstruction, and similar embeddings for two random views of an image."""
+    """Reconstruction, and similar embeddings for two random views of an image, or for the image and one of them."""
     config = model.config
     contrast = config.contrast_weight if config.image_shape is not None else 0.0
     views = [batch]
     if config.image_shape is not None and contrast > 0.0:
-        views += [random_affine_views(batch, config.image_shape, generator=generator) for _ in range(2)]
+        shape = config.image_shape
+        views += [random_affine_views(batch, shape, generator=generator) for _ in range(config.contrast_views)]
     embedded = model.embed(torch.cat(views)).chunk(len(views))
-    decoded = model.decoder(embedded[0])
-    reconstruction = F.binary_cross_entropy_with_logits(decoded, batch, reduction="sum") / len(batch)
+    reconstruction = model.reconstruction_loss(embedded[0], batch) / len(batch)
     loss = (1.0 - contrast) * config.reconstruction_scale * reconstruction
-    if len(views) == 3:
-        loss = loss + contrast * contrastive_loss(embedded[1], embedded[2], config.contrast_temperature)
+    if len(views) > 1:
+        first, second = embedded[-2:]
+        between = contrastive_loss(first, second, config.contrast_temperature)
+        if model.contrast_head is not None:
+            p, q = (model.contrast_head(z).softmax(-1) for z in (first, second))
+            between = between + config.cluster_weight * cluster_contrastive_loss(p, q, temperature=1.0)
+        loss = loss + contrast * between
     return loss
 
 

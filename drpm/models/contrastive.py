@@ -54,3 +54,21 @@ def contrastive_loss(first: Tensor, second: Tensor, temperature: float) -> Tenso
     logits = logits.masked_fill(torch.eye(len(views), dtype=torch.bool, device=views.device), -math.inf)
     siblings = torch.arange(len(views), device=views.device).roll(len(first))
     return F.cross_entropy(logits, siblings)
+
+
+def cluster_contrastive_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:  # (n, K), (n, K) -> ()
+    """Contrast clusters instead of elements: a cluster's members among n views find their siblings', all K are used.
+
+        loss = contrastive_loss(first^T, second^T) + sum over both views of log K - H(mean_i p_i)
+
+    Args:
+        first, second: (n, K), probabilities of the clusters for two views of the same n images.
+        temperature: float > 0.
+    Returns: () loss in nats; the second part is 0 where the clusters are equally large.
+    Reference: Li et al. 2021 (contrastive clustering), 2022 (twin contrastive learning).
+    """
+    loss = contrastive_loss(first.T, second.T, temperature)
+    for probabilities in (first, second):
+        mean = probabilities.mean(0)
+        loss = loss + math.log(len(mean)) + (mean * mean.clamp_min(1e-30).log()).sum()
+    return loss

@@ -6,7 +6,6 @@ Jiang et al. 2017. Every element has its own, independent cluster: z is drawn fr
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drpm.models.clustering import PartitionClustering
@@ -58,7 +57,7 @@ class VaDE(nn.Module):
         mean, log_variance = network.mean_head(hidden), network.log_variance_head(hidden)
         noise = torch.randn(mean.shape, generator=generator).to(mean)
         z = mean + (0.5 * log_variance).exp() * noise
-        reconstruction = -F.binary_cross_entropy_with_logits(network.decoder(z), x, reduction="sum")
+        reconstruction = -network.reconstruction_loss(z, x)
         gamma = self.responsibilities(z)
         latent_kl = (gamma * network.latent_kl(mean, log_variance)).sum()
         label_kl = (gamma * (gamma.clamp_min(1e-30).log() - self.logits.log_softmax(-1))).sum()

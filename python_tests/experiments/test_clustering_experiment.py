@@ -32,6 +32,8 @@ SMALL = {
     "reconstruction_scale": 0.1,
     "frozen_layers": 1,
     "kl_samples": 4,
+    "contrast_temperature": 1.0,
+    "contrast_weight": 0.8,
 }
 ROWS = {
     "gmm": {"method": "gmm"},
@@ -94,14 +96,16 @@ def test_every_method_is_scored_and_finds_separable_images(finished: Path) -> No
     assert metrics(finished / "gmm/seed0").keys() == {"test"}
     for row in ("vade", "drpm_bound", "drpm_exact"):
         found = metrics(finished / row / "seed0")
-        assert found.keys() == {"test", "initialisation", "curve"}
+        assert found.keys() >= {"start", "test", "initialisation", "curve", "class_sizes"}
+        assert found["start"] == metrics(finished / "latent_gmm/seed0")["start"]  # every method's
         assert [point["epoch"] for point in found["curve"]] == [0, 1, 2, 3]
         assert found["curve"][-1]["responsibilities"] == found["test"]["responsibilities"]
         for point in found["curve"]:
-            assert sum(point["sizes"]) == 60
+            assert all(sum(sizes) == 60 for sizes in point["sizes"].values())
+            assert row == "vade" or sum(point["mean_sizes"]) == pytest.approx(60, abs=1e-3)
         assert found["test"]["responsibilities"]["ari"] > 0.6
     assert metrics(finished / "drpm_exact/seed0")["test"]["partition"]["ari"] > 0.5
-    for name in ("model.pt", "latent.png", "partition.png", "partition_without_noise.png"):
+    for name in ("model.pt", "pictures.npz", "latent.png", "partition.png", "partition_without_noise.png"):
         assert (finished / "drpm_exact/seed0" / name).stat().st_size > 1000
 
 
@@ -162,11 +166,14 @@ def test_report_rewrites_stale_pages_only(finished: Path, tmp_path: Path, capsys
 
 
 def test_every_row_builds() -> None:
-    assert len(rows("clustering")) == 10
+    assert len(rows("clustering")) == 32
     for row in rows("clustering"):
         made = build(ClusteringRun, read_row("clustering", row), "clustering")
         assert made.title
-        assert made.model((28, 28)).hidden == (500, 500, 500, 2000)
+        model = made.model(784, (28, 28))
+        assert model.precision == made.precision
+        if made.data in ("mnist", "fashion-mnist"):
+            assert model.hidden == (500, 500, 500, 2000)
 
 
 def test_command_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
