@@ -145,7 +145,7 @@ class PartitionClustering(nn.Module):
         votes: log omega = log v - log(1 - v), "odds", is where they are n v (to O(1)).
         """
         count, clusters = size_votes.shape
-        if self.config.sizes == "equal":
+        if self.config.sizes == "equal" or clusters == 1:
             return size_votes.new_zeros(clusters)
         # logsumexp instead of log(mean(softmax)): a subset without votes keeps a finite log omega.
         log_votes = size_votes.log_softmax(-1)

@@ -85,6 +85,8 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             Clustering, config(root, row, **shared), options(folder / row / "seed0", result=result), f"mnist_{row}"
         )
         write_json(record | {"seed": 1}, result.with_name("seed1.json"))
+    kept = folder / "drpm_exact/seed0/pictures.npz"
+    (folder / "results/clustering/mnist_drpm_exact/pictures_seed0.npz").write_bytes(kept.read_bytes())
     return folder
 
 
@@ -141,12 +143,17 @@ def test_tables_and_figures_come_from_the_results(finished: Path, tmp_path: Path
     for title in ("GMM", "Latent GMM", "VaDE", "DRPM-VC, thesis' bound", "DRPM-VC, exact KL"):
         assert f"| {title} |" in table
     assert "0.88 | 0.89 | 0.94 | 0, 1 |" in table
+    assert "All methods of a seed but GMM start from the same weights and mixture." in table
+    compared = clustering_report.tables(finished / "results" / "clustering")["clustering comparison"]()
+    assert "| mnist | DRPM-VC, exact KL (partition) − VaDE (responsibilities) |" in compared
     empty = clustering_report.tables(tmp_path)
-    assert {name: make() for name, make in empty.items()} == dict.fromkeys(
-        ("clustering mnist", "clustering fashion_mnist"), "_No results yet._"
-    )
-    (path,) = clustering_report.figures(finished / "results" / "clustering", tmp_path)
-    assert path.stat().st_size > 10000
+    assert {name.partition(" ")[0] for name in empty} == {"clustering"}
+    assert {make() for make in empty.values()} == {"_No results yet._"}
+    assert clustering_report.figures(tmp_path, tmp_path) == []
+    written = clustering_report.figures(finished / "results" / "clustering", tmp_path)
+    names = ["mnist", "mnist_drpm_exact_partition", "mnist_drpm_exact_latent", "sizes"]
+    assert [path.name for path in written] == [f"clustering_{name}.png" for name in names]
+    assert all(path.stat().st_size > 5000 for path in written)
 
 
 def test_report_rewrites_stale_pages_only(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,6 +219,45 @@ def test_bad_options_are_refused(root: Path) -> None:
         config(root, "gmm", data="cifar")
     with pytest.raises(ValueError, match=r"clustering: epochs must be >= 1, got 0"):
         config(root, "gmm", epochs=0)
+
+
+def test_tables_are_clustered_whole(tmp_path: Path) -> None:
+    # Three groups of unequal size in the format of KEEL; every method of the tables.
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1, 2], [90, 40, 20])
+    columns = np.eye(3)[labels].repeat(2, 1) * 9 + rng.normal(0, 1, (150, 6))
+    lines = [
+        ", ".join(f"{value:.3f}" for value in row) + f", {label}" for row, label in zip(columns, labels, strict=True)
+    ]
+    (tmp_path / "satimage.dat").write_text("@relation satimage\n@data\n" + "\n".join(lines) + "\n")
+    for row in ("kmeans", "gmm", "drpm_equal", "drpm_odds"):
+        changes = read_row("clustering", f"satimage_{row}") | SMALL | {"root": str(tmp_path), "pretrain_epochs": 30}
+        result = tmp_path / "results" / f"satimage_{row}" / "seed0.json"
+        run(Clustering, build(ClusteringRun, changes, "clustering"), options(tmp_path / row, result=result), row)
+    found = {row: metrics(tmp_path / row) for row in ("kmeans", "gmm", "drpm_equal", "drpm_odds")}
+    assert found["kmeans"]["test"]["responsibilities"]["ari"] > 0.9
+    assert found["drpm_equal"]["curve"][-1]["sizes"]["partition"] == [50, 50, 50]
+    assert found["drpm_odds"]["class_sizes"] == [90, 40, 20]
+    assert found["drpm_odds"]["test"]["partition"]["ari"] > found["drpm_equal"]["test"]["partition"]["ari"] + 0.1
+    text = clustering_report.tables(tmp_path / "results")["clustering unequal classes"]()
+    assert "| satimage | DRPM-VC, equal sizes | partition |" in text and "| 50, 50, 50 |" in text
+    assert "| satimage | _the classes_ | – | 1 | 1 | 1 | 20, 40, 90 | – |" in text
+
+
+def test_embedded_views_are_one_partition(finished: Path, tmp_path: Path, root: Path) -> None:
+    changes = SMALL | {
+        "data": "mnist-views",
+        "root": str(root),
+        "embedding": str(finished / "latent_gmm/seed0/pretrained.pt"),
+        "partition_size": 10**6,
+    }
+    run(Clustering, ClusteringRun(**changes), options(tmp_path))
+    found = metrics(tmp_path)
+    assert sum(found["class_sizes"]) == 2 * (150 + 60)
+    assert sum(found["curve"][-1]["sizes"]["partition"]) == 420
+    assert found["test"]["responsibilities"]["ari"] > 0.4
+    with pytest.raises(ValueError, match=r"clustering: embedding must be a file for data='mnist-views', got None"):
+        run(Clustering, ClusteringRun(**(changes | {"embedding": None})), options(tmp_path))
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
 
 def saved(folder: Path) -> dict:
     content = torch.load(folder / "checkpoint.pt", weights_only=True)
-    del content["seconds"], content["identity"]
+    del content["seconds"], content["processor_seconds"], content["identity"]
     return content
 
 
@@ -126,6 +126,8 @@ def test_result_says_where_it_comes_from(whole) -> None:
         "commit",
         "machine",
         "seconds",
+        "processor_seconds",
+        "peak_memory_mb",
         "metrics",
     } <= record.keys()
 

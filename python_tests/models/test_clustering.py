@@ -16,9 +16,9 @@ from drpm.experiments.cluster_scores import match_clusters, score_clusters
 from drpm.models import ClusteringConfig, PartitionClustering
 from drpm.models.clustering import Encoding, split_evenly
 from drpm.models.clustering_config import annealed
-from drpm.models.clustering_phases import fit_gaussian_mixture, linear_arrangement
+from drpm.models.clustering_phases import fit_gaussian_mixture, linear_arrangement, parameter_groups
 from drpm.models.clustering_trainer import ClusteringTrainer
-from drpm.models.contrastive import contrastive_loss, random_affine_views
+from drpm.models.contrastive import cluster_contrastive_loss, contrastive_loss, random_affine_views
 
 SMALL = ClusteringConfig(
     num_features=12,
@@ -66,6 +66,82 @@ def test_omega_is_the_log_of_the_batch_averaged_softmax() -> None:
     model, x = PartitionClustering(SMALL).double(), blobs(17)[0].double()
     code = model(x)
     torch.testing.assert_close(code.log_omega, code.size_votes.softmax(-1).mean(0).log())
+
+
+def test_odds_of_the_votes_make_the_mean_sizes_their_shares_of_the_elements() -> None:
+    x = blobs(60)[0].double()
+    models = {
+        sizes: PartitionClustering(dataclasses.replace(SMALL, sizes=sizes)).double()
+        for sizes in ("votes", "odds", "equal")
+    }
+    mean = {}
+    for sizes, model in models.items():
+        with torch.no_grad():
+            model.size_head.bias.copy_(torch.tensor([0.3, 0.0, -0.3]))
+        code = model(x)
+        mean[sizes] = drpm.ops.mvhg_mean(code.log_omega, 60, 60)
+        votes = 60 * code.size_votes.softmax(-1).mean(0)
+    torch.testing.assert_close(mean["odds"], votes, rtol=0.0, atol=0.5)
+    assert (mean["equal"] - 20.0).abs().max() < 1e-9
+    # The thesis' log of the votes stays closer to equal sizes.
+    assert mean["votes"][0] < votes[0] - 3.0
+    assert mean["votes"][2] > votes[2] + 1.0
+
+
+@pytest.mark.parametrize("estimator", ["score", "marginals"])
+def test_estimators_of_the_latent_kl_agree_with_the_marginals(estimator: str) -> None:
+    config = dataclasses.replace(EXACT_KL, score_scale=1.0, estimator=estimator, num_samples=4000)
+    model, x = PartitionClustering(config).double(), blobs(9)[0].double()
+    weights = annealed(SMALL, 9, 10)
+    code = model(x, weights.vote_temperature)
+    marginals = drpm.ops.partition_marginals(code.log_omega, code.log_scores)
+    expected = (marginals * model.latent_kl(code.mean, code.log_variance).T).sum() / 9
+    wanted = torch.autograd.grad(expected, [model.size_head.weight, model.prior_mean])
+    found = model.bound(x, weights, torch.Generator().manual_seed(0)).latent_kl
+    got = torch.autograd.grad(found, [model.size_head.weight, model.prior_mean])
+    exact = estimator == "marginals"
+    torch.testing.assert_close(found, expected, rtol=1e-9 if exact else 0.02, atol=0.0)
+    for a, b in zip(got, wanted, strict=True):
+        assert (a - b).norm() <= (1e-9 if exact else 0.25) * b.norm()
+
+
+def test_gaussian_features_have_the_gaussian_loss() -> None:
+    model = PartitionClustering(dataclasses.replace(SMALL, feature_deviation=0.2)).double()
+    x, z = blobs(5)[0].double(), torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    normal = torch.distributions.Normal(model.decode(z).sigmoid(), 0.2)
+    constant = x.numel() * (math.log(0.2) + 0.5 * math.log(2.0 * math.pi))
+    torch.testing.assert_close(model.reconstruction_loss(z, x), -normal.log_prob(x).sum() - constant)
+
+
+def test_bf16_rounds_the_networks_only() -> None:
+    single = PartitionClustering(SMALL)
+    half = PartitionClustering(dataclasses.replace(SMALL, precision="bf16"))
+    half.load_state_dict(single.state_dict())
+    x = blobs(40)[0]
+    for name in ("mean", "log_scores", "log_omega"):
+        a, b = getattr(single(x), name), getattr(half(x), name)
+        assert b.dtype == torch.float32
+        assert 0.0 < (a - b).abs().max() <= 0.02 * a.abs().max(), name
+    bound = half.bound(x, annealed(SMALL, 3, 10), torch.Generator().manual_seed(0))
+    bound.elbo.backward()
+    assert all(value.dtype == torch.float32 for value in bound)
+    assert half.prior_mean.grad is not None and half.prior_mean.grad.dtype == torch.float32
+
+
+def test_frozen_layers_get_no_gradient() -> None:
+    model = PartitionClustering(SMALL)
+    parameter_groups(model, "partition")
+    assert [p.requires_grad for layer in model.layers for p in layer.parameters()] == [False, False, True, True]
+
+
+def test_cluster_contrast_prefers_matching_and_equally_large_clusters() -> None:
+    sharp = torch.eye(4).repeat(5, 1) * 0.96 + 0.01
+    matching = cluster_contrastive_loss(sharp, sharp, 1.0)
+    assert matching < cluster_contrastive_loss(sharp, sharp.roll(1, 0), 1.0)
+    lumped = torch.tensor([0.97, 0.01, 0.01, 0.01]).expand(20, 4)
+    assert matching < cluster_contrastive_loss(lumped, lumped, 1.0)
+    # Equally large clusters: nothing is added to the contrast.
+    torch.testing.assert_close(matching, contrastive_loss(sharp.T, sharp.T, 1.0))
 
 
 def test_scores_put_the_first_subset_first() -> None:
@@ -316,6 +392,16 @@ def test_scores_of_a_relabelled_truth_are_perfect() -> None:
         ("image_shape", (3, 5), r"ClusteringConfig: image_shape must multiply to num_features = 12, got \(3, 5\)"),
         ("conditionals", "other", "ClusteringConfig: conditionals must be 'merged' or 'exact', got 'other'"),
         ("kl", "other", "ClusteringConfig: kl must be 'bound' or 'exact', got 'other'"),
+        ("precision", "half", "ClusteringConfig: precision must be 'float32' or 'bf16', got 'half'"),
+        ("estimator", "score", "ClusteringConfig: kl must be 'exact' for estimator='score', got 'bound'"),
+        (
+            "estimator",
+            "other",
+            "ClusteringConfig: estimator must be 'straight-through', 'score' or 'marginals', got 'o",
+        ),
+        ("sizes", "other", "ClusteringConfig: sizes must be 'votes', 'odds' or 'equal', got 'other'"),
+        ("contrast_views", 3, "ClusteringConfig: contrast_views must be 1 or 2, got 3"),
+        ("feature_deviation", 0.0, "ClusteringConfig: feature_deviation must be None or positive and finite, got 0.0"),
         ("kl", "exact", "ClusteringConfig: conditionals must be 'exact' for kl='exact', got 'merged'"),
     ],
 )
