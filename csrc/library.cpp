@@ -13,6 +13,7 @@
 
 DRPM_LIBRARY(m) {
   // Shapes: B rows, K classes, n elements, S samples. Counts and seeds are int64; all tensors contiguous.
+  // seed: (1), or (G) for G equal groups of the B rows, each with the noise of a call of its own.
   // largest_n: a bound on n where the host knows one (device counts are not read); memory follows it.
   m.def("gumbel_noise(Tensor seed, int stream, SymInt rows, SymInt classes, SymInt width, bool float64) -> Tensor");
 

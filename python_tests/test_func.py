@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from drpm import ops, reference
 from drpm.ops._partition_gradient import partition_gradient
-from drpm.ops._vmap import fold
 
 DTYPE = torch.float64
 SIZE, K, N = 3, 3, 6  # of the mapped dimension, classes, elements
@@ -28,6 +28,7 @@ def arguments():
         "soft_sizes": torch.rand(SIZE, K, dtype=DTYPE) * 3,
         "labels": torch.randint(0, K, (SIZE, N)),
         "order": torch.stack([torch.randperm(N) for _ in range(SIZE)]),
+        "class_order": torch.stack([torch.randperm(K) for _ in range(SIZE)]),
         "matrix": torch.rand(SIZE, N, N, dtype=DTYPE),
         "left": torch.randn(SIZE, dtype=DTYPE),
         "right": torch.randn(SIZE, dtype=DTYPE),
@@ -45,8 +46,16 @@ CASES = {
         lambda o, m, n: ops.mvhg_sample(o, m, n, noise=False, hard=False),
         ("log_omega", "m", "n"),
     ),
+    "mvhg_sample of each row's order": (
+        lambda o, seed, order: ops.mvhg_sample(o, N, N, seed=seed, class_order=order, sample_shape=(2,), hard=False),
+        ("log_omega", "seed", "class_order"),
+    ),
     "mvhg_sample merged": (
         lambda o, seed: ops.mvhg_sample(o, N, N, seed=seed, conditionals="merged", class_order="random"),
+        ("log_omega", "seed"),
+    ),
+    "mvhg_sample merged several samples": (
+        lambda o, seed: ops.mvhg_sample(o, N, N, seed=seed, conditionals="merged", sample_shape=(3,), hard=False),
         ("log_omega", "seed"),
     ),
     "mvhg_log_prob": (lambda z, o, m: ops.mvhg_log_prob(z, o, m, N), ("sizes", "log_omega", "m")),
@@ -59,7 +68,11 @@ CASES = {
     "mvhg_covariance": (ops.mvhg_covariance, ("log_omega", "m", "n")),
     "mvhg_entropy": (ops.mvhg_entropy, ("log_omega", "m", "n")),
     "mvhg_kl": (ops.mvhg_kl, ("log_omega", "log_omega_p", "m", "n")),
-    "mvhg_draw": (lambda o, seed: ops.mvhg_draw(o, N, N, seed=seed), ("log_omega", "seed")),
+    "mvhg_draw": (lambda o, m, seed: ops.mvhg_draw(o, m, N, seed=seed), ("log_omega", "m", "seed")),
+    "mvhg_draw several samples": (
+        lambda o, seed: ops.mvhg_draw(o, N, N, seed=seed, sample_shape=(3,)),
+        ("log_omega", "seed"),
+    ),
     "relaxed_sort": (ops.relaxed_sort, ("scores",)),
     "relaxed_sort hard": (lambda s: ops.relaxed_sort(s, hard=True), ("scores",)),
     "relaxed_sort_matmul": (ops.relaxed_sort_matmul, ("scores", "values")),
@@ -99,8 +112,11 @@ def loss_of(function):
     return loss
 
 
-def assert_close(got, want):
-    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-10)
+FLOAT32 = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def assert_close(got, want, rtol=1e-9, atol=1e-10):
+    torch.testing.assert_close(got, want, rtol=rtol, atol=atol)
 
 
 def test_every_op_has_a_case():
@@ -128,7 +144,7 @@ def test_vmap_over_any_argument(name):
             assert_close(x, torch.stack(parts))
 
         floating = tuple(i for i, x in enumerate(inputs) if x.is_floating_point())
-        if not floating or name in ("mvhg_draw", "partition_mode"):
+        if not floating or name.startswith(("mvhg_draw", "partition_mode")):
             continue
         gradient = torch.func.grad(loss_of(function), floating)
         of_each = torch.vmap(gradient, dims)(*inputs)
@@ -156,15 +172,61 @@ def test_vmap_over_another_dimension_and_nested():
     assert_close(torch.vmap(over_sizes, (1, None), out_dims=2)(scores, sizes), want.movedim(0, 2))
 
 
-def test_vmap_folds_instead_of_looping():
-    rows = []
+class CountKernels(TorchDispatchMode):
+    """The ops of the library that are called, in order."""
 
-    def spy(*inputs):
-        rows.append(inputs[0].shape[0])
-        return torch.ops.drpm.relaxed_sort(*inputs)
+    def __init__(self):
+        super().__init__()
+        self.called = []
 
-    out, dims = fold()(spy, 5, (1, None, None), (torch.randn(2, 5, 4), 1.0, False))
-    assert rows == [10] and out[0].shape == (5, 2, 4, 4) and dims == (0, 0)
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        if op.namespace == "drpm":
+            self.called.append(op.__name__)
+        return op(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_vmap_folds_instead_of_looping(name):
+    """As many kernels are called for all indices together as for one of them."""
+    function, names = CASES[name]
+    inputs = [arguments()[a] for a in names]
+    with CountKernels() as of_one:
+        function(*(x[0] for x in inputs))
+    with CountKernels() as of_all:
+        torch.vmap(function)(*inputs)
+    assert of_all.called == of_one.called != []
+
+
+SEEDED = [name for name, (_, names) in CASES.items() if "seed" in names]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", SEEDED)
+def test_vmap_of_draws_is_bitwise_that_of_a_call_each(name, dtype):
+    """Each index draws with its own seed, or all with the one that is not mapped; the gradients are the same, too."""
+    function, names = CASES[name]
+    every = {a: x.to(dtype) if x.is_floating_point() else x for a, x in arguments().items()}
+    for mapped in itertools.product((True, False), repeat=len(names)):
+        if not any(mapped):
+            continue
+        inputs = [every[a] if is_mapped else every[a][0] for a, is_mapped in zip(names, mapped, strict=True)]
+        dims = tuple(0 if is_mapped else None for is_mapped in mapped)
+
+        def both(*inputs):
+            values = tuple_of(function(*inputs))
+            if name.startswith(("mvhg_draw", "gumbel_noise")):
+                return values
+            return *values, torch.func.grad(loss_of(function))(*inputs)
+
+        got = torch.vmap(both, dims)(*inputs)
+        for index in range(SIZE):
+            want = both(*(x[index] if is_mapped else x for x, is_mapped in zip(inputs, mapped, strict=True)))
+            for x, y in zip(got, want, strict=True):
+                # samples with an order of classes each go back through tables of their own: sums in another order
+                if "class_order" in names and x is got[-1]:
+                    assert_close(x[index].double(), y.double(), **({} if dtype == torch.float64 else FLOAT32))
+                else:
+                    assert torch.equal(x[index], y)
 
 
 def test_vmap_randomness():
@@ -175,8 +237,10 @@ def test_vmap_randomness():
 
     with pytest.raises(RuntimeError, match="randomness"):
         torch.vmap(draw)(log_omega, scores)
+    torch.manual_seed(2)
     same = torch.vmap(draw, randomness="same")(log_omega, scores)
-    assert (same == same[0]).all()
+    torch.manual_seed(2)
+    assert (same == draw(log_omega[0], scores[0])).all()
     different = torch.vmap(draw, randomness="different")(log_omega, scores)
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(different, 2))
 

@@ -1,13 +1,14 @@
 // The Gumbel noise that a seed stands for, written out: for tests, for the reference, and to perturb log-scores.
 #pragma once
 
+#include "common/seeds.h"
 #include "common/simd.h"
 
 namespace drpm {
 
 template <class T>
 struct GumbelNoiseArgs {
-  const int64_t* seed;  // (1)
+  Seeds seeds;
   uint32_t stream;
   int64_t classes, width;
   T* noise;  // (rows, classes, width); a work item is one (row, class)

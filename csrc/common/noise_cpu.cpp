@@ -10,14 +10,13 @@ void gumbel_line(const GumbelNoiseArgs<T>& args, int64_t line) {
   using V = Pack<T>;
   constexpr int kPer = kNoisePerBlock<T>;
   constexpr int kTile = 16 * kPer;  // elements whose uniforms are drawn before the logarithms are taken in packs
-  const uint64_t seed = static_cast<uint64_t>(args.seed[0]);
-  const uint64_t row = static_cast<uint64_t>(line / args.classes);
+  const NoiseRow at = noise_row(args.seeds, line / args.classes);
   const uint32_t klass = static_cast<uint32_t>(line % args.classes);
   T* out = args.noise + line * args.width;
   T tile[kTile];
   for (int64_t start = 0; start < args.width; start += kTile) {
     for (int b = 0; b < kTile / kPer; ++b) {
-      const PhiloxBlock block = noise_block(seed, args.stream, row, klass, static_cast<uint32_t>(start / kPer + b));
+      const PhiloxBlock block = noise_block(at, args.stream, klass, static_cast<uint32_t>(start / kPer + b));
       for (int i = 0; i < kPer; ++i) tile[b * kPer + i] = uniform_of(block, i, T());
     }
     for (int i = 0; i < kTile; i += Lane<V>::kWidth) store<V>(tile + i, gumbel_of_uniform<V>(load<V>(tile + i)));

@@ -8,14 +8,14 @@ namespace {
 
 // One thread draws one Philox block: 4 floats or 2 doubles.
 template <class T>
-__device__ void gumbel_noise_line(const GumbelNoiseArgs<T>& args, uint64_t seed, int64_t line) {
+__device__ void gumbel_noise_line(const GumbelNoiseArgs<T>& args, int64_t line) {
   constexpr int kPer = kNoisePerBlock<T>;
-  const uint64_t row = static_cast<uint64_t>(line / args.classes);
+  const NoiseRow at = noise_row(args.seeds, line / args.classes);
   const uint32_t klass = static_cast<uint32_t>(line % args.classes);
   T* out = args.noise + line * args.width;
   const int64_t blocks = (args.width + kPer - 1) / kPer;
   for (int64_t b = threadIdx.x; b < blocks; b += blockDim.x) {
-    const PhiloxBlock block = noise_block(seed, args.stream, row, klass, static_cast<uint32_t>(b));
+    const PhiloxBlock block = noise_block(at, args.stream, klass, static_cast<uint32_t>(b));
 #pragma unroll
     for (int i = 0; i < kPer; ++i)
       if (b * kPer + i < args.width) out[b * kPer + i] = gumbel_of_uniform<T>(uniform_of(block, i, T()));
@@ -24,8 +24,7 @@ __device__ void gumbel_noise_line(const GumbelNoiseArgs<T>& args, uint64_t seed,
 
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) gumbel_noise_kernel(GumbelNoiseArgs<T> args, int64_t lines) {
-  const uint64_t seed = static_cast<uint64_t>(args.seed[0]);
-  for (int64_t line = blockIdx.x; line < lines; line += gridDim.x) gumbel_noise_line(args, seed, line);
+  for (int64_t line = blockIdx.x; line < lines; line += gridDim.x) gumbel_noise_line(args, line);
 }
 
 template <class T>

@@ -13,8 +13,8 @@ Tensor gumbel_noise(const Tensor& seed, int64_t stream, int64_t rows, int64_t cl
   Tensor out = torch::stable::new_empty(seed, {rows, classes, width}, dtype);
   by_dtype(out, [&](auto zero) {
     using T = decltype(zero);
-    const GumbelNoiseArgs<T> args{checked_data<int64_t>("gumbel_noise", "seed", seed, 1), static_cast<uint32_t>(stream),
-                                  classes, width, out.mutable_data_ptr<T>()};
+    const GumbelNoiseArgs<T> args{checked_seeds("gumbel_noise", seed, rows), static_cast<uint32_t>(stream), classes,
+                                  width, out.mutable_data_ptr<T>()};
     Backend::run(args, rows * classes, seed);
   });
   return out;

@@ -12,16 +12,16 @@ constexpr int kNoiseTile = 16 * kNoisePerBlock<T>;
 
 // Elements first .. first + kNoiseTile<T> - 1 of a line; `first` is a multiple of kNoisePerBlock<T>.
 template <class T>
-inline void gumbel_tile(uint64_t seed, uint32_t stream, uint64_t row, uint32_t klass, uint64_t first, T* out) {
+inline void gumbel_tile(const NoiseRow& at, uint32_t stream, uint32_t klass, uint64_t first, T* out) {
   constexpr int kPer = kNoisePerBlock<T>, kBlocks = 16;
   uint32_t c0[kBlocks], c1[kBlocks], c2[kBlocks], c3[kBlocks];
   for (int b = 0; b < kBlocks; ++b) {
     c0[b] = static_cast<uint32_t>(first / kPer) + static_cast<uint32_t>(b);
     c1[b] = klass | (stream << 28);
-    c2[b] = static_cast<uint32_t>(row);
-    c3[b] = static_cast<uint32_t>(row >> 32);
+    c2[b] = static_cast<uint32_t>(at.row);
+    c3[b] = static_cast<uint32_t>(at.row >> 32);
   }
-  uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+  uint32_t k0 = static_cast<uint32_t>(at.seed), k1 = static_cast<uint32_t>(at.seed >> 32);
   for (int round = 0; round < 10; ++round) {
     for (int b = 0; b < kBlocks; ++b) {
       const uint64_t p0 = static_cast<uint64_t>(0xD2511F53u) * c0[b];

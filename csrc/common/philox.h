@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/lane_math.h"
+#include "common/seeds.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -10,6 +11,19 @@ namespace DRPM_ISA {
 constexpr uint32_t kStreamSizes = 0;  // Gumbel noise of the subset sizes
 constexpr uint32_t kStreamOrder = 1;  // Gumbel noise of the order
 constexpr uint32_t kStreamPlain = 2;  // uniforms of samplers without relaxation
+
+// Key and first coordinate of the noise of one row.
+struct NoiseRow {
+  uint64_t seed, row;
+};
+
+// `row` = sample * batch + parameter row.
+DRPM_HD inline NoiseRow noise_row(const Seeds& seeds, int64_t row) {
+  if (seeds.group == seeds.batch) return {static_cast<uint64_t>(seeds.values[0]), static_cast<uint64_t>(row)};
+  const int64_t sample = row / seeds.batch, parameters = row % seeds.batch;
+  return {static_cast<uint64_t>(seeds.values[parameters / seeds.group]),
+          static_cast<uint64_t>(sample * seeds.group + parameters % seeds.group)};
+}
 
 struct PhiloxBlock {
   uint32_t word[4];
@@ -35,8 +49,9 @@ DRPM_HD inline PhiloxBlock philox4x32_10(uint32_t c0, uint32_t c1, uint32_t c2, 
 
 // The block that holds the variates of elements 4 b .. 4 b + 3 (float) or 2 b, 2 b + 1 (double).
 // Counter: (b; class | stream << 28; row, low word; row, high word).
-DRPM_HD inline PhiloxBlock noise_block(uint64_t seed, uint32_t stream, uint64_t row, uint32_t klass, uint32_t b) {
-  return philox4x32_10(b, klass | (stream << 28), static_cast<uint32_t>(row), static_cast<uint32_t>(row >> 32), seed);
+DRPM_HD inline PhiloxBlock noise_block(const NoiseRow& at, uint32_t stream, uint32_t klass, uint32_t b) {
+  return philox4x32_10(b, klass | (stream << 28), static_cast<uint32_t>(at.row), static_cast<uint32_t>(at.row >> 32),
+                       at.seed);
 }
 
 template <class T>
@@ -75,9 +90,9 @@ struct GumbelRange<double> {
 
 // One variate; loops over many elements should take whole blocks instead.
 template <class T>
-DRPM_HD inline T gumbel_at(uint64_t seed, uint32_t stream, uint64_t row, uint32_t klass, uint64_t element) {
+DRPM_HD inline T gumbel_at(const NoiseRow& at, uint32_t stream, uint32_t klass, uint64_t element) {
   constexpr int kPer = kNoisePerBlock<T>;
-  const PhiloxBlock block = noise_block(seed, stream, row, klass, static_cast<uint32_t>(element / kPer));
+  const PhiloxBlock block = noise_block(at, stream, klass, static_cast<uint32_t>(element / kPer));
   return gumbel_of_uniform<T>(uniform_of(block, static_cast<int>(element % kPer), T()));
 }
 

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "common/seeds.h"
+
 namespace drpm {
 
 using torch::headeronly::ScalarType;
@@ -30,6 +32,14 @@ const T* checked_data(const char* op, const char* argument, const Tensor& t, int
   DRPM_CHECK(t.is_contiguous(), op, argument, "be contiguous", "strides");
   DRPM_CHECK(t.numel() == count, op, argument, "match the other arguments in size", t.numel());
   return t.const_data_ptr<T>();  // checks the dtype
+}
+
+// One seed for all parameter rows, or one for each group of `batch` / (number of seeds) rows.
+inline Seeds checked_seeds(const char* op, const Tensor& seed, int64_t batch) {
+  const int64_t count = seed.numel();
+  DRPM_CHECK(count > 0 && batch % count == 0, op, "seed", "hold one seed, or one for each of equal groups of rows",
+             count);
+  return {checked_data<int64_t>(op, "seed", seed, count), batch, batch / count};
 }
 
 // Calls f with a value of the tensor's type.

@@ -15,9 +15,9 @@
 namespace drpm {
 namespace DRPM_ISA {
 
-DRPM_HD inline double plain_uniform(uint64_t seed, int64_t row, int64_t klass, int64_t element) {
-  const PhiloxBlock block = noise_block(seed, kStreamPlain, static_cast<uint64_t>(row), static_cast<uint32_t>(klass),
-                                        static_cast<uint32_t>(element / 2));
+DRPM_HD inline double plain_uniform(const NoiseRow& at, int64_t klass, int64_t element) {
+  const PhiloxBlock block =
+      noise_block(at, kStreamPlain, static_cast<uint32_t>(klass), static_cast<uint32_t>(element / 2));
   return uniform_of(block, static_cast<int>(element % 2), double());
 }
 
@@ -50,7 +50,7 @@ DRPM_OUTLINED DRPM_DEVICE inline double log_total_probability(const Team& team, 
 // Rejection for a log-concave law whose mode and its probability are known (Devroye 1987): about 4 trials.
 template <class V, class Team, class T>
 DRPM_DEVICE inline int64_t reject(const Team& team, const MvhgDrawArgs<T>& args, const MvhgRow& row, const T* log_omega,
-                                  int64_t k, int64_t r, double tilt, int64_t sample_row) {
+                                  int64_t k, int64_t r, double tilt, const NoiseRow& at) {
   const int64_t classes = row.classes - k;
   const int64_t* m = row.m + k;
   const T* weights = log_omega + k;
@@ -81,11 +81,9 @@ DRPM_DEVICE inline int64_t reject(const Team& team, const MvhgDrawArgs<T>& args,
     }
   }
   const double peak = exp_lane<double>(at_mode), width = 1 + 0.5 * peak;
-  const uint64_t seed = static_cast<uint64_t>(args.common.seed[0]);
   for (int64_t element = 0;; element += 4) {
-    const double u = plain_uniform(seed, sample_row, k, element), v = plain_uniform(seed, sample_row, k, element + 1);
-    const double w = plain_uniform(seed, sample_row, k, element + 2),
-                 s = plain_uniform(seed, sample_row, k, element + 3);
+    const double u = plain_uniform(at, k, element), v = plain_uniform(at, k, element + 1);
+    const double w = plain_uniform(at, k, element + 2), s = plain_uniform(at, k, element + 3);
     const bool body = u <= width / (1 + width);
     const double y = body ? v * width / peak : (width - log_lane<double>(v)) / peak;
     const double bound = body ? 0 : width - peak * y;
@@ -104,6 +102,7 @@ DRPM_DEVICE inline void draw_row(const Team& team, const MvhgDrawArgs<T>& args, 
   const int64_t classes = args.common.classes;
   T* sizes = args.sizes + row * classes;
   if (!group.parameters.valid) return team_fill(team, sizes, classes, __builtin_nan(""));
+  const NoiseRow at = noise_row(args.common.seeds, row);
   int64_t remaining = group.parameters.n;
   for (int64_t k = 0; k < classes; ++k) {
     int64_t x = remaining;
@@ -111,9 +110,9 @@ DRPM_DEVICE inline void draw_row(const Team& team, const MvhgDrawArgs<T>& args, 
       if (group.point)
         x = group.parameters.n == 0 ? 0 : group.parameters.m[k];
       else if (group.parameters.n <= args.largest_table)
-        x = table_draw(k, remaining, plain_uniform(static_cast<uint64_t>(args.common.seed[0]), row, k, 0));
+        x = table_draw(k, remaining, plain_uniform(at, k, 0));
       else
-        x = reject<V>(team, args, group.parameters, log_omega, k, remaining, tilt, row);
+        x = reject<V>(team, args, group.parameters, log_omega, k, remaining, tilt, at);
     }
     if (team.first()) sizes[k] = static_cast<T>(x);
     remaining -= x;

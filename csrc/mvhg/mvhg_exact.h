@@ -4,6 +4,7 @@
 #pragma once
 
 #include "common/log_factorial.h"
+#include "common/seeds.h"
 #include "common/simd.h"
 
 namespace drpm {
@@ -32,7 +33,7 @@ struct MvhgExactArgs {
   int64_t batch, samples, classes;
   int64_t m_stride, n_stride, order_stride;  // elements from row to row; 0 where shared
   const T* log_omega;                        // (B, K)
-  const int64_t* seed;                       // (1)
+  Seeds seeds;
   double tau;
   bool hard, noise;
   TableUse use;

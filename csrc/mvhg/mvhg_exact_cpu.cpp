@@ -37,7 +37,7 @@ Outcomes draw_exact(const MvhgExactArgs<T>& args, const SizeTables& t, int64_t p
   }
   const double *own = c.log_f + out.low, *rest = c.log_b + (r - out.low);
   for (int64_t i = 0; i < count; ++i) logits[i] = static_cast<T>((own[i] + rest[-i]) - top);
-  if (args.noise) add_gumbel(static_cast<uint64_t>(args.seed[0]), row, klass, out.low, count, logits, other);
+  if (args.noise) add_gumbel(noise_row(args.seeds, row), klass, out.low, count, logits, other);
   T best = logits[mode - out.low];
   int64_t centre = mode - out.low;
   if (args.noise) centre = first_maximum(logits, count, &best);

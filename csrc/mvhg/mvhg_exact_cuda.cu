@@ -20,12 +20,7 @@ struct ExactSlopes {
 template <class T>
 __device__ NoisyOutcomes<T, ExactLogit> noisy_outcomes(const MvhgExactArgs<T>& args, const ConditionalLogits& c,
                                                        int64_t row, int64_t klass) {
-  return {{c},
-          c.low,
-          c.high,
-          args.noise ? static_cast<uint64_t>(args.seed[0]) : 0,
-          static_cast<uint64_t>(row),
-          static_cast<uint32_t>(klass),
+  return {{c},       c.low, c.high, args.noise ? noise_row(args.seeds, row) : NoiseRow{}, static_cast<uint32_t>(klass),
           args.noise};
 }
 

@@ -33,7 +33,7 @@ MvhgExactArgs<T> exact_args(const Tensor& log_omega, const Tensor& m, const Tens
     args.order_stride = shared ? 0 : classes;
   }
   args.log_omega = checked_data<T>(kOp, "log_omega", log_omega, batch * classes);
-  args.seed = checked_data<int64_t>(kOp, "seed", seed, 1);
+  args.seeds = checked_seeds(kOp, seed, batch);
   args.tau = tau;
   args.hard = hard;
   args.noise = noise;

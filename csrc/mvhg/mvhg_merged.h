@@ -4,6 +4,7 @@
 #pragma once
 
 #include "common/log_factorial.h"
+#include "common/seeds.h"
 #include "common/simd.h"
 
 namespace drpm {
@@ -20,10 +21,10 @@ struct MergedCounts {
 template <class T>
 struct MvhgSampleMergedArgs {
   MergedCounts counts;
-  const T* log_omega;   // (B, K)
-  const int64_t* seed;  // (1)
-  T* sizes;             // (R, K); a row of NaN where counts are invalid or weights not finite
-  double* statistics;   // (R, K, 2) or null: Var(x) / tau, Cov(x, d) / tau of the relaxed outcome, by class
+  const T* log_omega;  // (B, K)
+  Seeds seeds;
+  T* sizes;            // (R, K); a row of NaN where counts are invalid or weights not finite
+  double* statistics;  // (R, K, 2) or null: Var(x) / tau, Cov(x, d) / tau of the relaxed outcome, by class
   double tau;
   bool hard, noise;
   LogFactorialTable log_factorials;

@@ -18,7 +18,7 @@ RelaxedOutcome draw_two_class(const MvhgSampleMergedArgs<T>& args, const TwoClas
   T* logits = args.outcomes;
   T* other = args.outcomes + args.width;
   two_class_log_weights(c, window, window.low, count, args.log_factorials, logits);
-  if (args.noise) add_gumbel(static_cast<uint64_t>(args.seed[0]), row, klass, window.low, count, logits, other);
+  if (args.noise) add_gumbel(noise_row(args.seeds, row), klass, window.low, count, logits, other);
   T best = logits[window.mode - window.low];
   int64_t centre = window.mode - window.low;  // without noise the mode itself: equal weights go to the first
   if (args.noise) centre = first_maximum(logits, count, &best);

@@ -57,13 +57,9 @@ __device__ RelaxedOutcome draw_two_class(const MvhgSampleMergedArgs<T>& args, co
   const TwoClassWindow window = two_class_window(c, cut, args.log_factorials);
   RelaxedOutcome out{window.mode, static_cast<double>(window.mode), 0, 0};
   if (window.low == window.high) return out;
-  const NoisyOutcomes<T, TwoClassLogit> outcomes{{c, window, args.log_factorials},
-                                                 window.low,
-                                                 window.high,
-                                                 args.noise ? static_cast<uint64_t>(args.seed[0]) : 0,
-                                                 static_cast<uint64_t>(row),
-                                                 static_cast<uint32_t>(klass),
-                                                 args.noise};
+  const NoisyOutcomes<T, TwoClassLogit> outcomes{
+      {c, window, args.log_factorials}, window.low, window.high, args.noise ? noise_row(args.seeds, row) : NoiseRow{},
+      static_cast<uint32_t>(klass),     args.noise};
   BestOutcome<T> best{T(0), window.mode};  // without noise the mode itself: equal weights go to the first
   if (args.noise) best = best_outcome(outcomes);
   out.hard = best.x;

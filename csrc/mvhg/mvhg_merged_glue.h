@@ -48,7 +48,7 @@ std::tuple<Tensor, Tensor> mvhg_sample_merged(const Tensor& log_omega, const Ten
     using T = decltype(zero);
     const MvhgSampleMergedArgs<T> args{counts,
                                        checked_data<T>(kSample, "log_omega", log_omega, log_omega.numel()),
-                                       checked_data<int64_t>(kSample, "seed", seed, 1),
+                                       checked_seeds(kSample, seed, counts.batch),
                                        sizes.mutable_data_ptr<T>(),
                                        with_statistics ? statistics.mutable_data_ptr<double>() : nullptr,
                                        tau,

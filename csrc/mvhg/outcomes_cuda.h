@@ -14,7 +14,7 @@ template <class T, class Logit>
 struct NoisyOutcomes {
   Logit logit;
   int64_t low, high;
-  uint64_t seed, row;
+  NoiseRow source;
   uint32_t klass;
   bool noise;
 
@@ -23,7 +23,7 @@ struct NoisyOutcomes {
   __device__ void visit_block(int64_t block_start, const Visit& visit) const {
     constexpr int kPer = kNoisePerBlock<T>;
     PhiloxBlock block{};
-    if (noise) block = noise_block(seed, kStreamSizes, row, klass, static_cast<uint32_t>(block_start / kPer));
+    if (noise) block = noise_block(source, kStreamSizes, klass, static_cast<uint32_t>(block_start / kPer));
 #pragma unroll
     for (int i = 0; i < kPer; ++i) {
       const int64_t x = block_start + i;
@@ -36,7 +36,7 @@ struct NoisyOutcomes {
 
   __device__ T at(int64_t x) const {
     T value = static_cast<T>(logit(x));
-    if (noise) value += gumbel_at<T>(seed, kStreamSizes, row, klass, static_cast<uint64_t>(x));
+    if (noise) value += gumbel_at<T>(source, kStreamSizes, klass, static_cast<uint64_t>(x));
     return value;
   }
 

@@ -9,12 +9,12 @@ namespace DRPM_ISA {
 
 // Adds the noise of class `klass` to the logits of outcomes low .. low + count - 1; `noise` is scratch.
 template <class T>
-inline void add_gumbel(uint64_t seed, int64_t row, int64_t klass, int64_t low, int64_t count, T* logits, T* noise) {
+inline void add_gumbel(const NoiseRow& at, int64_t klass, int64_t low, int64_t count, T* logits, T* noise) {
   constexpr int64_t kPer = kNoisePerBlock<T>;
   const int64_t first = low - low % kPer;
   for (int64_t start = first; start < low + count; start += kNoiseTile<T>)
-    gumbel_tile<T>(seed, kStreamSizes, static_cast<uint64_t>(row), static_cast<uint32_t>(klass),
-                   static_cast<uint64_t>(start), noise + (start - first));
+    gumbel_tile<T>(at, kStreamSizes, static_cast<uint32_t>(klass), static_cast<uint64_t>(start),
+                   noise + (start - first));
   for (int64_t i = 0; i < count; ++i) logits[i] += noise[low - first + i];
 }
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from drpm.ops._arguments import require
 from drpm.ops._random import seed_tensor
-from drpm.ops._vmap import register_vmap, seeded
+from drpm.ops._vmap import fold, register_vmap
 
 _OP = "gumbel_noise"
 
@@ -51,4 +51,4 @@ def _fake(seed: Tensor, stream: int, rows: int, classes: int, width: int, float6
     return seed.new_empty((rows, classes, width), dtype=torch.float64 if float64 else torch.float32)
 
 
-register_vmap("gumbel_noise", seeded())
+register_vmap("gumbel_noise", fold(counts=(2,)))

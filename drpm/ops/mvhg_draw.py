@@ -10,7 +10,7 @@ from torch import Tensor
 from drpm.ops._arguments import Counts
 from drpm.ops._mvhg_arguments import mvhg_arguments, sample_count
 from drpm.ops._random import seed_tensor
-from drpm.ops._vmap import register_vmap, seeded
+from drpm.ops._vmap import fold, register_vmap
 
 _OP = "mvhg_draw"
 _LARGEST_TABLE = 20000  # n from which a rejection step (about 10 contour sums) is cheaper than its tables
@@ -58,4 +58,4 @@ def _fake(log_omega: Tensor, m: Tensor, n: Tensor, seed: Tensor, samples: int, l
     return log_omega.new_empty((samples * log_omega.shape[0], log_omega.shape[1]))
 
 
-register_vmap("mvhg_draw", seeded())
+register_vmap("mvhg_draw", fold(shared=(1, 2), samples=4, drawn=True))

@@ -18,10 +18,10 @@ from drpm.ops._mvhg_arguments import (
     sample_count,
 )
 from drpm.ops._random import seed_tensor
-from drpm.ops._vmap import register_vmap, seeded
+from drpm.ops._vmap import fold, register_vmap
 
 _OP = "mvhg_sample"
-_DRAWN = seeded(foldable=lambda *a: a[6] == 1 and not a[8], shared=(1, 2, 3, 4))
+_DRAWN = fold(shared=(1, 2, 4), by_sample=(4,), samples=6, drawn=True)
 _STREAM_PLAIN = 2  # noise that orders the classes: neither that of the sizes nor that of the order of elements
 
 
@@ -203,7 +203,7 @@ def _backward_exact(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Te
 
 
 _exact = differentiable("mvhg_sample_exact", _backward_exact, _setup_context_exact, _DRAWN)
-register_vmap("mvhg_sample_exact_backward", seeded(foldable=lambda *a: a[7] == 1 and not a[8], shared=(2, 3, 4, 5)))
+register_vmap("mvhg_sample_exact_backward", fold(shared=(2, 3, 5), by_sample=(0, 5, 9)))
 
 
 @torch.library.register_fake("drpm::mvhg_sample_merged_backward")
@@ -233,4 +233,4 @@ def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor |
 
 
 _merged = differentiable("mvhg_sample_merged", _backward, _setup_context, _DRAWN)
-register_vmap("mvhg_sample_merged_backward", seeded())
+register_vmap("mvhg_sample_merged_backward", fold(shared=(2, 3, 4), by_sample=(0, 4, 5), drawn=True))

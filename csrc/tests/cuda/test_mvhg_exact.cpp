@@ -36,7 +36,7 @@ class Check {
     common_.n_stride = 1;
     common_.order_stride = order == 2 ? classes : 0;
     common_.log_omega = log_omega_.data();
-    common_.seed = seed_.data();
+    common_.seeds = {seed_.data(), batch, batch % 2 == 0 ? batch / 2 : batch};
   }
 
   void sample(double tau, bool hard, bool noise, bool gradient) {
@@ -190,7 +190,7 @@ class Check {
 
   int64_t batch_, samples_, rows_, classes_, largest_ = 0, host_widest_ = 0;
   Random random_;
-  Buffer<int64_t> m_, n_, order_, windows_, seed_{42};
+  Buffer<int64_t> m_, n_, order_, windows_, seed_{42, -7};
   Buffer<T> log_omega_, outcomes_;
   Buffer<double> table_, doubles_, contours_, scratch_;
   drpm::MvhgExactArgs<T> common_{};

@@ -36,7 +36,7 @@ class Check {
     Buffer<T> outcomes(2 * width_);
     drpm::MvhgSampleMergedArgs<T> args{counts_,
                                        log_omega_.data(),
-                                       seed_.data(),
+                                       {seed_.data(), batch_, batch_ % 2 == 0 ? batch_ / 2 : batch_},
                                        want.data(),
                                        with_statistics ? want_statistics.data() : nullptr,
                                        tau,
@@ -119,7 +119,7 @@ class Check {
  private:
   int64_t batch_, rows_, classes_, width_;
   Random random_;
-  Buffer<int64_t> m_, n_, order_, seed_{42};
+  Buffer<int64_t> m_, n_, order_, seed_{42, -7};
   Buffer<T> log_omega_;
   Buffer<double> table_, scratch_;
   drpm::MergedCounts counts_;
