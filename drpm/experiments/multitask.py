@@ -52,9 +52,9 @@ class MultitaskRun:
     # Optimisation.
     weights: tuple[float, ...] | None = None  # of the tasks' losses; None: equal ones
     size_penalty: float = 0.0  # times the mean of sum_k log n_k!, of the masks' sizes; not in the thesis
-    batch_size: int = 256
-    epochs: int = 9
-    learning_rate: float = 1e-3
+    batch_size: int = 128
+    epochs: int = 3
+    learning_rate: float = 3e-3
     precision: str = "bf16"  # of the networks; losses, partitions and weights are float32
 
     def __post_init__(self) -> None:
