@@ -31,9 +31,8 @@ test-cuda: .venv/.installed-test
 test-gpu: .venv/.installed-test
 	$(BIN)/python -m pytest -m "cuda" -rs python_tests $(ARGS)
 
-# Breaks the CUDA kernels line by line and counts what test-cuda's drivers notice; resumable, hours in full.
+# Breaks the CUDA kernels place by place and counts what test-cuda's drivers notice; resumable.
 mutate-cuda: .venv/.installed-test
-	$(BIN)/python csrc/tests/cuda/check.py drivers
 	$(BIN)/python csrc/tests/cuda/mutate.py $(ARGS)
 
 # Registers, occupancy and memory accesses of the CUDA kernels, as Markdown: what can be known without a device.

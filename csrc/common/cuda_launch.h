@@ -62,6 +62,27 @@ int launch_spread_warps(void (*kernel)(P...), int64_t warps, int threads, void* 
   return launch(kernel, warps / per_block, threads, 0, stream, arguments...);
 }
 
+// A thread for each of `elements`, in full blocks.
+template <class... P, class... A>
+int launch_elements(void (*kernel)(P...), int64_t elements, void* stream, const A&... arguments) {
+  return launch(kernel, (elements + kMaxThreads - 1) / kMaxThreads, kMaxThreads, 0, stream, arguments...);
+}
+
+// A warp for each of `items`, in blocks of `threads`.
+template <class... P, class... A>
+int launch_warps(void (*kernel)(P...), int64_t items, int threads, size_t shared_bytes, void* stream,
+                 const A&... arguments) {
+  const int64_t per_block = threads / kWarpSize;
+  return launch(kernel, (items + per_block - 1) / per_block, threads, shared_bytes, stream, arguments...);
+}
+
+// Calls work(element) for the thread's share of the elements.
+template <class Work>
+__device__ inline void for_elements(int64_t elements, const Work& work) {
+  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < elements; at += threads) work(at);
+}
+
 // Calls work(item, warp) for the warp's share of the items; `warp` counts over the grid.
 template <class Work>
 __device__ inline void for_warp_items(int64_t items, const Work& work) {
@@ -131,17 +152,25 @@ __device__ inline T shuffle_up(T value, int delta) {
   return __shfl_up_sync(kFullWarp, value, delta);
 }
 
+// op of the values of lanes 0 ... this one, `op(earlier, later)` associative.
+template <class T, class Op>
+__device__ inline T warp_scan(T value, Op op) {
+  const int lane = threadIdx.x % kWarpSize;
+#pragma unroll
+  for (int delta = 1; delta < kWarpSize; delta *= 2) {
+    const T earlier = shuffle_up(value, delta);
+    if (lane >= delta) value = op(earlier, value);
+  }
+  return value;
+}
+
 // op of the values of threads 0 ... this one, `op(earlier, later)` associative; *total gets op over the whole block.
 template <class T, class Op>
 __device__ inline T block_scan(T value, T identity, Op op, T* total) {
   __shared__ T block_shared_total[kMaxWarps];
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
   const int warps = blockDim.x / kWarpSize;
-#pragma unroll
-  for (int delta = 1; delta < kWarpSize; delta *= 2) {
-    const T earlier = shuffle_up(value, delta);
-    if (lane >= delta) value = op(earlier, value);
-  }
+  value = warp_scan(value, op);
   __syncthreads();  // the previous call's totals may still be read
   if (lane == kWarpSize - 1) block_shared_total[warp] = value;
   __syncthreads();

@@ -16,9 +16,7 @@ __device__ double log_factorial_at(int64_t x) {
 }
 
 __global__ void __launch_bounds__(kMaxThreads) fill_log_factorials_kernel(double* table, int64_t count) {
-  for (int64_t x = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; x < count;
-       x += static_cast<int64_t>(gridDim.x) * blockDim.x)
-    table[x] = log_factorial_at(x);
+  for_elements(count, [&](int64_t x) { table[x] = log_factorial_at(x); });
 }
 
 }  // namespace

@@ -26,7 +26,15 @@ inline void check_float(const char* op, const char* argument, const Tensor& t) {
              "another dtype");
 }
 
-// A contiguous tensor of T on the CPU with `count` elements; its data.
+// Rows of scores (B, n), as the ops that sort take them.
+inline void check_score_rows(const char* op, const char* argument, const Tensor& scores) {
+  check_float(op, argument, scores);
+  DRPM_CHECK(scores.dim() == 2, op, argument, "have two dimensions", scores.dim());
+  DRPM_CHECK(scores.size(1) < int64_t{1} << 31, op, argument, "have fewer than 2^31 elements a row", scores.size(1));
+  DRPM_CHECK(scores.is_contiguous(), op, argument, "be contiguous", "strides");
+}
+
+// A contiguous tensor of T with `count` elements; its data.
 template <class T>
 const T* checked_data(const char* op, const char* argument, const Tensor& t, int64_t count) {
   DRPM_CHECK(t.is_contiguous(), op, argument, "be contiguous", "strides");

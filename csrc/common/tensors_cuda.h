@@ -2,6 +2,8 @@
 // links against the CPU build of torch. With DRPM_EMULATED the same glue serves the kernels that run on the CPU.
 #pragma once
 
+#include <tuple>
+
 #include "common/error_cuda.h"
 #include "common/log_factorial_cuda.h"
 #include "common/tensors.h"
@@ -17,6 +19,9 @@ namespace drpm {
 
 // torch's current stream on the tensor's device, as a cudaStream_t. (tensors_cuda_ops.cpp)
 void* current_stream(int32_t device_index);
+
+// Each row's values in order, ties by index, and the indices they come from: torch's own sort. (tensors_cuda_ops.cpp)
+std::tuple<Tensor, Tensor> stable_sort(const Tensor& rows, bool descending);
 
 // Runs `launch(stream)` on the device of `like`, and raises where it returns an error code.
 template <class F>

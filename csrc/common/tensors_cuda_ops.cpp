@@ -1,4 +1,18 @@
+#include <array>
+#include <optional>
+
 #include "common/tensors_cuda.h"
+
+namespace drpm {
+
+std::tuple<Tensor, Tensor> stable_sort(const Tensor& rows, bool descending) {
+  using torch::stable::detail::from;
+  std::array<StableIValue, 4> stack{from(rows), from(std::optional<bool>(true)), from(int64_t{-1}), from(descending)};
+  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::sort", "stable", stack.data(), TORCH_ABI_VERSION));
+  return {torch::stable::detail::to<Tensor>(stack[0]), torch::stable::detail::to<Tensor>(stack[1])};
+}
+
+}  // namespace drpm
 
 #if !defined(DRPM_EMULATED)
 #include <dlfcn.h>

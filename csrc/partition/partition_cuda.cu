@@ -39,25 +39,21 @@ __global__ void __launch_bounds__(kMaxThreads) labels_kernel(PartitionCudaArgs<T
 
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) assignment_kernel(PartitionCudaArgs<T> args) {
-  const int64_t count = args.rows * args.classes * args.n;
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
-       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for_elements(args.rows * args.classes * args.n, [&](int64_t at) {
     const int64_t plane = at / args.n, row = plane / args.classes;
     args.assignment[at] = args.labels[row * args.n + at % args.n] == plane % args.classes ? T(1) : T(0);
-  }
+  });
 }
 
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) alpha_kernel(PartitionCudaArgs<T> args) {
-  const int64_t count = args.rows * args.classes * args.n;
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
-       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for_elements(args.rows * args.classes * args.n, [&](int64_t at) {
     const int64_t plane = at / args.n, k = plane % args.classes;
     const SubsetWeights w = subset_weights(args, plane / args.classes);
     const double position = static_cast<double>(at % args.n);
     args.alpha[at] =
         static_cast<T>(boundary_value<double>(w, k, position).value - boundary_value<double>(w, k - 1, position).value);
-  }
+  });
 }
 
 // d/dnu_k = sum_i f_k'(i) (grad_alpha_k - grad_alpha_{k+1})[i]; sizes count towards their own boundary and all later
@@ -89,9 +85,8 @@ int launch_rows(void (*kernel)(PartitionCudaArgs<T>), const PartitionCudaArgs<T>
 }
 
 template <class T>
-int launch_elements(void (*kernel)(PartitionCudaArgs<T>), const PartitionCudaArgs<T>& args, void* stream) {
-  const int64_t count = args.rows * args.classes * args.n;
-  return launch(kernel, (count + kMaxThreads - 1) / kMaxThreads, kMaxThreads, 0, stream, args);
+int launch_planes(void (*kernel)(PartitionCudaArgs<T>), const PartitionCudaArgs<T>& args, void* stream) {
+  return launch_elements(kernel, args.rows * args.classes * args.n, stream, args);
 }
 
 }  // namespace
@@ -106,8 +101,8 @@ int launch_elements(void (*kernel)(PartitionCudaArgs<T>), const PartitionCudaArg
   }
 
 DRPM_DEFINE_PARTITION(partition_labels_cuda, launch_rows, labels_kernel)
-DRPM_DEFINE_PARTITION(partition_assignment_cuda, launch_elements, assignment_kernel)
-DRPM_DEFINE_PARTITION(partition_alpha_cuda, launch_elements, alpha_kernel)
+DRPM_DEFINE_PARTITION(partition_assignment_cuda, launch_planes, assignment_kernel)
+DRPM_DEFINE_PARTITION(partition_alpha_cuda, launch_planes, alpha_kernel)
 DRPM_DEFINE_PARTITION(partition_sizes_gradient_cuda, launch_rows, sizes_gradient_kernel)
 
 }  // namespace drpm

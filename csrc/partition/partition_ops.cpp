@@ -1,20 +1,9 @@
-#include <tuple>
-
 #include "partition/partition.h"
+#include "partition/partition_glue.h"
 #include "relaxed_sort/band_run.h"
 
 namespace drpm {
 namespace {
-
-constexpr const char* kOp = "partition";
-
-void check_arguments(const Tensor& scores, const Tensor& sizes) {
-  check_float(kOp, "scores", scores);
-  DRPM_CHECK(scores.dim() == 2, kOp, "scores", "have two dimensions", scores.dim());
-  DRPM_CHECK(scores.size(1) < int64_t{1} << 31, kOp, "scores", "have fewer than 2^31 elements a row", scores.size(1));
-  DRPM_CHECK(sizes.dim() == 2 && sizes.size(0) == scores.size(0) && sizes.size(1) > 0, kOp, "sizes",
-             "have the rows of scores and a class", sizes.dim());
-}
 
 template <class T>
 PartitionArgs<T> common_args(const Tensor& scores, const Tensor& sizes, const Tensor& order, double tau, bool hard,
@@ -43,81 +32,53 @@ void take_partition(Carver& c, PartitionArgs<T>& args, int64_t slots, bool backw
   args.total = c.take<double>(2 * slots * args.n);
 }
 
-template <class T>
-void run_forward(const Tensor& scores, const Tensor& sizes, const Tensor& order, double tau, bool hard, double eps,
-                 const Tensor& assignment, const Tensor& labels) {
-  PartitionArgs<T> args = common_args<T>(scores, sizes, order, tau, hard, eps);
-  args.assignment = assignment.mutable_data_ptr<T>();
-  args.labels = labels.mutable_data_ptr<int64_t>();
-  if (hard) {
-    for_rows(args.rows * args.classes, args.n,
-             [&](int64_t begin, int64_t end) { partition_hard_planes(args, begin, end); });
-    return;
+struct Cpu {
+  static Tensor order(const Tensor& scores) { return sorted_order(scores); }
+
+  template <class T>
+  static void forward(const Tensor& scores, const Tensor& sizes, const Tensor& order, double tau, bool hard, double eps,
+                      const Tensor& assignment, const Tensor& labels) {
+    PartitionArgs<T> args = common_args<T>(scores, sizes, order, tau, hard, eps);
+    args.assignment = assignment.mutable_data_ptr<T>();
+    args.labels = labels.mutable_data_ptr<int64_t>();
+    if (hard) {
+      for_rows(args.rows * args.classes, args.n,
+               [&](int64_t begin, int64_t end) { partition_hard_planes(args, begin, end); });
+      return;
+    }
+    run_band<T>(
+        scores, args, args.classes, [&](Carver& c, int64_t slots) { take_partition(c, args, slots, false); },
+        [&](int64_t begin, int64_t end) { partition_forward_tasks(args, begin, end); },
+        [&](int64_t begin, int64_t end) { partition_plan_slots(args, begin, end); },
+        [&](int64_t begin, int64_t end) { partition_forward_chunks(args, begin, end); },
+        [&](int64_t slots) {
+          for_items(slots * args.classes,
+                    [&](int64_t begin, int64_t end) { partition_forward_planes(args, begin, end); });
+        });
   }
-  run_band<T>(
-      scores, args, args.classes, [&](Carver& c, int64_t slots) { take_partition(c, args, slots, false); },
-      [&](int64_t begin, int64_t end) { partition_forward_tasks(args, begin, end); },
-      [&](int64_t begin, int64_t end) { partition_plan_slots(args, begin, end); },
-      [&](int64_t begin, int64_t end) { partition_forward_chunks(args, begin, end); },
-      [&](int64_t slots) {
-        for_items(slots * args.classes,
-                  [&](int64_t begin, int64_t end) { partition_forward_planes(args, begin, end); });
-      });
-}
 
-std::tuple<Tensor, Tensor, Tensor> partition(const Tensor& scores, const Tensor& sizes, double tau, bool hard,
-                                             double eps) {
-  check_arguments(scores, sizes);
-  const int64_t rows = scores.size(0), n = scores.size(1);
-  Tensor order = sorted_order(scores);
-  Tensor assignment = torch::stable::new_empty(scores, {rows, sizes.size(1), n});
-  Tensor labels = torch::stable::new_empty(order, {rows, n});
-  if (is_float64(scores))
-    run_forward<double>(scores, sizes, order, tau, hard, eps, assignment, labels);
-  else
-    run_forward<float>(scores, sizes, order, tau, hard, eps, assignment, labels);
-  return {assignment, order, labels};
-}
-
-template <class T>
-void run_backward(const Tensor& grad, const Tensor& scores, const Tensor& sizes, const Tensor& order, double tau,
-                  bool hard, double eps, const Tensor& grad_scores, const Tensor& grad_sizes) {
-  PartitionArgs<T> args = common_args<T>(scores, sizes, order, tau, hard, eps);
-  args.grad = checked_data<T>(kOp, "grad", grad, args.rows * args.classes * args.n);
-  args.grad_scores = grad_scores.mutable_data_ptr<T>();
-  args.grad_sizes = grad_sizes.mutable_data_ptr<T>();
-  run_band<T>(
-      scores, args, 2, [&](Carver& c, int64_t slots) { take_partition(c, args, slots, true); },
-      [&](int64_t begin, int64_t end) { partition_backward_tasks(args, begin, end); },
-      [&](int64_t begin, int64_t end) {
-        partition_plan_slots(args, begin, end);
-        partition_gather_planes(args, begin * args.classes, end * args.classes);
-      },
-      [&](int64_t begin, int64_t end) { partition_backward_chunks(args, begin, end); },
-      [&](int64_t slots) {
-        for_items(slots, [&](int64_t begin, int64_t end) { partition_backward_slots(args, begin, end); });
-      });
-}
-
-std::tuple<Tensor, Tensor> partition_backward(const Tensor& grad, const Tensor& scores, const Tensor& sizes,
-                                              const Tensor& order, double tau, bool hard, double eps) {
-  check_arguments(scores, sizes);
-  const int64_t rows = scores.size(0), n = scores.size(1);
-  Tensor grad_scores = torch::stable::new_empty(scores, {rows, n});
-  // without elements no row is visited: zeros
-  Tensor grad_sizes = n == 0 ? torch::stable::new_zeros(sizes, {rows, sizes.size(1)})
-                             : torch::stable::new_empty(sizes, {rows, sizes.size(1)});
-  if (is_float64(scores))
-    run_backward<double>(grad, scores, sizes, order, tau, hard, eps, grad_scores, grad_sizes);
-  else
-    run_backward<float>(grad, scores, sizes, order, tau, hard, eps, grad_scores, grad_sizes);
-  return {grad_scores, grad_sizes};
-}
+  template <class T>
+  static void backward(const Tensor& grad, const Tensor& scores, const Tensor& sizes, const Tensor& order, double tau,
+                       bool hard, double eps, const Tensor& grad_scores, const Tensor& grad_sizes) {
+    PartitionArgs<T> args = common_args<T>(scores, sizes, order, tau, hard, eps);
+    args.grad = checked_data<T>(kOp, "grad", grad, args.rows * args.classes * args.n);
+    args.grad_scores = grad_scores.mutable_data_ptr<T>();
+    args.grad_sizes = grad_sizes.mutable_data_ptr<T>();
+    run_band<T>(
+        scores, args, 2, [&](Carver& c, int64_t slots) { take_partition(c, args, slots, true); },
+        [&](int64_t begin, int64_t end) { partition_backward_tasks(args, begin, end); },
+        [&](int64_t begin, int64_t end) {
+          partition_plan_slots(args, begin, end);
+          partition_gather_planes(args, begin * args.classes, end * args.classes);
+        },
+        [&](int64_t begin, int64_t end) { partition_backward_chunks(args, begin, end); },
+        [&](int64_t slots) {
+          for_items(slots, [&](int64_t begin, int64_t end) { partition_backward_slots(args, begin, end); });
+        });
+  }
+};
 
 }  // namespace
 }  // namespace drpm
 
-STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) {
-  m.impl("partition", TORCH_BOX(&drpm::partition));
-  m.impl("partition_backward", TORCH_BOX(&drpm::partition_backward));
-}
+STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) { drpm::implement_partition_ops<drpm::Cpu>(m); }

@@ -64,8 +64,7 @@ __global__ void __launch_bounds__(kMaxThreads) log_sums_kernel(PartitionLikeliho
 // log Z_k = log-sum of all later subsets; one thread a row.                                                    (Eq. 3)
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) remainders_kernel(PartitionLikelihoodCudaArgs<T> args) {
-  for (int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; row < args.rows;
-       row += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for_elements(args.rows, [&](int64_t row) {
     double later = -__builtin_huge_val();
     for (int64_t k = args.num_subsets - 1; k >= 0; --k) {
       double* at = args.log_sum + row * args.num_subsets + k;
@@ -73,7 +72,7 @@ __global__ void __launch_bounds__(kMaxThreads) remainders_kernel(PartitionLikeli
       *at = later;
       later = log_add(later, own);
     }
-  }
+  });
 }
 
 // sum_i g(z_i) and its slope at y, over the block.
@@ -225,8 +224,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1) factors_kernel(PartitionLikeli
 // log p, and log sum_{j<k} Gamma_j / Z_j; one thread a row.
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) totals_kernel(PartitionLikelihoodCudaArgs<T> args) {
-  for (int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; row < args.rows;
-       row += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for_elements(args.rows, [&](int64_t row) {
     const bool valid = labels_are_valid(args, row);
     double total = 0, earlier = -__builtin_huge_val();
     for (int64_t k = 0; k < args.num_subsets; ++k) {
@@ -237,14 +235,13 @@ __global__ void __launch_bounds__(kMaxThreads) totals_kernel(PartitionLikelihood
       if (gamma > 0) earlier = log_add(earlier, log_lane<double>(gamma) - args.log_sum[at]);
     }
     args.log_prob[row] = static_cast<T>(valid ? total : __builtin_nan(""));
-  }
+  });
 }
 
 // d log p / d log s_i = G_i - s_i sum_{j<k} Gamma_j / Z_j for i in subset k                                    (Eq. 15)
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) gradient_kernel(PartitionLikelihoodCudaArgs<T> args) {
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < args.rows * args.n;
-       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for_elements(args.rows * args.n, [&](int64_t at) {
     const int64_t row = at / args.n, element = row * args.n + args.grouped[at];
     double grad = __builtin_nan("");
     if (labels_are_valid(args, row)) {
@@ -252,20 +249,19 @@ __global__ void __launch_bounds__(kMaxThreads) gradient_kernel(PartitionLikeliho
       grad = args.point[at] - exp_lane<double>(static_cast<double>(args.log_scores[element]) + earlier);
     }
     args.grad_log_scores[element] = static_cast<T>(grad);
-  }
+  });
 }
 
 template <class T>
 int run(const PartitionLikelihoodCudaArgs<T>& args, void* stream) {
   const int64_t factors = args.rows * args.num_subsets;
   const int threads = threads_for(args.num_subsets == 0 ? 1 : 2 * args.n / args.num_subsets);
-  const auto spread = [](int64_t count) { return (count + kMaxThreads - 1) / kMaxThreads; };
   int error = launch(&log_sums_kernel<T>, factors, threads, 0, stream, args);
-  if (error == 0) error = launch(&remainders_kernel<T>, spread(args.rows), kMaxThreads, 0, stream, args);
+  if (error == 0) error = launch_elements(&remainders_kernel<T>, args.rows, stream, args);
   if (error == 0) error = launch(&factors_kernel<T>, factors, threads, 0, stream, args);
-  if (error == 0) error = launch(&totals_kernel<T>, spread(args.rows), kMaxThreads, 0, stream, args);
+  if (error == 0) error = launch_elements(&totals_kernel<T>, args.rows, stream, args);
   if (error == 0 && args.grad_log_scores != nullptr)
-    error = launch(&gradient_kernel<T>, spread(args.rows * args.n), kMaxThreads, 0, stream, args);
+    error = launch_elements(&gradient_kernel<T>, args.rows * args.n, stream, args);
   return error;
 }
 

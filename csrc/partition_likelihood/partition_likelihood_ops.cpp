@@ -1,15 +1,12 @@
 #include <memory>
-#include <tuple>
 #include <vector>
 
-#include "common/tensors.h"
 #include "partition_likelihood/partition_likelihood.h"
+#include "partition_likelihood/partition_likelihood_glue.h"
 #include "partition_likelihood/partition_rule.h"
 
 namespace drpm {
 namespace {
-
-constexpr const char* kOp = "partition_log_prob";
 
 // The scratch of one row: one uninitialised block, carved.
 class RowScratch {
@@ -76,53 +73,42 @@ void run_long_row(PartitionLikelihoodArgs<T> row) {
   if (with_gradient) spread(chunks, grain, partition_gradient);
 }
 
-template <class T>
-void run(const Tensor& log_scores, const Tensor& labels, int64_t num_subsets, const Tensor& log_prob,
-         const Tensor& grad) {
-  const int64_t rows = log_scores.size(0), n = log_scores.size(1);
-  PartitionLikelihoodArgs<T> args{};
-  args.log_scores = checked_data<T>(kOp, "log_scores", log_scores, rows * n);
-  args.labels = checked_data<int64_t>(kOp, "labels", labels, rows * n);
-  args.log_prob = log_prob.mutable_data_ptr<T>();
-  if (grad.numel() > 0) args.grad_log_scores = grad.mutable_data_ptr<T>();
-  args.n = n;
-  args.num_subsets = num_subsets;
-  args.rule = partition_rule<T>();
-  const int64_t threads = torch::stable::get_num_threads();
-  if (n >= 2 * kPartitionChunk && threads > 1 && rows < 4 * threads) {
-    for (int64_t row = 0; row < rows; ++row) {
-      PartitionLikelihoodArgs<T> one = args;
-      one.log_scores += row * n;
-      one.labels += row * n;
-      one.log_prob += row;
-      if (one.grad_log_scores != nullptr) one.grad_log_scores += row * n;
-      run_long_row(one);
+struct Cpu {
+  template <class T>
+  static void run(const Tensor& log_scores, const Tensor& labels, int64_t num_subsets, const Tensor& log_prob,
+                  const Tensor& grad) {
+    const int64_t rows = log_scores.size(0), n = log_scores.size(1);
+    PartitionLikelihoodArgs<T> args{};
+    args.log_scores = checked_data<T>(kOp, "log_scores", log_scores, rows * n);
+    args.labels = checked_data<int64_t>(kOp, "labels", labels, rows * n);
+    args.log_prob = log_prob.mutable_data_ptr<T>();
+    if (grad.numel() > 0) args.grad_log_scores = grad.mutable_data_ptr<T>();
+    args.n = n;
+    args.num_subsets = num_subsets;
+    args.rule = partition_rule<T>();
+    const int64_t threads = torch::stable::get_num_threads();
+    if (n >= 2 * kPartitionChunk && threads > 1 && rows < 4 * threads) {
+      for (int64_t row = 0; row < rows; ++row) {
+        PartitionLikelihoodArgs<T> one = args;
+        one.log_scores += row * n;
+        one.labels += row * n;
+        one.log_prob += row;
+        if (one.grad_log_scores != nullptr) one.grad_log_scores += row * n;
+        run_long_row(one);
+      }
+      return;
     }
-    return;
+    for_rows(rows, 400 * n + 20 * num_subsets, [&](int64_t begin, int64_t end) {
+      PartitionLikelihoodArgs<T> task = args;
+      const RowScratch scratch(&task);
+      partition_likelihood_rows(task, begin, end);
+    });
   }
-  for_rows(rows, 400 * n + 20 * num_subsets, [&](int64_t begin, int64_t end) {
-    PartitionLikelihoodArgs<T> task = args;
-    const RowScratch scratch(&task);
-    partition_likelihood_rows(task, begin, end);
-  });
-}
-
-std::tuple<Tensor, Tensor> partition_log_prob(const Tensor& log_scores, const Tensor& labels, int64_t num_subsets,
-                                              bool with_gradient) {
-  check_float(kOp, "log_scores", log_scores);
-  const int64_t rows = log_scores.size(0), n = log_scores.size(1);
-  DRPM_CHECK(n < (int64_t{1} << 31), kOp, "log_scores", "have fewer than 2^31 elements", n);
-  DRPM_CHECK(num_subsets >= 0 && num_subsets < (int64_t{1} << 31), kOp, "num_subsets", "be in [0, 2^31)", num_subsets);
-  Tensor log_prob = torch::stable::new_empty(log_scores, {rows});
-  Tensor grad = torch::stable::new_empty(log_scores, {rows, with_gradient ? n : 0});
-  if (is_float64(log_scores))
-    run<double>(log_scores, labels, num_subsets, log_prob, grad);
-  else
-    run<float>(log_scores, labels, num_subsets, log_prob, grad);
-  return {log_prob, grad};
-}
+};
 
 }  // namespace
 }  // namespace drpm
 
-STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) { m.impl("partition_log_prob", TORCH_BOX(&drpm::partition_log_prob)); }
+STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) {
+  m.impl("partition_log_prob", TORCH_BOX(&drpm::partition_log_prob<drpm::Cpu>));
+}

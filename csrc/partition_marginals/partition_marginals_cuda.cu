@@ -107,27 +107,25 @@ __device__ void fill_inside(const Args<T>& args, int64_t row, const SizeTables& 
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMarginalThreads) gather_kernel(Args<T> args) {
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < args.rows * args.n;
-       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+__global__ void __launch_bounds__(kMaxThreads) gather_kernel(Args<T> args) {
+  for_elements(args.rows * args.n, [&](int64_t at) {
     const int64_t first = at / args.n * args.n;
     const T* log_scores = args.log_scores + first;
     args.score[at] =
         static_cast<double>(log_scores[args.order[at]]) - static_cast<double>(log_scores[args.order[first]]);
-  }
+  });
 }
 
 // Density of nodes that each bin asks for; a warp takes a bin.                                              (Eq. 8)
 template <class T>
 __global__ void __launch_bounds__(kMarginalThreads) density_kernel(Args<T> args) {
   const int lane = threadIdx.x % kWarpSize;
-  const int64_t most = kMarginalBins + 2, warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / kWarpSize);
-  for (int64_t item = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarpSize;
-       item < args.rows * most; item += warps) {
+  constexpr int64_t most = kMarginalBins + 2;
+  for_warp_items(args.rows * most, [&](int64_t item, int64_t) {
     const int64_t row = item / most, b = item % most;
     const double* score = args.score + row * args.n;
     MarginalMap map;
-    if (b >= start_map(args.rule, score[args.n - 1], &map)) continue;
+    if (b >= start_map(args.rule, score[args.n - 1], &map)) return;
     const double t = map.left + (static_cast<double>(b) + 0.5) * map.width;
     double slope = 0, variance = 0;
     for (int64_t i = lane; i < args.n; i += kWarpSize) {
@@ -140,7 +138,7 @@ __global__ void __launch_bounds__(kMarginalThreads) density_kernel(Args<T> args)
     variance = warp_reduce(variance, Add());
     if (lane == 0)
       size_tables(args, row).density[b] = wanted_density(slope, variance, map.density, args.rule.peak_step);
-  }
+  });
 }
 
 template <class T>
@@ -298,15 +296,14 @@ __global__ void __launch_bounds__(kMarginalThreads, 3) marginal_nodes_kernel(Arg
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMarginalThreads) marginal_totals_kernel(Args<T> args) {
+__global__ void __launch_bounds__(kMaxThreads) marginal_totals_kernel(Args<T> args) {
   const int64_t n = args.n, size = args.num_subsets * n;
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < args.rows * size;
-       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for_elements(args.rows * size, [&](int64_t at) {
     const int64_t row = at / size, inner = at % size, i = inner % n;
     double sum = 0;
     for (int64_t slot = 0; slot < args.slots; ++slot) sum += args.partial[(row * args.slots + slot) * size + inner];
     args.marginals[row * size + inner - i + args.order[row * n + i]] = static_cast<T>(sum);
-  }
+  });
 }
 
 // ---- reverse mode ----
@@ -442,19 +439,18 @@ __global__ void __launch_bounds__(kMarginalThreads, 2) marginal_nodes_backward_k
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMarginalThreads) sort_gradient_kernel(Args<T> args) {
+__global__ void __launch_bounds__(kMaxThreads) sort_gradient_kernel(Args<T> args) {
   const int64_t n = args.n, size = args.num_subsets * n;
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < args.rows * size;
-       at += static_cast<int64_t>(gridDim.x) * blockDim.x)
+  for_elements(args.rows * size, [&](int64_t at) {
     args.sorted_grad[at] = static_cast<double>(args.grad[at - at % n + args.order[at / size * n + at % n]]);
+  });
 }
 
 // Sums of the slots' parts: gradients by `inside`, then by the scores.
 template <class T>
-__global__ void __launch_bounds__(kMarginalThreads) gradient_totals_kernel(Args<T> args) {
+__global__ void __launch_bounds__(kMaxThreads) gradient_totals_kernel(Args<T> args) {
   const int64_t n = args.n, size = args.num_subsets * n, width = size + n;
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < args.rows * width;
-       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for_elements(args.rows * width, [&](int64_t at) {
     const int64_t row = at / width, inner = at % width;
     const bool score = inner >= size;
     const int64_t count = score ? n : size, i = score ? inner - size : inner;
@@ -465,7 +461,7 @@ __global__ void __launch_bounds__(kMarginalThreads) gradient_totals_kernel(Args<
       args.grad_log_scores[row * n + args.order[row * n + i]] = static_cast<T>(sum);
     else
       args.grad_inside[row * size + i] = sum;
-  }
+  });
 }
 
 // Gradients by F_k and B_k of boundary k. `value` gets sum_{r >= t} d / d Pr[nu_k <= r].
@@ -551,8 +547,6 @@ __global__ void __launch_bounds__(kMarginalThreads) windows_backward_kernel(Args
 
 // ---- launches ----
 
-int64_t spread(int64_t count) { return (count + kMarginalThreads - 1) / kMarginalThreads; }
-
 template <class T>
 int marginal_threads(const Args<T>& args) {
   const int threads = threads_for(args.n);
@@ -562,7 +556,7 @@ int marginal_threads(const Args<T>& args) {
 template <class T>
 int windows(const Args<T>& args, void* stream) {
   constexpr int64_t kDensityBlocks = 48;  // a row: its 192 warps take up to 514 bins
-  int error = launch(&gather_kernel<T>, spread(args.rows * args.n), kMarginalThreads, 0, stream, args);
+  int error = launch_elements(&gather_kernel<T>, args.rows * args.n, stream, args);
   if (error == 0) error = launch(&density_kernel<T>, kDensityBlocks * args.rows, kMarginalThreads, 0, stream, args);
   if (error == 0) error = launch(&windows_kernel<T>, args.rows, marginal_threads(args), 0, stream, args);
   return error;
@@ -574,7 +568,7 @@ int forward(const Args<T>& args, void* stream) {
   int error = windows(args, stream);
   if (error == 0)
     error = launch(&marginal_nodes_kernel<T>, args.rows * args.slots, marginal_threads(args), 0, stream, args);
-  if (error == 0) error = launch(&marginal_totals_kernel<T>, spread(size), kMarginalThreads, 0, stream, args);
+  if (error == 0) error = launch_elements(&marginal_totals_kernel<T>, size, stream, args);
   return error;
 }
 
@@ -582,10 +576,9 @@ template <class T>
 int backward(const Args<T>& args, void* stream) {
   const int64_t size = args.rows * args.num_subsets * args.n, threads = marginal_threads(args);
   int error = windows(args, stream);
-  if (error == 0) error = launch(&sort_gradient_kernel<T>, spread(size), kMarginalThreads, 0, stream, args);
+  if (error == 0) error = launch_elements(&sort_gradient_kernel<T>, size, stream, args);
   if (error == 0) error = launch(&marginal_nodes_backward_kernel<T>, args.rows * args.slots, threads, 0, stream, args);
-  if (error == 0)
-    error = launch(&gradient_totals_kernel<T>, spread(size + args.rows * args.n), kMarginalThreads, 0, stream, args);
+  if (error == 0) error = launch_elements(&gradient_totals_kernel<T>, size + args.rows * args.n, stream, args);
   if (error == 0) error = launch(&windows_backward_kernel<T>, args.rows, threads, 0, stream, args);
   return error;
 }

@@ -1,13 +1,12 @@
 #include <algorithm>
-#include <tuple>
 
 #include "partition_marginals/partition_marginals_cuda.h"
+#include "partition_marginals/partition_marginals_glue.h"
 #include "relaxed_sort/band_cuda_ops.h"
 
 namespace drpm {
 namespace {
 
-constexpr const char* kOp = "partition_marginals";
 constexpr int64_t kWaveDoubles = int64_t{1} << 24;  // 128 MB of scratch at a time
 constexpr int64_t kWantedBlocks = 2112, kMostSlots = 256;
 
@@ -23,11 +22,6 @@ struct Wave {
     rows = std::min(all_rows, std::max<int64_t>(1, kWaveDoubles / (slots * item)));
   }
 };
-
-template <class T>
-MarginalRule marginal_rule() {
-  return sizeof(T) == 8 ? kMarginalRule64 : kMarginalRule32;
-}
 
 // Runs `launch` on one wave of rows after the other, with pointers moved on and scratch in place.
 template <class T>
@@ -106,54 +100,26 @@ class Marginals {
   Tensor like_, order_, scratch_;
 };
 
-template <class T>
-void run_forward(const Tensor& log_omega, const Tensor& m, const Tensor& log_scores, const Tensor& out) {
-  Marginals<T> marginals(log_omega, m, log_scores, false);
-  marginals.args.marginals = out.mutable_data_ptr<T>();
-  marginals.run([](const auto& args, void* stream) { return partition_marginals_cuda(args, stream); });
-}
-
-Tensor partition_marginals(const Tensor& log_omega, const Tensor& m, const Tensor& log_scores) {
-  check_float(kOp, "log_scores", log_scores);
-  Tensor out = torch::stable::new_empty(log_scores, {log_scores.size(0), log_omega.size(1), log_scores.size(1)});
-  if (out.numel() == 0) return out;
-  if (is_float64(log_scores))
-    run_forward<double>(log_omega, m, log_scores, out);
-  else
-    run_forward<float>(log_omega, m, log_scores, out);
-  return out;
-}
-
-template <class T>
-void run_backward(const Tensor& grad, const Tensor& log_omega, const Tensor& m, const Tensor& log_scores,
-                  const Tensor& grad_omega, const Tensor& grad_scores) {
-  Marginals<T> marginals(log_omega, m, log_scores, true);
-  marginals.args.grad = checked_data<T>(kOp, "grad", grad, log_scores.numel() * log_omega.size(1));
-  marginals.args.grad_log_omega = grad_omega.mutable_data_ptr<T>();
-  marginals.args.grad_log_scores = grad_scores.mutable_data_ptr<T>();
-  marginals.run([](const auto& args, void* stream) { return partition_marginals_backward_cuda(args, stream); });
-}
-
-std::tuple<Tensor, Tensor> partition_marginals_backward(const Tensor& grad, const Tensor& log_omega, const Tensor& m,
-                                                        const Tensor& log_scores) {
-  check_float(kOp, "log_scores", log_scores);
-  Tensor grad_omega = torch::stable::new_empty(log_omega, {log_omega.size(0), log_omega.size(1)});
-  Tensor grad_scores = torch::stable::new_empty(log_scores, {log_scores.size(0), log_scores.size(1)});
-  if (grad.numel() == 0) {
-    torch::stable::zero_(grad_omega);
-    torch::stable::zero_(grad_scores);
-  } else if (is_float64(log_scores)) {
-    run_backward<double>(grad, log_omega, m, log_scores, grad_omega, grad_scores);
-  } else {
-    run_backward<float>(grad, log_omega, m, log_scores, grad_omega, grad_scores);
+struct Cuda {
+  template <class T>
+  static void forward(const Tensor& log_omega, const Tensor& m, const Tensor& log_scores, const Tensor& out) {
+    Marginals<T> marginals(log_omega, m, log_scores, false);
+    marginals.args.marginals = out.mutable_data_ptr<T>();
+    marginals.run([](const auto& args, void* stream) { return partition_marginals_cuda(args, stream); });
   }
-  return {grad_omega, grad_scores};
-}
+
+  template <class T>
+  static void backward(const Tensor& grad, const Tensor& log_omega, const Tensor& m, const Tensor& log_scores,
+                       const Tensor& grad_omega, const Tensor& grad_scores) {
+    Marginals<T> marginals(log_omega, m, log_scores, true);
+    marginals.args.grad = checked_data<T>(kOp, "grad", grad, log_scores.numel() * log_omega.size(1));
+    marginals.args.grad_log_omega = grad_omega.mutable_data_ptr<T>();
+    marginals.args.grad_log_scores = grad_scores.mutable_data_ptr<T>();
+    marginals.run([](const auto& args, void* stream) { return partition_marginals_backward_cuda(args, stream); });
+  }
+};
 
 }  // namespace
 }  // namespace drpm
 
-DRPM_CUDA_LIBRARY_IMPL(m) {
-  m.impl("partition_marginals", TORCH_BOX(&drpm::partition_marginals));
-  m.impl("partition_marginals_backward", TORCH_BOX(&drpm::partition_marginals_backward));
-}
+DRPM_CUDA_LIBRARY_IMPL(m) { drpm::implement_marginals_ops<drpm::Cuda>(m); }

@@ -1,22 +1,14 @@
 #include <algorithm>
 #include <memory>
 #include <numeric>
-#include <tuple>
 #include <vector>
 
-#include "common/tensors.h"
-#include "partition_marginals/partition_marginals.h"
+#include "partition_marginals/partition_marginals_glue.h"
 
 namespace drpm {
 namespace {
 
-constexpr const char* kOp = "partition_marginals";
 constexpr int64_t kWaveDoubles = int64_t{1} << 23;  // partial sums held at a time
-
-template <class T>
-MarginalRule marginal_rule() {
-  return sizeof(T) == 8 ? kMarginalRule64 : kMarginalRule32;
-}
 
 using Doubles = std::unique_ptr<double[]>;
 Doubles doubles(int64_t count) { return Doubles(new double[std::max<int64_t>(count, 1)]); }
@@ -123,76 +115,46 @@ struct Shape {
 
   Shape(const Tensor& log_omega, const Tensor& log_scores)
       : rows(log_scores.size(0)), n(log_scores.size(1)), subsets(log_omega.size(1)) {
-    DRPM_CHECK(n < (int64_t{1} << 31), kOp, "log_scores", "have fewer than 2^31 elements", n);
     wave = std::max<int64_t>(1, kWaveDoubles / std::max<int64_t>(1, kMarginalBlocks * subsets * n));
   }
 };
 
-template <class T>
-void run_forward(const Tensor& log_omega, const Tensor& m, const Tensor& log_scores, const Tensor& out) {
-  const Shape shape(log_omega, log_scores);
-  const int64_t n = shape.n, subsets = shape.subsets;
-  const T* omega = checked_data<T>(kOp, "log_omega", log_omega, shape.rows * subsets);
-  const int64_t* counts = checked_data<int64_t>(kOp, "m", m, shape.rows * subsets);
-  const T* scores = checked_data<T>(kOp, "log_scores", log_scores, shape.rows * n);
-  T* marginals = out.mutable_data_ptr<T>();
-  if (out.numel() == 0) return;
-  for (int64_t row = 0; row < shape.rows; row += shape.wave) {
-    const int64_t rows = std::min(shape.wave, shape.rows - row);
-    Wave<T> wave(omega + row * subsets, counts + row * subsets, scores + row * n, rows, n, subsets);
-    wave.forward(marginals + row * subsets * n);
+struct Cpu {
+  template <class T>
+  static void forward(const Tensor& log_omega, const Tensor& m, const Tensor& log_scores, const Tensor& out) {
+    const Shape shape(log_omega, log_scores);
+    const int64_t n = shape.n, subsets = shape.subsets;
+    const T* omega = checked_data<T>(kOp, "log_omega", log_omega, shape.rows * subsets);
+    const int64_t* counts = checked_data<int64_t>(kOp, "m", m, shape.rows * subsets);
+    const T* scores = checked_data<T>(kOp, "log_scores", log_scores, shape.rows * n);
+    T* marginals = out.mutable_data_ptr<T>();
+    for (int64_t row = 0; row < shape.rows; row += shape.wave) {
+      const int64_t rows = std::min(shape.wave, shape.rows - row);
+      Wave<T> wave(omega + row * subsets, counts + row * subsets, scores + row * n, rows, n, subsets);
+      wave.forward(marginals + row * subsets * n);
+    }
   }
-}
 
-Tensor partition_marginals(const Tensor& log_omega, const Tensor& m, const Tensor& log_scores) {
-  check_float(kOp, "log_scores", log_scores);
-  Tensor out = torch::stable::new_empty(log_scores, {log_scores.size(0), log_omega.size(1), log_scores.size(1)});
-  if (is_float64(log_scores))
-    run_forward<double>(log_omega, m, log_scores, out);
-  else
-    run_forward<float>(log_omega, m, log_scores, out);
-  return out;
-}
-
-template <class T>
-void run_backward(const Tensor& grad, const Tensor& log_omega, const Tensor& m, const Tensor& log_scores,
-                  const Tensor& grad_omega, const Tensor& grad_scores) {
-  const Shape shape(log_omega, log_scores);
-  const int64_t n = shape.n, subsets = shape.subsets;
-  const T* g = checked_data<T>(kOp, "grad", grad, shape.rows * subsets * n);
-  const T* omega = checked_data<T>(kOp, "log_omega", log_omega, shape.rows * subsets);
-  const int64_t* counts = checked_data<int64_t>(kOp, "m", m, shape.rows * subsets);
-  const T* scores = checked_data<T>(kOp, "log_scores", log_scores, shape.rows * n);
-  T* out_omega = grad_omega.mutable_data_ptr<T>();
-  T* out_scores = grad_scores.mutable_data_ptr<T>();
-  if (grad.numel() == 0) {
-    std::fill(out_omega, out_omega + grad_omega.numel(), T(0));
-    std::fill(out_scores, out_scores + grad_scores.numel(), T(0));
-    return;
+  template <class T>
+  static void backward(const Tensor& grad, const Tensor& log_omega, const Tensor& m, const Tensor& log_scores,
+                       const Tensor& grad_omega, const Tensor& grad_scores) {
+    const Shape shape(log_omega, log_scores);
+    const int64_t n = shape.n, subsets = shape.subsets;
+    const T* g = checked_data<T>(kOp, "grad", grad, shape.rows * subsets * n);
+    const T* omega = checked_data<T>(kOp, "log_omega", log_omega, shape.rows * subsets);
+    const int64_t* counts = checked_data<int64_t>(kOp, "m", m, shape.rows * subsets);
+    const T* scores = checked_data<T>(kOp, "log_scores", log_scores, shape.rows * n);
+    T* out_omega = grad_omega.mutable_data_ptr<T>();
+    T* out_scores = grad_scores.mutable_data_ptr<T>();
+    for (int64_t row = 0; row < shape.rows; row += shape.wave) {
+      const int64_t rows = std::min(shape.wave, shape.rows - row);
+      Wave<T> wave(omega + row * subsets, counts + row * subsets, scores + row * n, rows, n, subsets);
+      wave.backward(g + row * subsets * n, out_omega + row * subsets, out_scores + row * n);
+    }
   }
-  for (int64_t row = 0; row < shape.rows; row += shape.wave) {
-    const int64_t rows = std::min(shape.wave, shape.rows - row);
-    Wave<T> wave(omega + row * subsets, counts + row * subsets, scores + row * n, rows, n, subsets);
-    wave.backward(g + row * subsets * n, out_omega + row * subsets, out_scores + row * n);
-  }
-}
-
-std::tuple<Tensor, Tensor> partition_marginals_backward(const Tensor& grad, const Tensor& log_omega, const Tensor& m,
-                                                        const Tensor& log_scores) {
-  check_float(kOp, "log_scores", log_scores);
-  Tensor grad_omega = torch::stable::new_empty(log_omega, {log_omega.size(0), log_omega.size(1)});
-  Tensor grad_scores = torch::stable::new_empty(log_scores, {log_scores.size(0), log_scores.size(1)});
-  if (is_float64(log_scores))
-    run_backward<double>(grad, log_omega, m, log_scores, grad_omega, grad_scores);
-  else
-    run_backward<float>(grad, log_omega, m, log_scores, grad_omega, grad_scores);
-  return {grad_omega, grad_scores};
-}
+};
 
 }  // namespace
 }  // namespace drpm
 
-STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) {
-  m.impl("partition_marginals", TORCH_BOX(&drpm::partition_marginals));
-  m.impl("partition_marginals_backward", TORCH_BOX(&drpm::partition_marginals_backward));
-}
+STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) { drpm::implement_marginals_ops<drpm::Cpu>(m); }

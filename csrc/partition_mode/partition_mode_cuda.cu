@@ -10,12 +10,7 @@ constexpr double kInfinity = __builtin_huge_val();
 constexpr int kModeThreads = 128;  // four warps a block, each with its own right end
 constexpr double kLostNode = 46;   // a node this far (in log) below the best adds less than 1e-20
 
-__device__ inline int64_t warp_index() {
-  return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarpSize;
-}
-__device__ inline int64_t warp_count() { return static_cast<int64_t>(gridDim.x) * (blockDim.x / kWarpSize); }
-
-__device__ inline int64_t padded_nodes(int64_t nodes) { return (nodes + kWarpSize - 1) / kWarpSize * kWarpSize; }
+DRPM_HD inline int64_t padded_nodes(int64_t nodes) { return (nodes + kWarpSize - 1) / kWarpSize * kWarpSize; }
 
 __device__ inline int64_t interval_begin(int64_t b) { return b * (b - 1) / 2; }
 
@@ -24,12 +19,11 @@ struct LogAdd {
 };
 
 __global__ void __launch_bounds__(kMaxThreads) nodes_kernel(int64_t count, int64_t n, double* scale, double* base) {
-  for (int64_t j = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; j < count;
-       j += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for_elements(count, [&](int64_t j) {
     const double y = mode_node(j, n);
     scale[j] = exp_lane<double>(y);
     base[j] = mode_node_base(y);
-  }
+  });
 }
 
 // Sorted scores and the log-sums from each position on; a block takes a row.
@@ -57,13 +51,12 @@ __global__ void __launch_bounds__(kMaxThreads) remainders_kernel(PartitionModeCu
 
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) weights_kernel(PartitionModeCudaArgs<T> args) {
-  const int64_t width = args.n + 1, count = args.rows * args.num_subsets * width;
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
-       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  const int64_t width = args.n + 1;
+  for_elements(args.rows * args.num_subsets * width, [&](int64_t at) {
     const int64_t subset = at / width, x = at % width, m = args.m[subset];
     args.weight[at] =
         x <= m ? mode_weight(m, x, static_cast<double>(args.log_omega[subset]), args.log_factorials) : -kInfinity;
-  }
+  });
 }
 
 // log Pr[elements a ... b - 1 precede the rest] for one b and every a < b. A lane keeps every 32nd node: `log_value` is
@@ -118,15 +111,15 @@ __global__ void __launch_bounds__(kModeThreads, 4) intervals_kernel(PartitionMod
   const int lane = threadIdx.x % kWarpSize;
   double* log_value =
       reinterpret_cast<double*>(block_shared_values) + threadIdx.x / kWarpSize * padded_nodes(args.nodes);
-  for (int64_t item = warp_index(); item < args.rows * args.n; item += warp_count()) {
+  for_warp_items(args.rows * args.n, [&](int64_t item, int64_t) {
     const int64_t row = item % args.rows, b = args.n - item / args.rows;  // the longest first
     if (b < args.n) {
       intervals(args, row, b, log_value);
-      continue;
+      return;
     }
     double* out = args.interval + row * interval_begin(args.n + 1) + interval_begin(b);  // nothing is left
     for (int64_t a = lane; a < b; a += kWarpSize) out[a] = 0;
-  }
+  });
 }
 
 // best_k(b) = max_a best_{k-1}(a) + interval(a, b) + log C(m_k, b - a) + (b - a) log omega_k; of equal values the empty
@@ -135,7 +128,7 @@ template <class T>
 __global__ void __launch_bounds__(kMaxThreads) boundaries_kernel(PartitionModeCudaArgs<T> args, int64_t k) {
   const int lane = threadIdx.x % kWarpSize;
   const int64_t n = args.n, width = n + 1;
-  for (int64_t item = warp_index(); item < args.rows * width; item += warp_count()) {
+  for_warp_items(args.rows * width, [&](int64_t item, int64_t) {
     const int64_t row = item / width, b = item % width, subset = row * args.num_subsets + k;
     const double* before = args.best + (2 * row + k % 2) * width;
     const double* ending = args.interval + row * interval_begin(width) + interval_begin(b);
@@ -155,10 +148,10 @@ __global__ void __launch_bounds__(kMaxThreads) boundaries_kernel(PartitionModeCu
       if (other > best || (other == best && other_from < from)) best = other, from = other_from;
     }
     const double empty = most >= 0 ? best_before(b) + weight[0] : -kInfinity;
-    if (lane != 0) continue;
+    if (lane != 0) return;
     args.best[(2 * row + (k + 1) % 2) * width + b] = best > empty ? best : empty;
     args.start[subset * width + b] = best > empty ? from : b;
-  }
+  });
 }
 
 // Back from the last boundary, by one thread, then labels by all; a block takes a row.
@@ -182,18 +175,14 @@ __global__ void __launch_bounds__(kMaxThreads) mode_labels_kernel(PartitionModeC
 
 template <class T>
 int run(const PartitionModeCudaArgs<T>& args, void* stream) {
-  constexpr int64_t kWarps = kModeThreads / kWarpSize, kManyWarps = kMaxThreads / kWarpSize;
-  const int64_t width = args.n + 1, weights = args.rows * args.num_subsets * width;
-  const auto spread = [](int64_t count, int64_t share) { return (count + share - 1) / share; };
-  const size_t shared = sizeof(double) * kWarps * spread(args.nodes, kWarpSize) * kWarpSize;
-  int error = launch(&nodes_kernel, spread(args.nodes, kMaxThreads), kMaxThreads, 0, stream, args.nodes, args.n,
-                     args.node_scale, args.node_base);
+  const int64_t width = args.n + 1;
+  const size_t shared = sizeof(double) * (kModeThreads / kWarpSize) * padded_nodes(args.nodes);
+  int error = launch_elements(&nodes_kernel, args.nodes, stream, args.nodes, args.n, args.node_scale, args.node_base);
   if (error == 0) error = launch(&remainders_kernel<T>, args.rows, threads_for(args.n), 0, stream, args);
-  if (error == 0) error = launch(&weights_kernel<T>, spread(weights, kMaxThreads), kMaxThreads, 0, stream, args);
-  if (error == 0)
-    error = launch(&intervals_kernel<T>, spread(args.rows * args.n, kWarps), kModeThreads, shared, stream, args);
+  if (error == 0) error = launch_elements(&weights_kernel<T>, args.rows * args.num_subsets * width, stream, args);
+  if (error == 0) error = launch_warps(&intervals_kernel<T>, args.rows * args.n, kModeThreads, shared, stream, args);
   for (int64_t k = 0; k < args.num_subsets && error == 0; ++k)
-    error = launch(&boundaries_kernel<T>, spread(args.rows * width, kManyWarps), kMaxThreads, 0, stream, args, k);
+    error = launch_warps(&boundaries_kernel<T>, args.rows * width, kMaxThreads, 0, stream, args, k);
   if (error == 0) error = launch(&mode_labels_kernel<T>, args.rows, threads_for(args.n), 0, stream, args);
   return error;
 }

@@ -6,6 +6,9 @@ namespace drpm {
 namespace DRPM_ISA {
 namespace {
 
+template <class T>
+using Plain = T;  // kernels of the element type alone, beside those of a form of the terms
+
 constexpr int64_t kShortRow = 128;
 constexpr int kBandThreads = 128;  // four warps a block, each with its own row or column; launch bounds: no spills
 
@@ -46,15 +49,6 @@ struct AlongColumn {
   }
 };
 
-__device__ inline double warp_inclusive_sum(double value, int lane) {
-#pragma unroll
-  for (int delta = 1; delta < kWarpSize; delta *= 2) {
-    const double earlier = __shfl_up_sync(kFullWarp, value, delta);
-    if (lane >= delta) value += earlier;
-  }
-  return value;
-}
-
 // Calls visit(position, drop) for every position of the band around `centre`, each in one lane of the warp. The nearest
 // kWarpSize on either side always count: they cost nothing, and where rows are almost one-hot the gradient consists of
 // nothing but tails.
@@ -69,44 +63,28 @@ __device__ void walk_band(const double* s, int64_t n, int64_t centre, double lim
       const int64_t t = before + 1 + lane;
       const int64_t p = centre + side * (t <= reach ? t : reach);
       const double own = t <= reach ? step(s, centre, p - side, p, t) : 0;
-      const double drop = carry + warp_inclusive_sum(own, lane);
+      const double drop = carry + warp_scan(own, Add());
       if (t <= reach && (drop <= limit || before == 0)) visit(p, drop);
       carry = __shfl_sync(kFullWarp, drop, kWarpSize - 1);
     }
   }
 }
 
-// The row or column of a warp: batch row and position.
-struct WarpItem {
-  int64_t row, position;
-};
-
-__device__ inline int64_t warp_index() {
-  return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarpSize;
-}
-__device__ inline int64_t warp_count() { return static_cast<int64_t>(gridDim.x) * (blockDim.x / kWarpSize); }
-
-// f(batch row, position, lane) for every position of every row, one warp each.
+// f(batch row, position) for every position of every row, one warp each.
 template <class F>
-__device__ void for_warp_items(const CudaBand& band, F f) {
-  const int lane = threadIdx.x % kWarpSize;
-  for (int64_t item = warp_index(); item < band.rows * band.n; item += warp_count())
-    f(item / band.n, item % band.n, lane);
+__device__ void for_positions(const CudaBand& band, F f) {
+  for_warp_items(band.rows * band.n, [&](int64_t item, int64_t) { f(item / band.n, item % band.n); });
 }
 
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads)
     gather_scores_kernel(const T* scores, const int64_t* order, int64_t rows, int64_t n, double* s) {
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < rows * n;
-       i += static_cast<int64_t>(gridDim.x) * blockDim.x)
-    s[i] = static_cast<double>(scores[i / n * n + order[i]]);
+  for_elements(rows * n, [&](int64_t i) { s[i] = static_cast<double>(scores[i / n * n + order[i]]); });
 }
 
 template <class T, bool kGather>
 __global__ void __launch_bounds__(kMaxThreads) move_planes_kernel(CudaPlaneMove<T> args) {
-  const int64_t count = args.rows * args.planes * args.n;
-  for (int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; at < count;
-       at += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for_elements(args.rows * args.planes * args.n, [&](int64_t at) {
     const int64_t j = at % args.n, plane = at / args.n;
     const int64_t q = plane % args.planes, row = plane / args.planes;
     const int64_t index = args.order == nullptr ? j : args.order[row * args.n + j];
@@ -115,7 +93,7 @@ __global__ void __launch_bounds__(kMaxThreads) move_planes_kernel(CudaPlaneMove<
       args.to[at] = args.from[element];
     else
       args.to[element] = args.from[at];
-  }
+  });
 }
 
 template <class T>
@@ -129,9 +107,9 @@ template <class T>
 __global__ void __launch_bounds__(kBandThreads, 4) row_sums_kernel(CudaBandArgs<T> args) {
   const CudaBand band = args.band;
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
-  for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
+  for_positions(band, [&](int64_t row, int64_t i) {
     const T sum = row_sum<T>(band.s + row * band.n, band.n, i, limit, inverse_tau);
-    if (lane == 0) args.inverse_sum[row * band.n + i] = static_cast<double>(1 / sum);
+    if (Warp().first()) args.inverse_sum[row * band.n + i] = static_cast<double>(1 / sum);
   });
 }
 
@@ -173,38 +151,84 @@ template <class T>
 __global__ void __launch_bounds__(kBandThreads, 4) rows_kernel(CudaBandArgs<T> args) {
   const CudaBand band = args.band;
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
-  for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
+  for_positions(band, [&](int64_t row, int64_t i) {
     for_plane_groups(args.planes, [&](int64_t q, auto count) {
       constexpr int kPlanes = decltype(count)::value;
       T product[kPlanes];
       row_products<T, kPlanes>(args, row, i, q, limit, inverse_tau, product);
 #pragma unroll
       for (int c = 0; c < kPlanes; ++c)
-        if (lane == 0) args.product[(row * args.planes + q + c) * band.n + i] = product[c];
+        if (Warp().first()) args.product[(row * args.planes + q + c) * band.n + i] = product[c];
     });
   });
 }
 
-// c_i, relative to the peak: in a row that is almost one-hot all of the gradient sits in such small differences.
+// What P_ij multiplies in the gradient, less its value at the peak: sum_q A_q[i] (R_q[j] - R_q[i]). In a row that is
+// almost one-hot all of the gradient sits in such small differences.
 template <class T>
-__global__ void __launch_bounds__(kBandThreads, 4) center_kernel(CudaBandArgs<T> args) {
+struct PlaneTerms {
+  using Value = T;
+  const T *left, *right;
+  int64_t planes, n;
+  __device__ PlaneTerms(const CudaBandArgs<T>& args, int64_t row)
+      : left(args.left + row * args.planes * args.band.n),
+        right(args.right + row * args.planes * args.band.n),
+        planes(args.planes),
+        n(args.band.n) {}
+  __device__ double operator()(int64_t i, int64_t j) const {
+    double value = 0;
+    for (int64_t q = 0; q < planes; ++q)
+      value += wide(left[q * n + i]) * (wide(right[q * n + j]) - wide(right[q * n + i]));
+    return value;
+  }
+};
+
+// One-hot A: R_label(i)[j] - R_label(i)[i], whatever the number of planes.
+template <class T>
+struct LabelTerms {
+  using Value = T;
+  const int64_t* label;
+  const T* right;
+  int64_t n;
+  __device__ LabelTerms(const CudaBandArgs<T>& args, int64_t row)
+      : label(args.label + row * args.band.n), right(args.right + row * args.planes * args.band.n), n(args.band.n) {}
+  __device__ double operator()(int64_t i, int64_t j) const {
+    const T* plane = right + label[i] * n;
+    return wide(plane[j]) - wide(plane[i]);
+  }
+};
+
+// P itself is the output: row i of its gradient, in the original order of columns.
+template <class T>
+struct DenseTerms {
+  using Value = T;
+  const int64_t* order;
+  const T* grad;
+  int64_t n;
+  __device__ DenseTerms(const CudaBandArgs<T>& args, int64_t row)
+      : order(args.order + row * args.band.n), grad(args.grad + row * args.band.n * args.band.n), n(args.band.n) {}
+  __device__ double operator()(int64_t i, int64_t j) const {
+    return wide(grad[i * n + order[j]]) - wide(grad[i * n + order[i]]);
+  }
+};
+
+// c_i, the mean of the terms over row i.
+template <class Terms>
+__global__ void __launch_bounds__(kBandThreads, 4) center_kernel(CudaBandArgs<typename Terms::Value> args) {
+  using T = typename Terms::Value;
   const CudaBand band = args.band;
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
-  for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
-    const T* left = args.left + row * args.planes * band.n + i;
-    const T* right = args.right + row * args.planes * band.n;
+  for_positions(band, [&](int64_t row, int64_t i) {
+    const Terms terms(args, row);
     double sum = 0, product = 0;
     walk_band(band.s + row * band.n, band.n, i, limit, AlongRow(), [&](int64_t j, double drop) {
       const double weight = gradient_weight<T>(band, drop, inverse_tau);
-      double value = 0;
-      for (int64_t q = 0; q < args.planes; ++q)
-        value += wide(left[q * band.n]) * (wide(right[q * band.n + j]) - wide(right[q * band.n + i]));
       sum += weight;
-      product += weight * value;
+      product += weight * terms(i, j);
     });
     sum = warp_reduce(sum, Add());
     product = warp_reduce(product, Add());
-    if (lane == 0) {
+    if (Warp().first()) {
       args.inverse_sum[row * band.n + i] = 1 / sum;
       args.center[row * band.n + i] = product / sum;
     }
@@ -215,7 +239,7 @@ template <class T>
 __global__ void __launch_bounds__(kBandThreads, 4) columns_kernel(CudaBandArgs<T> args) {
   const CudaBand band = args.band;
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
-  for_warp_items(band, [&](int64_t row, int64_t j, int lane) {
+  for_positions(band, [&](int64_t row, int64_t j) {
     const double* inverse_sum = args.inverse_sum + row * band.n;
     for_plane_groups(args.planes, [&](int64_t q, auto count) {
       constexpr int kPlanes = decltype(count)::value;
@@ -230,7 +254,7 @@ __global__ void __launch_bounds__(kBandThreads, 4) columns_kernel(CudaBandArgs<T
 #pragma unroll
       for (int c = 0; c < kPlanes; ++c) {
         const T total = warp_reduce(sum[c], Add());
-        if (lane == 0) args.sum[plane + c * band.n + j] = total;
+        if (Warp().first()) args.sum[plane + c * band.n + j] = total;
       }
     });
   });
@@ -254,79 +278,29 @@ __device__ inline double rank_of(const double* s, int64_t n, int64_t j) {
   return 0.5 * static_cast<double>(first_below(s, n, s[j], false) + first_below(s, n, s[j], true) - 1);
 }
 
-template <class T>
-__device__ void store_moments(const CudaBandArgs<T>& args, int64_t row, int64_t j, int lane, double c, double m) {
-  c = warp_reduce(c, Add());
-  m = warp_reduce(m, Add());
-  if (lane != 0) return;
-  args.moments[2 * row * args.band.n + j] = c;
-  args.moments[(2 * row + 1) * args.band.n + j] = m;
-}
-
 // C_j and M_j of column j, in double: their terms cancel.                                                       (Eq. 9)
-template <class T>
-__global__ void __launch_bounds__(kBandThreads, 4) moments_kernel(CudaBandArgs<T> args) {
+template <class Terms>
+__global__ void __launch_bounds__(kBandThreads, 4) moments_kernel(CudaBandArgs<typename Terms::Value> args) {
+  using T = typename Terms::Value;
   const CudaBand band = args.band;
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
-  for_warp_items(band, [&](int64_t row, int64_t j, int lane) {
-    const double* inverse_sum = args.inverse_sum + row * band.n;
-    const T* left = args.left + row * args.planes * band.n;
-    const T* right = args.right + row * args.planes * band.n;
-    const double rank = rank_of(band.s + row * band.n, band.n, j);
-    double c_sum = 0, m_sum = 0;
-    walk_band(band.s + row * band.n, band.n, j, limit, AlongColumn(), [&](int64_t i, double drop) {
-      double value = -args.center[row * band.n + i];
-      for (int64_t q = 0; q < args.planes; ++q)
-        value += wide(left[q * band.n + i]) * (wide(right[q * band.n + j]) - wide(right[q * band.n + i]));
-      const double term = gradient_weight<T>(band, drop, inverse_tau) * inverse_sum[i] * value;
-      c_sum += term;
-      m_sum += term * (rank - static_cast<double>(i));
-    });
-    store_moments(args, row, j, lane, c_sum, m_sum);
-  });
-}
-
-// One-hot A: sum_q A_q[i] R_q[j] is R_label(i)[j], whatever the number of planes.
-template <class T>
-__global__ void __launch_bounds__(kBandThreads, 4) label_center_kernel(CudaBandArgs<T> args) {
-  const CudaBand band = args.band;
-  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
-  for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
-    const T* right = args.right + (row * args.planes + args.label[row * band.n + i]) * band.n;
-    double sum = 0, product = 0;
-    walk_band(band.s + row * band.n, band.n, i, limit, AlongRow(), [&](int64_t j, double drop) {
-      const double weight = gradient_weight<T>(band, drop, inverse_tau);
-      sum += weight;
-      product += weight * (wide(right[j]) - wide(right[i]));
-    });
-    sum = warp_reduce(sum, Add());
-    product = warp_reduce(product, Add());
-    if (lane == 0) {
-      args.inverse_sum[row * band.n + i] = 1 / sum;
-      args.center[row * band.n + i] = product / sum;
-    }
-  });
-}
-
-template <class T>
-__global__ void __launch_bounds__(kBandThreads, 4) label_moments_kernel(CudaBandArgs<T> args) {
-  const CudaBand band = args.band;
-  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
-  for_warp_items(band, [&](int64_t row, int64_t j, int lane) {
+  for_positions(band, [&](int64_t row, int64_t j) {
     const double* inverse_sum = args.inverse_sum + row * band.n;
     const double* center = args.center + row * band.n;
-    const int64_t* label = args.label + row * band.n;
-    const T* right = args.right + row * args.planes * band.n;
+    const Terms terms(args, row);
     const double rank = rank_of(band.s + row * band.n, band.n, j);
-    double c_sum = 0, m_sum = 0;
+    double c = 0, m = 0;
     walk_band(band.s + row * band.n, band.n, j, limit, AlongColumn(), [&](int64_t i, double drop) {
-      const T* plane = right + label[i] * band.n;
-      const double value = (wide(plane[j]) - wide(plane[i])) - center[i];
-      const double term = gradient_weight<T>(band, drop, inverse_tau) * inverse_sum[i] * value;
-      c_sum += term;
-      m_sum += term * (rank - static_cast<double>(i));
+      const double term = gradient_weight<T>(band, drop, inverse_tau) * inverse_sum[i] * (terms(i, j) - center[i]);
+      c += term;
+      m += term * (rank - static_cast<double>(i));
     });
-    store_moments(args, row, j, lane, c_sum, m_sum);
+    c = warp_reduce(c, Add());
+    m = warp_reduce(m, Add());
+    if (Warp().first()) {
+      args.moments[2 * row * band.n + j] = c;
+      args.moments[(2 * row + 1) * band.n + j] = m;
+    }
   });
 }
 
@@ -344,65 +318,19 @@ template <class T>
 __global__ void __launch_bounds__(kBandThreads, 4) dense_kernel(CudaBandArgs<T> args) {
   const CudaBand band = args.band;
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
-  for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
+  for_positions(band, [&](int64_t row, int64_t i) {
     const double* s = band.s + row * band.n;
     const int64_t* order = args.order + row * band.n;
     T* out = args.permutation + (row * band.n + i) * band.n;
     const T inverse = 1 / row_sum<T>(s, band.n, i, limit, inverse_tau);
-    for (int64_t j = lane; j < band.n; j += kWarpSize) out[j] = 0;
+    for (int64_t j = Warp().rank(); j < band.n; j += kWarpSize) out[j] = 0;
     __syncwarp();  // other lanes write the band
     walk_band(s, band.n, i, limit, AlongRow(),
               [&](int64_t j, double drop) { out[order[j]] = band_weight<T>(drop, inverse_tau) * inverse; });
   });
 }
 
-template <class T>
-__global__ void __launch_bounds__(kBandThreads, 4) dense_center_kernel(CudaBandArgs<T> args) {
-  const CudaBand band = args.band;
-  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
-  for_warp_items(band, [&](int64_t row, int64_t i, int lane) {
-    const int64_t* order = args.order + row * band.n;
-    const T* grad = args.grad + (row * band.n + i) * band.n;
-    const double at_peak = wide(grad[order[i]]);
-    double sum = 0, product = 0;
-    walk_band(band.s + row * band.n, band.n, i, limit, AlongRow(), [&](int64_t j, double drop) {
-      const double weight = gradient_weight<T>(band, drop, inverse_tau);
-      sum += weight;
-      product += weight * (wide(grad[order[j]]) - at_peak);
-    });
-    sum = warp_reduce(sum, Add());
-    product = warp_reduce(product, Add());
-    if (lane == 0) {
-      args.inverse_sum[row * band.n + i] = 1 / sum;
-      args.center[row * band.n + i] = product / sum;
-    }
-  });
-}
-
-template <class T>
-__global__ void __launch_bounds__(kBandThreads, 4) dense_moments_kernel(CudaBandArgs<T> args) {
-  const CudaBand band = args.band;
-  const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
-  for_warp_items(band, [&](int64_t row, int64_t j, int lane) {
-    const double* inverse_sum = args.inverse_sum + row * band.n;
-    const double* center = args.center + row * band.n;
-    const int64_t* order = args.order + row * band.n;
-    const T* grad = args.grad + row * band.n * band.n;
-    const int64_t column = order[j];
-    const double rank = rank_of(band.s + row * band.n, band.n, j);
-    double c_sum = 0, m_sum = 0;
-    walk_band(band.s + row * band.n, band.n, j, limit, AlongColumn(), [&](int64_t i, double drop) {
-      const double value = (wide(grad[i * band.n + column]) - wide(grad[i * band.n + order[i]])) - center[i];
-      const double term = gradient_weight<T>(band, drop, inverse_tau) * inverse_sum[i] * value;
-      c_sum += term;
-      m_sum += term * (rank - static_cast<double>(i));
-    });
-    store_moments(args, row, j, lane, c_sum, m_sum);
-  });
-}
-
-// grad_s_j = 2 M_j + PC_{a-1} + PC_b over tau, PC the prefix sums of C, a ... b the positions of j's score.      (Eq.
-// 9)
+// grad_s_j = 2 M_j + PC_{a-1} + PC_b over tau, PC the prefix sums of C, a ... b the positions of j's score.   (Eq. 9)
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) scores_gradient_kernel(CudaBandArgs<T> args) {
   const int64_t n = args.band.n;
@@ -425,37 +353,32 @@ __global__ void __launch_bounds__(kMaxThreads) scores_gradient_kernel(CudaBandAr
       const double around = (a > 0 ? prefix[a - 1] : 0) + prefix[b];
       args.grad_scores[row * n + args.order[row * n + j]] = static_cast<T>(scale * (2 * moment[j] + around));
     }
-    __syncthreads();
   }
 }
 
 template <class T>
 int launch_gather_scores(const T* scores, const int64_t* order, int64_t rows, int64_t n, double* s, void* stream) {
-  return launch(&gather_scores_kernel<T>, (rows * n + kMaxThreads - 1) / kMaxThreads, kMaxThreads, 0, stream, scores,
-                order, rows, n, s);
+  return launch_elements(&gather_scores_kernel<T>, rows * n, stream, scores, order, rows, n, s);
 }
 
 template <class T>
-int launch_warps(void (*kernel)(CudaBandArgs<T>), const CudaBandArgs<T>& args, void* stream) {
-  constexpr int64_t kWarps = kBandThreads / kWarpSize;
-  return launch(kernel, (args.band.rows * args.band.n + kWarps - 1) / kWarps, kBandThreads, 0, stream, args);
+int launch_positions(void (*kernel)(CudaBandArgs<T>), const CudaBandArgs<T>& args, void* stream) {
+  return launch_warps(kernel, args.band.rows * args.band.n, kBandThreads, 0, stream, args);
+}
+
+template <class T>
+int launch_lines(void (*kernel)(CudaBandArgs<T>), const CudaBandArgs<T>& args, void* stream) {
+  return launch(kernel, args.band.rows * args.band.n, threads_for(args.band.n), 0, stream, args);
+}
+
+template <class T>
+int launch_rows(void (*kernel)(CudaBandArgs<T>), const CudaBandArgs<T>& args, void* stream) {
+  return launch(kernel, args.band.n == 0 ? 0 : args.band.rows, threads_for(args.band.n), 0, stream, args);
 }
 
 template <bool kGather, class T>
 int launch_move(const CudaPlaneMove<T>& args, void* stream) {
-  const int64_t count = args.rows * args.planes * args.n;
-  return launch(&move_planes_kernel<T, kGather>, (count + kMaxThreads - 1) / kMaxThreads, kMaxThreads, 0, stream, args);
-}
-
-template <class T>
-int launch_hard(const CudaBandArgs<T>& args, void* stream) {
-  return launch(&hard_kernel<T>, args.band.rows * args.band.n, threads_for(args.band.n), 0, stream, args);
-}
-
-template <class T>
-int launch_scores_gradient(const CudaBandArgs<T>& args, void* stream) {
-  return launch(&scores_gradient_kernel<T>, args.band.n == 0 ? 0 : args.band.rows, threads_for(args.band.n), 0, stream,
-                args);
+  return launch_elements(&move_planes_kernel<T, kGather>, args.rows * args.planes * args.n, stream, args);
 }
 
 }  // namespace
@@ -470,27 +393,28 @@ int band_gather_scores_cuda(const double* scores, const int64_t* order, int64_t 
   return DRPM_ISA::launch_gather_scores(scores, order, rows, n, s, stream);
 }
 
-#define DRPM_DEFINE_BAND_LAUNCHER(Name, kernel)                             \
+#define DRPM_DEFINE_BAND_LAUNCHER(Name, launcher, kernel, Of)               \
   int Name(const CudaBandArgs<float>& args, void* stream) {                 \
-    return DRPM_ISA::launch_warps(&DRPM_ISA::kernel<float>, args, stream);  \
+    using DRPM_ISA::Of;                                                     \
+    return DRPM_ISA::launcher(&DRPM_ISA::kernel<Of<float>>, args, stream);  \
   }                                                                         \
   int Name(const CudaBandArgs<double>& args, void* stream) {                \
-    return DRPM_ISA::launch_warps(&DRPM_ISA::kernel<double>, args, stream); \
+    using DRPM_ISA::Of;                                                     \
+    return DRPM_ISA::launcher(&DRPM_ISA::kernel<Of<double>>, args, stream); \
   }
 
-DRPM_DEFINE_BAND_LAUNCHER(band_row_sums_cuda, row_sums_kernel)
-DRPM_DEFINE_BAND_LAUNCHER(band_rows_cuda, rows_kernel)
-DRPM_DEFINE_BAND_LAUNCHER(band_center_cuda, center_kernel)
-DRPM_DEFINE_BAND_LAUNCHER(band_columns_cuda, columns_kernel)
-DRPM_DEFINE_BAND_LAUNCHER(band_moments_cuda, moments_kernel)
-DRPM_DEFINE_BAND_LAUNCHER(band_label_center_cuda, label_center_kernel)
-DRPM_DEFINE_BAND_LAUNCHER(band_label_moments_cuda, label_moments_kernel)
-DRPM_DEFINE_BAND_LAUNCHER(band_dense_cuda, dense_kernel)
-DRPM_DEFINE_BAND_LAUNCHER(band_dense_center_cuda, dense_center_kernel)
-DRPM_DEFINE_BAND_LAUNCHER(band_dense_moments_cuda, dense_moments_kernel)
-
-int band_hard_cuda(const CudaBandArgs<float>& args, void* stream) { return DRPM_ISA::launch_hard(args, stream); }
-int band_hard_cuda(const CudaBandArgs<double>& args, void* stream) { return DRPM_ISA::launch_hard(args, stream); }
+DRPM_DEFINE_BAND_LAUNCHER(band_row_sums_cuda, launch_positions, row_sums_kernel, Plain)
+DRPM_DEFINE_BAND_LAUNCHER(band_rows_cuda, launch_positions, rows_kernel, Plain)
+DRPM_DEFINE_BAND_LAUNCHER(band_columns_cuda, launch_positions, columns_kernel, Plain)
+DRPM_DEFINE_BAND_LAUNCHER(band_dense_cuda, launch_positions, dense_kernel, Plain)
+DRPM_DEFINE_BAND_LAUNCHER(band_center_cuda, launch_positions, center_kernel, PlaneTerms)
+DRPM_DEFINE_BAND_LAUNCHER(band_label_center_cuda, launch_positions, center_kernel, LabelTerms)
+DRPM_DEFINE_BAND_LAUNCHER(band_dense_center_cuda, launch_positions, center_kernel, DenseTerms)
+DRPM_DEFINE_BAND_LAUNCHER(band_moments_cuda, launch_positions, moments_kernel, PlaneTerms)
+DRPM_DEFINE_BAND_LAUNCHER(band_label_moments_cuda, launch_positions, moments_kernel, LabelTerms)
+DRPM_DEFINE_BAND_LAUNCHER(band_dense_moments_cuda, launch_positions, moments_kernel, DenseTerms)
+DRPM_DEFINE_BAND_LAUNCHER(band_hard_cuda, launch_lines, hard_kernel, Plain)
+DRPM_DEFINE_BAND_LAUNCHER(band_scores_gradient_cuda, launch_rows, scores_gradient_kernel, Plain)
 
 int band_gather_planes_cuda(const CudaPlaneMove<float>& args, void* stream) {
   return DRPM_ISA::launch_move<true>(args, stream);
@@ -503,13 +427,6 @@ int band_scatter_planes_cuda(const CudaPlaneMove<float>& args, void* stream) {
 }
 int band_scatter_planes_cuda(const CudaPlaneMove<double>& args, void* stream) {
   return DRPM_ISA::launch_move<false>(args, stream);
-}
-
-int band_scores_gradient_cuda(const CudaBandArgs<float>& args, void* stream) {
-  return DRPM_ISA::launch_scores_gradient(args, stream);
-}
-int band_scores_gradient_cuda(const CudaBandArgs<double>& args, void* stream) {
-  return DRPM_ISA::launch_scores_gradient(args, stream);
 }
 
 }  // namespace drpm

@@ -8,8 +8,8 @@
 
 namespace drpm {
 
-// Decreasing order of each row, ties by index: torch's own stable sort. (relaxed_sort_cuda_ops.cpp)
-Tensor sorted_order_cuda(const Tensor& scores);
+// Decreasing order of each row, ties by index.
+inline Tensor sorted_order_cuda(const Tensor& scores) { return std::get<1>(stable_sort(scores, true)); }
 
 // The first error of launches made one after another on one stream.
 inline int first_error(std::initializer_list<int> errors) {

@@ -2,10 +2,10 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <tuple>
 
 #include "relaxed_sort/band_run.h"
 #include "relaxed_sort/relaxed_sort.h"
+#include "relaxed_sort/relaxed_sort_glue.h"
 
 namespace drpm {
 namespace {
@@ -86,15 +86,6 @@ Tensor sorted_order(const Tensor& scores) {
 
 namespace {
 
-constexpr const char* kOp = "relaxed_sort";
-constexpr const char* kMatmulOp = "relaxed_sort_matmul";
-
-void check_rows(const char* op, const Tensor& scores) {
-  check_float(op, "scores", scores);
-  DRPM_CHECK(scores.dim() == 2, op, "scores", "have two dimensions", scores.dim());
-  DRPM_CHECK(scores.size(1) < int64_t{1} << 31, op, "scores", "have fewer than 2^31 elements a row", scores.size(1));
-}
-
 template <class T>
 RelaxedSortArgs<T> sort_args(const Tensor& scores, const Tensor& order, double tau, bool hard) {
   RelaxedSortArgs<T> args{};
@@ -105,58 +96,6 @@ RelaxedSortArgs<T> sort_args(const Tensor& scores, const Tensor& order, double t
   args.tau = tau;
   args.hard = hard;
   return args;
-}
-
-template <class T>
-void run_forward(const Tensor& scores, const Tensor& order, double tau, bool hard, const Tensor& out) {
-  RelaxedSortArgs<T> args = sort_args<T>(scores, order, tau, hard);
-  args.permutation = out.mutable_data_ptr<T>();
-  if (hard) {
-    for_rows(args.rows, args.n * args.n, [&](int64_t b, int64_t e) { relaxed_sort_hard_rows(args, b, e); });
-    return;
-  }
-  run_band<T>(
-      scores, args, 0, [](Carver&, int64_t) {},
-      [&](int64_t begin, int64_t end) { relaxed_sort_forward_tasks(args, begin, end); },
-      [&](int64_t begin, int64_t end) { relaxed_sort_plan_slots(args, begin, end); },
-      [&](int64_t begin, int64_t end) { relaxed_sort_forward_chunks(args, begin, end); }, [](int64_t) {});
-}
-
-std::tuple<Tensor, Tensor> relaxed_sort(const Tensor& scores, double tau, bool hard) {
-  check_rows(kOp, scores);
-  const int64_t rows = scores.size(0), n = scores.size(1);
-  Tensor order = sorted_order(scores);
-  Tensor out = torch::stable::new_empty(scores, {rows, n, n});
-  if (is_float64(scores))
-    run_forward<double>(scores, order, tau, hard, out);
-  else
-    run_forward<float>(scores, order, tau, hard, out);
-  return {out, order};
-}
-
-template <class T>
-void run_backward(const Tensor& grad, const Tensor& scores, const Tensor& order, double tau, const Tensor& out) {
-  RelaxedSortArgs<T> args = sort_args<T>(scores, order, tau, false);
-  args.grad = checked_data<T>(kOp, "grad", grad, args.rows * args.n * args.n);
-  args.grad_scores = out.mutable_data_ptr<T>();
-  run_band<T>(
-      scores, args, 2, [&](Carver& c, int64_t slots) { args.total = c.take<double>(2 * slots * args.n); },
-      [&](int64_t begin, int64_t end) { relaxed_sort_backward_tasks(args, begin, end); },
-      [&](int64_t begin, int64_t end) { relaxed_sort_plan_slots(args, begin, end); },
-      [&](int64_t begin, int64_t end) { relaxed_sort_backward_chunks(args, begin, end); },
-      [&](int64_t slots) {
-        for_items(slots, [&](int64_t begin, int64_t end) { relaxed_sort_backward_slots(args, begin, end); });
-      });
-}
-
-Tensor relaxed_sort_backward(const Tensor& grad, const Tensor& scores, const Tensor& order, double tau) {
-  check_rows(kOp, scores);
-  Tensor out = torch::stable::new_empty(scores, {scores.size(0), scores.size(1)});
-  if (is_float64(scores))
-    run_backward<double>(grad, scores, order, tau, out);
-  else
-    run_backward<float>(grad, scores, order, tau, out);
-  return out;
 }
 
 template <class T>
@@ -174,77 +113,81 @@ RelaxedSortMatmulArgs<T> matmul_args(const Tensor& scores, const Tensor& values,
   return args;
 }
 
-template <class T>
-void run_matmul(const Tensor& scores, const Tensor& values, const Tensor& order, double tau, bool hard,
-                const Tensor& out) {
-  RelaxedSortMatmulArgs<T> args = matmul_args<T>(scores, values, order, tau, hard);
-  if (args.columns == 0) return;
-  args.product = out.mutable_data_ptr<T>();
-  if (hard) {
-    for_rows(args.rows, args.n * args.columns,
-             [&](int64_t begin, int64_t end) { relaxed_sort_matmul_hard_rows(args, begin, end); });
-    return;
+struct Cpu {
+  static Tensor order(const Tensor& scores) { return sorted_order(scores); }
+
+  template <class T>
+  static void forward(const Tensor& scores, const Tensor& order, double tau, bool hard, const Tensor& out) {
+    RelaxedSortArgs<T> args = sort_args<T>(scores, order, tau, hard);
+    args.permutation = out.mutable_data_ptr<T>();
+    if (hard) {
+      for_rows(args.rows, args.n * args.n, [&](int64_t b, int64_t e) { relaxed_sort_hard_rows(args, b, e); });
+      return;
+    }
+    run_band<T>(
+        scores, args, 0, [](Carver&, int64_t) {},
+        [&](int64_t begin, int64_t end) { relaxed_sort_forward_tasks(args, begin, end); },
+        [&](int64_t begin, int64_t end) { relaxed_sort_plan_slots(args, begin, end); },
+        [&](int64_t begin, int64_t end) { relaxed_sort_forward_chunks(args, begin, end); }, [](int64_t) {});
   }
-  run_band<T>(
-      scores, args, 0,
-      [&](Carver& c, int64_t slots) { args.planes = c.take<T>(slots * args.columns * (args.n + kBandPad)); },
-      [&](int64_t begin, int64_t end) { relaxed_sort_matmul_forward_tasks(args, begin, end); },
-      [&](int64_t begin, int64_t end) { relaxed_sort_matmul_plan_slots(args, begin, end); },
-      [&](int64_t begin, int64_t end) { relaxed_sort_matmul_forward_chunks(args, begin, end); }, [](int64_t) {});
-}
 
-std::tuple<Tensor, Tensor> relaxed_sort_matmul(const Tensor& scores, const Tensor& values, double tau, bool hard) {
-  check_rows(kMatmulOp, scores);
-  DRPM_CHECK(values.dim() == 3 && values.size(0) == scores.size(0) && values.size(1) == scores.size(1), kMatmulOp,
-             "values", "have the rows of scores", values.dim());
-  Tensor order = sorted_order(scores);
-  Tensor out = torch::stable::new_empty(values, {values.size(0), values.size(1), values.size(2)});
-  if (is_float64(scores))
-    run_matmul<double>(scores, values, order, tau, hard, out);
-  else
-    run_matmul<float>(scores, values, order, tau, hard, out);
-  return {out, order};
-}
+  template <class T>
+  static void backward(const Tensor& grad, const Tensor& scores, const Tensor& order, double tau, const Tensor& out) {
+    RelaxedSortArgs<T> args = sort_args<T>(scores, order, tau, false);
+    args.grad = checked_data<T>(kOp, "grad", grad, args.rows * args.n * args.n);
+    args.grad_scores = out.mutable_data_ptr<T>();
+    run_band<T>(
+        scores, args, 2, [&](Carver& c, int64_t slots) { args.total = c.take<double>(2 * slots * args.n); },
+        [&](int64_t begin, int64_t end) { relaxed_sort_backward_tasks(args, begin, end); },
+        [&](int64_t begin, int64_t end) { relaxed_sort_plan_slots(args, begin, end); },
+        [&](int64_t begin, int64_t end) { relaxed_sort_backward_chunks(args, begin, end); },
+        [&](int64_t slots) {
+          for_items(slots, [&](int64_t begin, int64_t end) { relaxed_sort_backward_slots(args, begin, end); });
+        });
+  }
 
-template <class T>
-void run_matmul_backward(const Tensor& grad, const Tensor& scores, const Tensor& values, const Tensor& order,
-                         double tau, bool hard, const Tensor& grad_scores, const Tensor& grad_values) {
-  RelaxedSortMatmulArgs<T> args = matmul_args<T>(scores, values, order, tau, hard);
-  args.grad = checked_data<T>(kMatmulOp, "grad", grad, values.numel());
-  args.grad_scores = grad_scores.mutable_data_ptr<T>();
-  args.grad_values = grad_values.mutable_data_ptr<T>();
-  run_band<T>(
-      scores, args, 2 + (hard ? 0 : args.columns),
-      [&](Carver& c, int64_t slots) {
-        args.planes = c.take<T>(slots * args.columns * (args.n + kBandPad));
-        args.total = c.take<double>(2 * slots * args.n);
-      },
-      [&](int64_t begin, int64_t end) { relaxed_sort_matmul_backward_tasks(args, begin, end); },
-      [&](int64_t begin, int64_t end) { relaxed_sort_matmul_plan_slots(args, begin, end); },
-      [&](int64_t begin, int64_t end) { relaxed_sort_matmul_backward_chunks(args, begin, end); },
-      [&](int64_t slots) {
-        for_items(slots, [&](int64_t begin, int64_t end) { relaxed_sort_matmul_backward_slots(args, begin, end); });
-      });
-}
+  template <class T>
+  static void matmul(const Tensor& scores, const Tensor& values, const Tensor& order, double tau, bool hard,
+                     const Tensor& out) {
+    RelaxedSortMatmulArgs<T> args = matmul_args<T>(scores, values, order, tau, hard);
+    if (args.columns == 0) return;
+    args.product = out.mutable_data_ptr<T>();
+    if (hard) {
+      for_rows(args.rows, args.n * args.columns,
+               [&](int64_t begin, int64_t end) { relaxed_sort_matmul_hard_rows(args, begin, end); });
+      return;
+    }
+    run_band<T>(
+        scores, args, 0,
+        [&](Carver& c, int64_t slots) { args.planes = c.take<T>(slots * args.columns * (args.n + kBandPad)); },
+        [&](int64_t begin, int64_t end) { relaxed_sort_matmul_forward_tasks(args, begin, end); },
+        [&](int64_t begin, int64_t end) { relaxed_sort_matmul_plan_slots(args, begin, end); },
+        [&](int64_t begin, int64_t end) { relaxed_sort_matmul_forward_chunks(args, begin, end); }, [](int64_t) {});
+  }
 
-std::tuple<Tensor, Tensor> relaxed_sort_matmul_backward(const Tensor& grad, const Tensor& scores, const Tensor& values,
-                                                        const Tensor& order, double tau, bool hard) {
-  check_rows(kMatmulOp, scores);
-  Tensor grad_scores = torch::stable::new_empty(scores, {scores.size(0), scores.size(1)});
-  Tensor grad_values = torch::stable::new_empty(values, {values.size(0), values.size(1), values.size(2)});
-  if (is_float64(scores))
-    run_matmul_backward<double>(grad, scores, values, order, tau, hard, grad_scores, grad_values);
-  else
-    run_matmul_backward<float>(grad, scores, values, order, tau, hard, grad_scores, grad_values);
-  return {grad_scores, grad_values};
-}
+  template <class T>
+  static void matmul_backward(const Tensor& grad, const Tensor& scores, const Tensor& values, const Tensor& order,
+                              double tau, bool hard, const Tensor& grad_scores, const Tensor& grad_values) {
+    RelaxedSortMatmulArgs<T> args = matmul_args<T>(scores, values, order, tau, hard);
+    args.grad = checked_data<T>(kMatmulOp, "grad", grad, values.numel());
+    args.grad_scores = grad_scores.mutable_data_ptr<T>();
+    args.grad_values = grad_values.mutable_data_ptr<T>();
+    run_band<T>(
+        scores, args, 2 + (hard ? 0 : args.columns),
+        [&](Carver& c, int64_t slots) {
+          args.planes = c.take<T>(slots * args.columns * (args.n + kBandPad));
+          args.total = c.take<double>(2 * slots * args.n);
+        },
+        [&](int64_t begin, int64_t end) { relaxed_sort_matmul_backward_tasks(args, begin, end); },
+        [&](int64_t begin, int64_t end) { relaxed_sort_matmul_plan_slots(args, begin, end); },
+        [&](int64_t begin, int64_t end) { relaxed_sort_matmul_backward_chunks(args, begin, end); },
+        [&](int64_t slots) {
+          for_items(slots, [&](int64_t begin, int64_t end) { relaxed_sort_matmul_backward_slots(args, begin, end); });
+        });
+  }
+};
 
 }  // namespace
 }  // namespace drpm
 
-STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) {
-  m.impl("relaxed_sort", TORCH_BOX(&drpm::relaxed_sort));
-  m.impl("relaxed_sort_backward", TORCH_BOX(&drpm::relaxed_sort_backward));
-  m.impl("relaxed_sort_matmul", TORCH_BOX(&drpm::relaxed_sort_matmul));
-  m.impl("relaxed_sort_matmul_backward", TORCH_BOX(&drpm::relaxed_sort_matmul_backward));
-}
+STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) { drpm::implement_relaxed_sort_ops<drpm::Cpu>(m); }

@@ -14,7 +14,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -67,20 +69,33 @@ def build_drivers(sanitizer: str) -> Path:
     return build(sanitizer or "plain", **definitions)
 
 
+def children_seconds() -> float:
+    return os.times().children_user + os.times().children_system
+
+
 class Checks:
-    """Runs commands, two at a time, and counts."""
+    """Runs commands, two at a time; counts them and the CPU seconds of each part."""
 
     def __init__(self) -> None:
         self.passed = self.failed = 0
         self.pool = ThreadPoolExecutor(2)
         self.lock = Lock()
+        self.cpu: Counter[str] = Counter()
 
     def finish(self) -> None:
         self.pool.shutdown(wait=True)
 
-    def start(self, label: str, command: list[object], *, fails: bool = False, **environment: str) -> None:
+    def build(self, sanitizer: str) -> Path:
+        before = children_seconds()  # nothing else runs yet
+        try:
+            return build_drivers(sanitizer)
+        finally:
+            self.cpu["building"] += children_seconds() - before
+
+    def start(self, part: str, label: str, command: list[object], *, fails: bool = False, **environment: str) -> None:
         """Counts whether the command succeeds (`fails`: dies with a message of the emulator)."""
-        self.pool.submit(self.run, label, command, fails=fails, **environment).add_done_callback(self.report_crash)
+        future = self.pool.submit(self.run, part, label, command, fails=fails, **environment)
+        future.add_done_callback(self.report_crash)
 
     def report_crash(self, future: Future[None]) -> None:
         if error := future.exception():
@@ -88,42 +103,46 @@ class Checks:
                 self.failed += 1
             print(f"FAIL {error}", flush=True)
 
-    def run(self, label: str, command: list[object], *, fails: bool = False, **environment: str) -> None:
-        start = time.perf_counter()
-        result = subprocess.run(
-            [str(word) for word in command],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=ROOT,
-        )
-        good = result.returncode != 0 and "cuda_on_cpu:" in result.stdout if fails else result.returncode == 0
+    def run(self, part: str, label: str, command: list[object], *, fails: bool = False, **environment: str) -> None:
+        with tempfile.TemporaryFile("w+") as output:
+            process = subprocess.Popen(
+                [str(word) for word in command],
+                env={**os.environ, **environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = code = os.waitstatus_to_exitcode(status)
+            output.seek(0)
+            text = output.read()
+        good = code != 0 and "cuda_on_cpu:" in text if fails else code == 0
+        seconds = usage.ru_utime + usage.ru_stime
         with self.lock:
             self.passed += good
             self.failed += not good
-        print(f"{'ok  ' if good else 'FAIL'} {label}  ({time.perf_counter() - start:.1f} s)", flush=True)
+            self.cpu[part] += seconds
+        print(f"{'ok  ' if good else 'FAIL'} {label}  ({seconds:.1f} s)", flush=True)
         if not good:
-            print("\n".join(result.stdout.splitlines()[-40:]), flush=True)
+            print("\n".join(text.splitlines()[-40:]), flush=True)
 
 
 def check_drivers(checks: Checks) -> None:
-    plain, address, thread = (build_drivers(sanitizer) for sanitizer in ("", "address", "thread"))
-    checks.start("emulator: intrinsics mean what CUDA says", [plain / "selftest"])
+    plain, address, thread = (checks.build(sanitizer) for sanitizer in ("", "address", "thread"))
+    checks.start("drivers", "emulator: intrinsics mean what CUDA says", [plain / "selftest"])
     for misuse in MISUSES:
-        checks.start(f"emulator stops at {misuse}", [plain / "selftest", misuse], fails=True)
+        checks.start("drivers", f"emulator stops at {misuse}", [plain / "selftest", misuse], fails=True)
     suppressions = ROOT / "build" / "cuda-thread" / "suppressions.txt"
     suppressions.write_text(SUPPRESSIONS)
     tsan = f"halt_on_error=1:suppressions={suppressions}"
     for source in sorted((ROOT / FOLDER).glob("test_*.cpp")):
         name = source.stem
         for order in ORDERS:
-            checks.start(f"{name}, thread order {order}", [plain / name], CUDA_ON_CPU_ORDER=order)
-        checks.start(f"{name}, AddressSanitizer and UBSan", [address / name])
+            checks.start("drivers", f"{name}, thread order {order}", [plain / name], CUDA_ON_CPU_ORDER=order)
+        checks.start("sanitizers", f"{name}, AddressSanitizer and UBSan", [address / name])
         for races in ("block", "grid"):
-            checks.start(
-                f"{name}, ThreadSanitizer, {races}", [thread / name], CUDA_ON_CPU_RACES=races, TSAN_OPTIONS=tsan
-            )
+            variables = {"CUDA_ON_CPU_RACES": races, "TSAN_OPTIONS": tsan}
+            checks.start("sanitizers", f"{name}, ThreadSanitizer, {races}", [thread / name], **variables)
 
 
 # On the emulator these cost many minutes: large samples, and 96 long rows in a wide band.
@@ -131,12 +150,12 @@ NOT_EMULATED = ("goodness_of_fit", "gap_at_the_edge")
 
 
 def check_python(checks: Checks, orders: tuple[str, ...]) -> None:
-    build_drivers("")
     selected = " and ".join(f"not {name}" for name in NOT_EMULATED)
     for order in orders:
         for test in sorted((ROOT / "python_tests" / "ops").glob("test_*.py")):
             command: list[object] = [sys.executable, "-m", "pytest", "--device", "emulated", test, "-k", selected]
-            checks.start(f"{test.name} on the emulated device, order {order}", command, CUDA_ON_CPU_ORDER=order)
+            label = f"{test.name} on the emulated device, order {order}"
+            checks.start("python", label, command, CUDA_ON_CPU_ORDER=order, OMP_NUM_THREADS="1")
 
 
 def check_nvcc(checks: Checks) -> None:
@@ -151,8 +170,8 @@ def check_nvcc(checks: Checks) -> None:
         "-DDRPM_CUDA_ARCHS=all",
         f"-DCMAKE_MAKE_PROGRAM={find_ninja()}",
     ]
-    checks.run("configure for all architectures", [cmake, "-G", "Ninja", "-S", ROOT, "-B", folder, *flags])
-    checks.run("compile for all architectures", [cmake, "--build", folder, "--target", "drpm_cuda"])
+    checks.run("nvcc", "configure for all architectures", [cmake, "-G", "Ninja", "-S", ROOT, "-B", folder, *flags])
+    checks.run("nvcc", "compile for all architectures", [cmake, "--build", folder, "--target", "drpm_cuda"])
 
 
 def main() -> None:
@@ -163,6 +182,8 @@ def main() -> None:
     parts = arguments.parts or ["drivers", "python", "nvcc"]
     start = time.perf_counter()
     checks = Checks()
+    if "python" in parts:
+        checks.build("")
     if "drivers" in parts:
         check_drivers(checks)
     if "python" in parts:
@@ -170,7 +191,10 @@ def main() -> None:
     if "nvcc" in parts:
         check_nvcc(checks)
     checks.finish()
-    print(f"{checks.passed} passed, {checks.failed} failed  ({time.perf_counter() - start:.0f} s)")
+    spent = ", ".join(f"{part} {seconds:.0f}" for part, seconds in checks.cpu.items())
+    print(
+        f"{checks.passed} passed, {checks.failed} failed  ({time.perf_counter() - start:.0f} s; CPU seconds: {spent})"
+    )
     sys.exit(checks.failed > 0)
 
 

@@ -76,15 +76,21 @@ inline int& failures() {
   return count;
 }
 
-inline void fail(const char* what) {
+// DRPM_FIRST_FAILURE ends the program there: enough to know that a mutant is noticed.
+inline void count_failure() {
   ++failures();
+  if (std::getenv("DRPM_FIRST_FAILURE") != nullptr) std::_Exit(1);
+}
+
+inline void fail(const char* what) {
   std::printf("FAIL %s\n", what);
+  count_failure();
 }
 
 inline void expect_launched(const char* what, int error) {
   if (error == 0) return;
-  ++failures();
   std::printf("FAIL %s: launch returned error %d\n", what, error);
+  count_failure();
 }
 
 // |got - want| <= tolerance * max(1, largest |want|); NaN and infinities must agree exactly.
@@ -105,10 +111,10 @@ void expect_close(const char* what, const Buffer<T>& got, const Buffer<T>& want,
     if (wrong++ == 0) first = i;
   }
   if (wrong == 0) return;
-  ++failures();
   std::printf("FAIL %s: %zu of %zu differ, first at %zu: got %.9g, want %.9g (tolerance %.1e, largest value %.3g)\n",
               what, wrong, want.size(), first, static_cast<double>(got[first]), static_cast<double>(want[first]),
               tolerance, scale);
+  count_failure();
 }
 
 template <class T>

@@ -2,7 +2,7 @@
 
     registers, spills, shared memory   nvcc -Xptxas -v, per architecture
     occupancy                          <cuda_occupancy.h>, NVIDIA's calculator, for one device of each architecture
-    instruction mix                    cuobjdump -sass (on the PATH, from nvidia-cuda-cuobjdump, or --cuobjdump)
+    instruction mix                    nvdisasm (on the PATH, of the package nvidia-cuda-nvdisasm, or --nvdisasm)
     sectors per access, bank conflicts the emulator's access report (csrc/tests/cuda_on_cpu/access_report.cpp)
     roofline                           bytes and operations of roofline.py over published peaks
 
@@ -26,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from check import FOLDER, ROOT, build_drivers
+from mutate import HEADERS
 from roofline import print_roofline
 
 # Multiprocessors, shared memory of one and of a block (opt-in), registers and threads of one: published tables.
@@ -101,7 +102,7 @@ def short_name(signature: str) -> str:
     match = re.search(r"(\w+)<(.*)>\(", signature)
     if match is None:
         return re.sub(r".*?(\w+)\(.*", r"\1", signature)
-    types = re.findall(r"\b(float|double|true|false)\b", match.group(2))
+    types = re.findall(r"\b(\w+Terms<(?:float|double)>|float|double|true|false)", match.group(2).replace("::", " "))
     return f"{match.group(1)}<{', '.join(types)}>"
 
 
@@ -111,13 +112,13 @@ def compile_source(nvcc: str, source: Path, arch: int, cubin: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
-def find_cuobjdump(given: str | None) -> str | None:
-    """The program itself, or the one that the package nvidia-cuda-cuobjdump installs."""
-    if given or shutil.which("cuobjdump"):
-        return given or shutil.which("cuobjdump")
+def find_nvdisasm(given: str | None) -> str | None:
+    """The program given, on the PATH, or the one that the package nvidia-cuda-nvdisasm installs."""
+    if given or shutil.which("nvdisasm"):
+        return given or shutil.which("nvdisasm")
     spec = importlib.util.find_spec("nvidia")
     folders = spec.submodule_search_locations if spec is not None and spec.submodule_search_locations else []
-    return next((str(path) for folder in folders for path in Path(folder).glob("*/bin/cuobjdump")), None)
+    return next((str(path) for folder in folders for path in Path(folder).glob("*/bin/nvdisasm")), None)
 
 
 def launch_bounds(source: Path) -> dict[str, int]:
@@ -133,13 +134,13 @@ def launch_bounds(source: Path) -> dict[str, int]:
     return {kernel: constants.get(bound, 256) for bound, kernel in found}
 
 
-def instruction_mix(cuobjdump: str, cubin: Path) -> dict[str, Counter[str]]:
+def instruction_mix(nvdisasm: str, cubin: Path) -> dict[str, Counter[str]]:
     """Instructions by unit, of every kernel of a cubin, by mangled name."""
-    listing = subprocess.run([cuobjdump, "-sass", str(cubin)], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run([nvdisasm, "-c", str(cubin)], capture_output=True, text=True, check=True).stdout
     mixes: dict[str, Counter[str]] = {}
     mix: Counter[str] = Counter()
     for line in listing.splitlines():
-        if function := re.search(r"Function : (\w+)", line):
+        if function := re.match(r"\.text\.(\w+):", line):
             mix = mixes.setdefault(function.group(1), Counter())
         if not (instruction := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][A-Z0-9_]*)", line)):
             continue
@@ -149,9 +150,7 @@ def instruction_mix(cuobjdump: str, cubin: Path) -> dict[str, Counter[str]]:
     return mixes
 
 
-def collect(
-    nvcc: str, architectures: list[int], cuobjdump: str | None, folder: Path, folders: str
-) -> dict[str, Kernel]:
+def collect(nvcc: str, architectures: list[int], nvdisasm: str | None, folder: Path, folders: str) -> dict[str, Kernel]:
     kernels: dict[str, Kernel] = {}
     chosen = folders.split(",") if folders else []
     sources = [path for path in sorted(ROOT.glob("csrc/*/*_cuda.cu")) if not chosen or path.parent.name in chosen]
@@ -164,7 +163,7 @@ def collect(
         re.S,
     )
     for (source, arch, cubin), log in zip(jobs, logs, strict=True):
-        mixes = instruction_mix(cuobjdump, cubin) if cuobjdump and arch == MIX_ARCHITECTURE else {}
+        mixes = instruction_mix(nvdisasm, cubin) if nvdisasm and arch == MIX_ARCHITECTURE else {}
         bounds = launch_bounds(source)
         for mangled, stores, loads, registers, rest in pattern.findall(log):
             signature = subprocess.run(["c++filt", mangled], capture_output=True, text=True).stdout.strip()
@@ -221,6 +220,22 @@ def print_mix(kernels: dict[str, Kernel]) -> None:
     print()
 
 
+# Where the lines of the report lie: kernels, and the headers of row functions that they call.
+KERNEL_FILES = {path.name for path in ROOT.glob("csrc/*/*_cuda.cu")} | {Path(header).name for header in HEADERS}
+
+
+def source_frames(program: Path, addresses: list[str]) -> list[list[str]]:
+    """For each address the lines it comes from, innermost inlined call first, as "file:line"."""
+    command = ["addr2line", "-i", "-a", "-e", str(program), *addresses]
+    frames: list[list[str]] = []
+    for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
+        if line.startswith("0x"):
+            frames.append([])
+        else:
+            frames[-1].append(re.sub(r" \(.*", "", line).rsplit("/", 1)[-1])
+    return frames
+
+
 def print_accesses() -> None:
     folder = build_drivers("trace")
     print("## Memory accesses per source line\n")
@@ -237,11 +252,11 @@ def print_accesses() -> None:
         output = subprocess.run([program], capture_output=True, text=True, check=True).stdout
         rows = [line.split() for line in output.splitlines() if line.startswith("access ")]
         addresses = [hex(int(row[1], 16) + 0x400000) for row in rows]
-        command = ["addr2line", "-e", str(program), *addresses]
-        places = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-        for place, (_, _, space, kind, requests, _, sectors, ways) in zip(places, rows, strict=False):
-            line = re.sub(r" \(.*", "", place).rsplit("/", 1)[-1]
-            if ".cu:" not in line and not line.startswith(("cuda_launch.h", "mvhg_contour_rows.h")):
+        for frames, (_, _, space, kind, requests, _, sectors, ways) in zip(
+            source_frames(program, addresses), rows, strict=True
+        ):
+            line = next((frame for frame in frames if frame.split(":")[0] in KERNEL_FILES), None)
+            if line is None:
                 continue
             total = lines.setdefault((line, f"{space} {kind}"), [0, 0, 0])
             for i, value in enumerate((1, float(sectors), float(ways))):
@@ -258,7 +273,7 @@ def main() -> None:
     parser.add_argument("--archs", default=",".join(map(str, DEVICES)))
     parser.add_argument("--folders", default="", help="of csrc, comma separated; default: all")
     parser.add_argument("--no-accesses", action="store_true", help="leave out the emulator's part")
-    parser.add_argument("--cuobjdump", help="the program; default: on the PATH, or of nvidia-cuda-cuobjdump")
+    parser.add_argument("--nvdisasm", help="the program; default: on the PATH, or of nvidia-cuda-nvdisasm")
     arguments = parser.parse_args()
     nvcc = shutil.which("nvcc") or sys.exit("cuda-report: nvcc is not installed")
     architectures = [int(arch) for arch in arguments.archs.split(",")]
@@ -276,11 +291,13 @@ def main() -> None:
         source, program = Path(folder, "occupancy.cpp"), Path(folder, "occupancy")
         source.write_text(OCCUPANCY)
         subprocess.check_call(["g++", "-w", f"-I{toolkit_include(nvcc)}", str(source), "-o", str(program)])
-        cuobjdump = find_cuobjdump(arguments.cuobjdump)
-        kernels = collect(nvcc, architectures, cuobjdump, Path(folder), arguments.folders)
+        nvdisasm = find_nvdisasm(arguments.nvdisasm)
+        kernels = collect(nvcc, architectures, nvdisasm, Path(folder), arguments.folders)
         print_resources(kernels, architectures, program)
-        if cuobjdump:
+        if nvdisasm:
             print_mix(kernels)
+        else:
+            print("No instruction mix: nvdisasm is not installed.\n")
         print_roofline()
     if not arguments.no_accesses:
         print_accesses()
