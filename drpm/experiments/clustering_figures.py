@@ -35,8 +35,8 @@ def picture_data(model: PartitionClustering, images: Tensor, labels: Tensor) -> 
     generated = model.decode(z.flatten(0, 1)).sigmoid()
 
     embedded = model.embed(images[:_DRAWN]).double()
-    centre = embedded.mean(0)
-    axes = torch.linalg.svd(embedded - centre, full_matrices=False).Vh[:2].T
+    centre = model.prior_mean.double().mean(0)
+    axes = torch.linalg.svd(model.prior_mean.double() - centre, full_matrices=False).Vh[:2].T
     kept = {
         "images": _bytes(shown),
         "generated": _bytes(generated),
@@ -94,7 +94,7 @@ def draw_partition(data: dict[str, Any], path: Path, sampled: bool = True) -> No
 
 
 def draw_latent_space(data: dict[str, Any], path: Path) -> None:
-    """Draw the embeddings on their first two principal axes, coloured by true class; crosses are the cluster priors.
+    """Draw the embeddings on the first two principal axes of the cluster priors (crosses), coloured by true class.
 
     Args:
         data: of `picture_data`.
@@ -104,7 +104,7 @@ def draw_latent_space(data: dict[str, Any], path: Path) -> None:
     figure, axis = pyplot.subplots(figsize=(5.6, 5.2), layout="constrained")
     points = axis.scatter(latent[:, 0], latent[:, 1], c=data["classes"], cmap="tab10", s=3, linewidths=0)
     axis.scatter(priors[:, 0], priors[:, 1], c="black", marker="x", s=60)
-    axis.set_title("Latent space, first two principal axes", fontsize=11, loc="left")
+    axis.set_title("Latent space, first two principal axes of the priors", fontsize=11, loc="left")
     figure.colorbar(points, label="true class", shrink=0.8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

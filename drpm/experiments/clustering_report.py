@@ -114,10 +114,12 @@ def table(results: Path, data: str) -> str:
 def comparison(results: Path) -> str:
     """Give differences between methods on the test set, paired over the seeds that both have."""
     pairs = (
-        ("drpm_bound", "partition", "latent_gmm", "responsibilities"),
-        ("drpm_exact", "partition", "latent_gmm", "responsibilities"),
-        ("drpm_bound", "partition", "vade", "responsibilities"),
-        ("drpm_exact", "partition", "vade", "responsibilities"),
+        *(
+            (drpm, column, baseline, "responsibilities")
+            for baseline in ("latent_gmm", "vade")
+            for drpm in ("drpm_bound", "drpm_exact")
+            for column in ("partition", "responsibilities")
+        ),
         ("drpm_exact", "partition", "drpm_bound", "partition"),
         ("drpm_exact", "responsibilities", "drpm_bound", "responsibilities"),
     )

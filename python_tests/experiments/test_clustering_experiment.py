@@ -265,6 +265,8 @@ def test_smoke_on_real_digits(tmp_path: Path) -> None:
     # All methods on scikit-learn's 1,797 digits with the demo's network and schedule: one minute of two quiet cores.
     schedule = {"data": "digits", "hidden": (256, 256, 256, 512), "augment": True, "reconstruction_scale": 0.1}
     schedule |= {"pretrain_epochs": 140, "warm_start_epochs": 70, "epochs": 180, "mixture_starts": 20}
+    schedule |= {"contrast_weight": 0.8, "contrast_temperature": 1.0, "contrast_views": 2, "cluster_weight": 0.0}
+    schedule |= {"learning_rate": 1e-4, "precision": "float32"}
     shared = str(tmp_path / "latent_gmm" / "pretrained.pt")
     found = {}
     for row in ("latent_gmm", "vade", "drpm_bound", "drpm_exact"):
