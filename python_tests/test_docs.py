@@ -11,7 +11,16 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/math/mvhg.md", "docs/sklearn.md", "docs/from_the_authors_code.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "docs/math/mvhg.md",
+        "docs/sklearn.md",
+        "docs/from_the_authors_code.md",
+        "docs/experiments/multitask.md",
+    ],
+)
 def test_examples_run(page):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
     assert blocks

@@ -74,7 +74,7 @@ class Multitask(Experiment):
 
     def __init__(self, config: MultitaskRun, world: World) -> None:
         self.config, self.world = config, world
-        self.train, self.test = (_normalised(part, world) for part in make_data(config))
+        self.train, self.test = (normalised(part, world.device) for part in make_data(config))
         size = min(config.batch_size, len(self.train.images))
         self.batches = EpochBatches(len(self.train.images), size, config.seed, world)
         self.steps = config.epochs * self.batches.steps_per_epoch
@@ -181,9 +181,10 @@ def make_data(config: MultitaskRun) -> tuple[MultiMNIST, MultiMNIST]:
     return made[0], made[1]
 
 
-def _normalised(data: MultiMNIST, world: World) -> MultiMNIST:
+def normalised(data: MultiMNIST, device: torch.device | None = None) -> MultiMNIST:
+    """Give the images, changed in place, with MNIST's mean and spread taken out."""
     images = data.images.sub_(_MEAN).div_(_SPREAD)
-    return MultiMNIST(images.to(world.device), data.labels.to(world.device))
+    return MultiMNIST(images.to(device), data.labels.to(device))
 
 
 def _rounded(values: Tensor) -> list[float]:

@@ -10,8 +10,8 @@ from torch import Tensor
 from drpm.data.multi_mnist import make_multi_mnist
 
 _SHOWN = 4  # pairs of digits
-_COLOURS = {"uls": "tab:gray", "drpm": "tab:blue"}
-_TITLES = {"uls": "ULS", "drpm": "DRPM-MTL"}
+_COLOURS = {"uls": "tab:gray", "drpm": "tab:orange", "drpm_even": "tab:blue"}
+_TITLES = {"uls": "ULS", "drpm": "DRPM-MTL", "drpm_even": "DRPM-MTL, size term"}
 _SIDES = (("left", "-", "o"), ("right", "--", "s"))
 
 
@@ -19,7 +19,7 @@ def draw_sweep(found: Mapping[str, Mapping[int, list[dict[str, Any]]]], path: Pa
     """Draw accuracy per task and neurons per task over the noise ratio: means, and the range over seeds as a band.
 
     Args:
-        found: method ("uls", "drpm") -> tenths of noise -> result files.
+        found: method ("uls", "drpm", "drpm_even") -> tenths of noise -> result files.
     Reference: thesis Fig. 5.13.
     """
     pyplot = _pyplot()
@@ -28,9 +28,8 @@ def draw_sweep(found: Mapping[str, Mapping[int, list[dict[str, Any]]]], path: Pa
         for task, (side, line, marker) in enumerate(_SIDES):
             style = {"linestyle": line, "marker": marker, "markersize": 4, "label": f"{_TITLES[method]}, {side}"}
             _band(upper, by_level, "accuracy", task, _COLOURS[method], style)
-    for task, (side, line, marker) in enumerate(_SIDES):
-        style = {"linestyle": line, "marker": marker, "markersize": 4, "label": f"DRPM-MTL, {side}"}
-        _band(lower, found.get("drpm", {}), "sizes", task, _COLOURS["drpm"], style)
+            if method != "uls":
+                _band(lower, by_level, "sizes", task, _COLOURS[method], style)
     upper.set_ylabel("test accuracy")
     lower.set_ylabel("neurons of the task")
     lower.set_xlabel("noise ratio α of the right digit")

@@ -13,12 +13,13 @@ pytest.importorskip("tqdm")
 pytest.importorskip("yaml")
 pytest.importorskip("matplotlib")
 
-from drpm.experiments import multitask_report
+from drpm.experiments import multitask_probe, multitask_report
 from drpm.experiments.__main__ import main
 from drpm.experiments.configuration import build, read_row, rows
-from drpm.experiments.multitask import Multitask, MultitaskRun, make_data
+from drpm.experiments.multitask import Multitask, MultitaskRun, make_data, make_model, normalised
 from drpm.experiments.records import write_json
 from drpm.experiments.runner import Interrupted, Options, run
+from drpm.models.multitask import multitask_loss
 
 from .test_clustering_experiment import write_idx
 
@@ -108,34 +109,57 @@ def test_temperature_falls_and_the_size_penalty_is_a_loss(root: Path, tmp_path: 
 
 
 def test_tables_and_figures_come_from_the_results(root: Path, tmp_path: Path) -> None:
-    results, docs = tmp_path / "results" / "multitask", tmp_path / "docs"
+    results, docs, runs = tmp_path / "results" / "multitask", tmp_path / "docs", tmp_path / "out"
     assert {make() for make in multitask_report.tables(results).values()} == {"_No results yet._"}
-    record = run(Multitask, config(root), options(tmp_path / "run"))
+    record = run(Multitask, config(root), options(runs / "drpm_0" / "seed0"), "drpm_0")
     baseline = run(Multitask, config(root, method="uls"), options(tmp_path / "baseline"))
     three = run(Multitask, config(root, digits=3), options(tmp_path / "three"))
     for level in range(10):
         for seed in (0, 1):
-            for method, own in (("drpm", record), ("uls", baseline)):
+            for method, own in (("drpm", record), ("drpm_even", record), ("uls", baseline)):
                 changed = json.loads(json.dumps(own | {"seed": seed}))
-                changed["metrics"]["test"]["accuracy"] = [0.9 + 0.01 * seed, 0.8 - 0.02 * (method == "uls")]
+                worse = 0.02 * (method == "uls") + 0.05 * (method == "drpm_even" and level == 9)
+                changed["metrics"]["test"]["accuracy"] = [0.9 + 0.01 * seed, 0.8 - worse]
                 write_json(changed, results / f"{method}_{level}" / f"seed{seed}.json")
     write_json(three, results / "three_exact_6" / "seed0.json")
+    arguments = ["--runs", str(runs), "--results", str(tmp_path / "results"), "--root", str(root)]
+    assert multitask_probe.main([*arguments, "--rows", "drpm_0"]) == 0
     found = {name: make() for name, make in multitask_report.tables(results).items()}
     assert (
         "| 0.3 | 0.905 ± 0.007 | 0.780 ± 0.000 | 0.905 ± 0.007 | 0.800 ± 0.000 | +0.000 ± 0.000 | +0.020"
         in (found["multitask noise ratios"])
     )
-    assert "both 10 of 10" in found["multitask claims"]
-    assert "| three tasks: DRPM-MTL, exact conditionals |" in found["multitask variants"]
+    claims = found["multitask claims"].splitlines()
+    assert "left 10, right 10, both 10 of 10" in claims[2] and "left 10, right 9, both 9 of 10" in claims[2]
+    assert "right 0.800 beside 0.780 | left 0.905 beside 0.905; right 0.750 beside 0.780" in claims[4]
+    assert "| three tasks: DRPM-MTL, size term, exact conditionals |" in found["multitask variants"]
     assert "| epoch 2 |" in found["multitask epochs"]
+    assert "| `drpm_0` |" in found["multitask probe"]
     (tmp_path / "data").symlink_to(root)
     for path in multitask_report.figures(results, docs):
         assert path.stat().st_size > 10000
     assert {path.name for path in (docs / "figures").iterdir()} == {"multitask.png", "multitask_noise.png"}
 
 
+def test_probe_measures_the_gradient_of_the_size_layer(root: Path, tmp_path: Path) -> None:
+    made = config(root, hard=False)
+    run(Multitask, made, options(tmp_path))
+    found = multitask_probe.size_gradients(tmp_path, made)
+    # A shift of every log-odds is a shift of the size layer's bias.
+    model = make_model(made, 1)
+    model.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True)["model"])
+    model.eval()
+    data = normalised(make_data(made)[1])
+    for loss, wanted in zip(multitask_loss(model(data.images).logits, data.labels)[1], found["gradients"], strict=True):
+        (gradient,) = torch.autograd.grad(loss, model.partition.log_omega.bias, retain_graph=True)
+        assert float(gradient[1]) == pytest.approx(wanted, rel=5e-3, abs=1e-7)
+    assert multitask_probe.main(["--runs", str(tmp_path), "--results", str(tmp_path), "--rows", "absent"]) == 2
+
+
 def test_every_row_builds() -> None:
-    assert {f"{method}_{level}" for method in ("uls", "drpm") for level in range(10)} <= set(rows("multitask"))
+    assert {f"{method}_{level}" for method in ("uls", "drpm", "drpm_even") for level in range(10)} <= set(
+        rows("multitask")
+    )
     for row in rows("multitask"):
         made = build(MultitaskRun, read_row("multitask", row), "multitask")
         assert made.title
