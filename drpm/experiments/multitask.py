@@ -55,6 +55,7 @@ class MultitaskRun:
     batch_size: int = 128
     epochs: int = 3
     learning_rate: float = 3e-3
+    partition_rate: float = 1.0  # times learning_rate: step size of the encoder and the layers that give the partition
     precision: str = "bf16"  # of the networks; losses, partitions and weights are float32
 
     def __post_init__(self) -> None:
@@ -80,12 +81,12 @@ class Multitask(Experiment):
         self.steps = config.epochs * self.batches.steps_per_epoch
         self.model = make_model(config, self.steps).to(world.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotation lacks it
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(self._parameter_groups(), lr=config.learning_rate, fused=True)
         self.curve: list[dict[str, Any]] = []
 
     def step(self, index: int) -> dict[str, float]:
         for group in self.optimizer.param_groups:  # half a cosine from its first value to zero
-            group["lr"] = self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * index / self.steps))
+            group["lr"] = group["first_lr"] * 0.5 * (1.0 + math.cos(math.pi * index / self.steps))
         batch = self.batches(index)
         self.model.train()
         out = self._forward(self.train.images[batch])
@@ -107,6 +108,13 @@ class Multitask(Experiment):
             epoch = (index + 1) // self.batches.steps_per_epoch
             self.curve.append({"epoch": epoch, **{name: scores[name] for name in kept if name in scores}})
         return values
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        parts: dict[bool, list[torch.nn.Parameter]] = {False: [], True: []}
+        for name, parameter in self.model.named_parameters():
+            parts[name.startswith("partition")].append(parameter)
+        rates = {False: self.config.learning_rate, True: self.config.learning_rate * self.config.partition_rate}
+        return [{"params": part, "first_lr": rates[key]} for key, part in parts.items() if part]
 
     def _forward(self, images: Tensor) -> MultitaskOutput:
         low = torch.autocast(self.world.device.type, torch.bfloat16)

@@ -108,6 +108,16 @@ def test_temperature_falls_and_the_size_penalty_is_a_loss(root: Path, tmp_path: 
     assert apart[1] < apart[0]
 
 
+def test_partition_rate_is_the_step_size_of_the_partition(root: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    frozen = config(root, partition_rate=0.0)
+    run(Multitask, frozen, options(tmp_path))
+    torch.manual_seed(frozen.seed)
+    start, end = make_model(frozen, 1), torch.load(tmp_path / "model.pt", weights_only=True)["model"]
+    for name, value in start.named_parameters():
+        assert torch.equal(value, end[name]) == name.startswith("partition"), name
+
+
 def test_tables_and_figures_come_from_the_results(root: Path, tmp_path: Path) -> None:
     results, docs, runs = tmp_path / "results" / "multitask", tmp_path / "docs", tmp_path / "out"
     assert {make() for make in multitask_report.tables(results).values()} == {"_No results yet._"}
