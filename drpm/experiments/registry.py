@@ -44,4 +44,9 @@ EXPERIMENTS: dict[str, Entry] = {
         "drpm.experiments.multitask_report:tables",
         "drpm.experiments.multitask_report:figures",
     ),
+    "weak_supervision": Entry(
+        "drpm.experiments.weak_supervision:WeakSupervision",
+        "drpm.experiments.weak_supervision_report:tables",
+        "drpm.experiments.weak_supervision_report:figures",
+    ),
 }

@@ -14,16 +14,16 @@ from drpm.models.view_aggregation import Selection, ViewPosterior, assign
 class ConvEncoder(nn.Module):
     """64 x 64 images to a diagonal Gaussian posterior; the encoder of Locatello et al. (2020).
 
-    Four convolutions with kernel 4 and stride 2 (32, 32, 64, 64 channels), a dense layer of 256, two heads.
+    Four convolutions with stride 2 (32, 32, 64, 64 channels; kernels 4, 4, 2, 2), a dense layer of 256, two heads.
     """
 
     def __init__(self, latent: int = 10, channels: int = 3) -> None:
         super().__init__()
         widths = (channels, 32, 32, 64, 64)
         layers: list[nn.Module] = []
-        for a, b in itertools.pairwise(widths):
-            layers += [nn.Conv2d(a, b, 4, stride=2, padding=1), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(1024, 256), nn.ReLU())
+        for (a, b), kernel in zip(itertools.pairwise(widths), (4, 4, 2, 2), strict=True):
+            layers += [nn.Conv2d(a, b, kernel, stride=2, padding=kernel // 2 - 1), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(1024, 256), nn.ReLU(inplace=True))
         self.heads = nn.Linear(256, 2 * latent)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # (B, C, 64, 64) -> (B, d), (B, d)
@@ -37,10 +37,10 @@ class ConvDecoder(nn.Module):
     def __init__(self, latent: int = 10, channels: int = 3) -> None:
         super().__init__()
         widths = (64, 64, 32, 32, channels)
-        layers: list[nn.Module] = [nn.Linear(latent, 256), nn.ReLU(), nn.Linear(256, 1024), nn.ReLU()]
-        layers.append(nn.Unflatten(1, (64, 4, 4)))
+        layers: list[nn.Module] = [nn.Linear(latent, 256), nn.ReLU(inplace=True)]
+        layers += [nn.Linear(256, 1024), nn.ReLU(inplace=True), nn.Unflatten(1, (64, 4, 4))]
         for a, b in itertools.pairwise(widths):
-            layers += [nn.ConvTranspose2d(a, b, 4, stride=2, padding=1), nn.ReLU()]
+            layers += [nn.ConvTranspose2d(a, b, 4, stride=2, padding=1), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, z: Tensor) -> Tensor:  # (B, d) -> (B, C, 64, 64)
@@ -90,6 +90,8 @@ class MultiviewVAE(nn.Module):
         num_views: int, V.
         aggregation: how shared posteriors are joined, see `view_aggregation.aggregate`.
         likelihood: "bernoulli" (values in [0, 1]) or "gaussian" (unit variance).
+        precision: "float32" or "bf16": encoders and decoders compute in bfloat16 where torch.autocast lets them; what
+            they return, and everything else, stays float32.
     """
 
     def __init__(
@@ -102,11 +104,15 @@ class MultiviewVAE(nn.Module):
         groups: Sequence[Sequence[int]] | None = None,
         aggregation: str = "mean",
         likelihood: str = "bernoulli",
+        precision: str = "float32",
     ) -> None:
         super().__init__()
+        if precision not in ("float32", "bf16"):
+            raise ValueError(f"MultiviewVAE: precision must be float32 or bf16, got {precision}")
         if likelihood not in ("bernoulli", "gaussian"):
             raise ValueError(f"MultiviewVAE: likelihood must be bernoulli or gaussian, got {likelihood}")
         self.num_views, self.aggregation, self.likelihood = num_views, aggregation, likelihood
+        self.precision = precision
         self.groups = [tuple(range(num_views))] if groups is None else [tuple(group) for group in groups]
         self.encoders = self._modules_of("encoders", encoders)
         self.decoders = self._modules_of("decoders", decoders)
@@ -125,12 +131,17 @@ class MultiviewVAE(nn.Module):
         """Posteriors of the views, each by itself."""
         if len(views) != self.num_views:
             raise ValueError(f"MultiviewVAE: views must be {self.num_views} tensors, got {len(views)}")
-        if len(self.encoders) == 1:  # one call for all views
-            mean, log_variance = self.encoders[0](torch.cat(list(views)))
-            shape = (self.num_views, len(views[0]), -1)
-            return mean.view(shape).transpose(0, 1), log_variance.view(shape).transpose(0, 1)
-        found = [encoder(view) for encoder, view in zip(self.encoders, views, strict=True)]
-        return torch.stack([mean for mean, _ in found], 1), torch.stack([log for _, log in found], 1)
+        with self._autocast(views[0]):
+            if len(self.encoders) == 1:  # one call for all views
+                mean, log_variance = self.encoders[0](torch.cat(list(views)))
+                shape = (self.num_views, len(views[0]), -1)
+                return mean.float().view(shape).transpose(0, 1), log_variance.float().view(shape).transpose(0, 1)
+            found = [encoder(view) for encoder, view in zip(self.encoders, views, strict=True)]
+            means = torch.stack([mean for mean, _ in found], 1)
+            return means.float(), torch.stack([log for _, log in found], 1).float()
+
+    def _autocast(self, on: Tensor) -> torch.autocast:
+        return torch.autocast(on.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def infer(
         self, views: Sequence[Tensor], tau: float = 1.0, generator: torch.Generator | None = None
@@ -147,10 +158,11 @@ class MultiviewVAE(nn.Module):
 
     def decode(self, z: Tensor) -> list[Tensor]:  # (B, V, d) -> V tensors (B, …)
         """Logits or means of every view."""
-        if len(self.decoders) == 1:
-            flat = self.decoders[0](z.transpose(0, 1).flatten(0, 1))
-            return list(flat.chunk(self.num_views))
-        return [decoder(z[:, view]) for view, decoder in enumerate(self.decoders)]
+        with self._autocast(z):
+            if len(self.decoders) == 1:
+                flat = self.decoders[0](z.transpose(0, 1).flatten(0, 1))
+                return list(flat.float().chunk(self.num_views))
+            return [decoder(z[:, view]).float() for view, decoder in enumerate(self.decoders)]
 
     def bound(
         self,
@@ -169,7 +181,18 @@ class MultiviewVAE(nn.Module):
             gamma: weight of the partition's terms.
             generator: source of z and of the mixtures' draws.
         """
-        selection, posterior = self.infer(views, tau, generator)
+        return self.bound_of(views, *self.infer(views, tau, generator), beta, gamma, generator)
+
+    def bound_of(
+        self,
+        views: Sequence[Tensor],
+        selection: Selection,
+        posterior: ViewPosterior,
+        beta: float = 1.0,
+        gamma: float = 0.25,
+        generator: torch.Generator | None = None,
+    ) -> MultiviewBound:
+        """`bound`, for what `infer` gave."""
         noise = torch.randn(posterior.means.shape, generator=generator).to(posterior.means)
         z = posterior.means + (0.5 * posterior.log_variances).exp() * noise
         reconstruction = z.new_zeros(())

@@ -6,6 +6,7 @@ so K = 2: shared and independent.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from drpm import ops
-from drpm.estimators import partition_kl_bound
+from drpm.estimators import partition_kl, partition_kl_bound
 
+PARTITION_KLS = ("bound", "loose bound", "exact")
 AGGREGATIONS = ("mean", "product", "mixture", "mixture of products")
 
 
@@ -213,16 +215,30 @@ class PartitionSelection(_Learned):
         latent: int, d.
         subsets: int, K: the groups, then private.
         hard: bool, one-hot masks with straight-through gradients.
-        conditionals: "exact" or "merged".
+        conditionals: "exact" or "merged"; the same for K = 2.
+        kl: how far the partition is from the prior with all ω_p = 1, all s_p = 1 (`regulariser`):
+            "bound": Eq. 5.86 and A.35 as printed,
+                log |Π_Y| + log q(n; ω) - log p(n) + max_{π ∈ Π_Y} log q(π; s) - log p(π),  p(π) = 1/d!;
+            "loose bound": the same with the maximum over all π, as in Lemma 5.2.3 and Eq. 5.71;
+            "exact": KL(q(Y) || p(Y)), its order term estimated from `kl_samples` draws (`estimators.partition_kl`).
+        kl_samples: int >= 2.
 
-    regulariser: the partition's terms of Eq. 5.86 with uniform priors (all ω_p = 1, all s_p = 1),
-        log |Π_Y| + log q(n; ω) - log p(n) + log max_π q(π; s) - log p(π),  p(π) = 1/d!,
-    with the pathwise gradient through the relaxed sizes.
+    Gradient: of the bounds, pathwise through the relaxed sizes and at the drawn Π_Y; of "exact", unbiased.
     """
 
-    def __init__(self, latent: int, subsets: int = 2, hard: bool = True, conditionals: str = "exact") -> None:
+    def __init__(
+        self,
+        latent: int,
+        subsets: int = 2,
+        hard: bool = True,
+        conditionals: str = "exact",
+        kl: str = "bound",
+        kl_samples: int = 4,
+    ) -> None:
+        if kl not in PARTITION_KLS:
+            raise ValueError(f"PartitionSelection: kl must be one of {', '.join(PARTITION_KLS)}, got {kl}")
         super().__init__(latent, subsets)
-        self.hard, self.conditionals = hard, conditionals
+        self.hard, self.conditionals, self.kl, self.kl_samples = hard, conditionals, kl, kl_samples
         self.score_head = nn.Linear(5 * latent, latent)
 
     def forward(self, means: Tensor, log_variances: Tensor, tau: float = 1.0) -> Selection:
@@ -236,8 +252,23 @@ class PartitionSelection(_Learned):
             noise=self.training,
             conditionals=self.conditionals,
         )
-        kl = partition_kl_bound(drawn.sizes, log_omega, log_scores, conditionals=self.conditionals)
+        regulariser = self._divergence(drawn, log_omega, log_scores)
         masks = drawn.assignment
         if not self.hard:
             masks = masks / masks.sum(dim=1, keepdim=True)  # NeuralSort's columns do not sum to one
-        return Selection(masks, drawn.sizes, kl.sizes + kl.order)
+        return Selection(masks, drawn.sizes, regulariser)
+
+    def _divergence(self, drawn: ops.Partition, log_omega: Tensor, log_scores: Tensor) -> Tensor:
+        if self.kl == "exact":
+            with torch.no_grad():
+                labels = ops.random_partition(log_omega, log_scores, sample_shape=(self.kl_samples,)).labels
+            kl = partition_kl(labels, log_omega, torch.zeros_like(log_omega), log_scores, torch.zeros_like(log_scores))
+            return kl.sizes + kl.order
+        loose = partition_kl_bound(drawn.sizes, log_omega, log_scores, conditionals=self.conditionals)
+        if self.kl == "loose bound":
+            return loose.sizes + loose.order
+        # Within Π_Y the most probable order is by decreasing score inside each subset.
+        by_score = log_scores.detach().argsort(dim=-1, descending=True, stable=True)
+        order = by_score.gather(-1, drawn.labels.gather(-1, by_score).argsort(dim=-1, stable=True))
+        log_orders = math.lgamma(log_scores.shape[-1] + 1)
+        return loose.sizes + ops.plackett_luce_log_prob(order, log_scores) + log_orders

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from drpm.data.arm_scene import ArmScene
-from drpm.data.factors import sample_views
+from drpm.data.arm_scene import ArmScene, render_all
+from drpm.data.factors import held_out_images, sample_split_views, sample_views
 from drpm.data.mpi3d import MPI3D
 from drpm.data.multiple_features import VIEWS, WIDTHS, load_multiple_features
 
@@ -125,3 +125,32 @@ def test_views_of_other_digits_are_refused(tmp_path):
     (tmp_path / "mfeat-mor.csv").write_text("\n".join([text[0], *text[:0:-1]]) + "\n")
     with pytest.raises(ValueError, match=r"mfeat-mor\.csv must have the labels of mfeat-fou\.csv"):
         load_multiple_features(tmp_path)
+
+
+def test_tuples_keep_to_their_side_of_the_split():
+    held_out = held_out_images(SIZES, 0.2)
+    assert held_out.shape == (8400 * 5,) and held_out.sum() == 8400
+    index = torch.arange(len(held_out)).view(SIZES)
+    for test in (False, True):
+        views = sample_split_views(SIZES, 300, [((0, 1, 2), 2), ((0, 2), 1)], held_out, test, views=3, seed=3)
+        assert (held_out[index[views.factors.unbind(-1)]] == test).all()
+        assert len(views.factors) == 300
+        assert torch.equal((views.group == 0).sum(1), torch.full((300,), 2))
+        a, b, c = views.factors.unbind(1)
+        assert ((a == b) & (b == c))[views.group == 0].all() and (a == c)[views.group == 1].all()
+    with pytest.raises(ValueError, match="held_out must leave tuples of 2 views, got only 0"):
+        sample_split_views((2, 2), 5, 0, torch.zeros(4, dtype=torch.bool), test=True)
+
+
+def test_a_rendered_scene_is_read_as_mpi3d(tmp_path):
+    scene = ArmScene(2)
+    scene.sizes = (2, 3, 1, 1, 2, 2, 2)  # a corner of the scene
+    path = render_all(tmp_path / "folder" / "arm.npy", scene)
+    opened = MPI3D(path, sizes=scene.sizes)
+    factors = torch.cartesian_prod(*(torch.arange(size) for size in scene.sizes))
+    assert (opened.images(factors) - scene.images(factors)).abs().max() <= 0.5 / 255 + 1e-6
+    written = path.stat().st_mtime_ns
+    assert render_all(path, scene).stat().st_mtime_ns == written
+    assert [entry.name for entry in path.parent.iterdir()] == ["arm.npy"]
+    with pytest.raises(ValueError, match="joint_values must be >= 2, got 1"):
+        ArmScene(1)

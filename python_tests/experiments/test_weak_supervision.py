@@ -1,0 +1,195 @@
+"""Weakly supervised experiment on the runner: every method, shared pre-training, interruption, probes, tables."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("sklearn")
+pytest.importorskip("tqdm")
+pytest.importorskip("yaml")
+pytest.importorskip("matplotlib")
+
+from drpm.data import MPI3D, ArmScene, render_all
+from drpm.data.multiple_features import VIEWS, WIDTHS
+from drpm.experiments import weak_supervision_report
+from drpm.experiments.configuration import build, read_row, rows
+from drpm.experiments.linear_probes import probe_scores
+from drpm.experiments.runner import Interrupted, Options, run
+from drpm.experiments.weak_supervision import METHODS, WeakSupervision, WeakSupervisionRun
+
+SMALL = {"latent": 4, "batch_size": 8, "train_tuples": 400, "probe_train": 200, "probe_test": 120, "joint_values": 2}
+IMAGES = SMALL | {"pretrain_steps": 3, "steps": 4}
+DIGITS = SMALL | {"data": "digits", "steps": 5, "hidden": 16}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scene of 2,592 images, and six made-up views of 300 digits."""
+    folder = tmp_path_factory.mktemp("data")
+    render_all(folder / "arm_scene_2.npy", ArmScene(2))
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 300)
+    (folder / "multiple_features").mkdir()
+    for name in VIEWS:
+        features = rng.normal(size=(10, WIDTHS[name]))[labels] + 0.1 * rng.normal(size=(300, WIDTHS[name]))
+        header = ",".join(["x"] * WIDTHS[name] + ["label"])
+        path = folder / "multiple_features" / f"mfeat-{name}.csv"
+        np.savetxt(path, np.column_stack([features, labels]), fmt="%.4f", delimiter=",", header=header, comments="")
+    return folder
+
+
+def options(out: Path, **changes) -> Options:
+    return dataclasses.replace(Options(out=out, tensorboard=False, progress=False), **changes)
+
+
+def metrics(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())["metrics"]
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every method on pairs of images that share three factors, the last three from the first one's pre-training."""
+    folder = tmp_path_factory.mktemp("runs")
+    for method in METHODS:
+        row = f"arm_n3_{method}"
+        shared = {} if method == METHODS[0] else {"pretrained": str(folder / f"arm_n3_{METHODS[0]}/pretrained.pt")}
+        config = WeakSupervisionRun(root=str(root), method=method, shared=(3,), **IMAGES, **shared)
+        result = folder / "results" / row / "seed0.json"
+        run(WeakSupervision, config, options(folder / row, result=result), row)
+    return folder
+
+
+def test_every_method_is_scored(finished: Path) -> None:
+    for method in METHODS:
+        test = metrics(finished / f"arm_n3_{method}")["test"]
+        shared, private = test["sizes"]
+        assert shared["mean"] + private["mean"] == pytest.approx(4)
+        assert shared["true"] == 3 and "true" not in private
+        scale = 7 / 4
+        for name, factor in (("squared_error", 1.0), ("squared_error_scaled", scale)):
+            spread = (factor * shared["deviation"]) ** 2 * 119 / 120  # the deviation is the unbiased one
+            assert shared[name] == pytest.approx((factor * shared["mean"] - 3) ** 2 + spread, rel=1e-3, abs=1e-4)
+        assert [(probe["part"], probe["views"]) for probe in test["probes"]] == [
+            ("shared", [0, 1]),
+            ("private", [0]),
+            ("private", [1]),
+        ]
+        for probe in test["probes"]:
+            assert list(probe["accuracy"]) == list(ArmScene.names)
+            assert all(score is None or -1 <= score <= 1 for score in probe["accuracy"].values())
+        assert np.isfinite(list(test["bound"].values())).all()
+        assert (finished / f"arm_n3_{method}/traversals.png").stat().st_size > 5000
+    label = metrics(finished / "arm_n3_label")["test"]["sizes"]
+    assert [size["mean"] for size in label] == [3, 1] and label[0]["squared_error"] == 0
+
+
+def test_own_pretraining_and_interruption_change_nothing(finished: Path, root: Path, tmp_path: Path) -> None:
+    config = WeakSupervisionRun(root=str(root), method="drpm", shared=(3,), **IMAGES)
+    for number, stop in enumerate((2, 1, 2)):  # inside pre-training, at its end, inside training
+        with pytest.raises(Interrupted):
+            run(WeakSupervision, config, options(tmp_path, resume=number > 0, stop_after=stop))
+    run(WeakSupervision, config, options(tmp_path, resume=True))
+    assert metrics(tmp_path) == metrics(finished / "arm_n3_drpm")
+    ours, theirs = (torch.load(f / "model.pt", weights_only=True) for f in (tmp_path, finished / "arm_n3_drpm"))
+    for name, weight in ours["model"].items():
+        assert torch.equal(weight, theirs["model"][name]), name
+    other = dataclasses.replace(config, seed=1, pretrained=str(tmp_path / "pretrained.pt"))
+    with pytest.raises(ValueError, match=r"pretrained must come from a run with the same .*seed=0"):
+        run(WeakSupervision, other, options(tmp_path / "other"))
+
+
+def test_three_levels_of_sharing(root: Path, tmp_path: Path) -> None:
+    groups = ((0, 1, 2), (0, 1))
+    config = WeakSupervisionRun(
+        root=str(root), num_views=3, sharing=groups, shared=(2, 1), groups=groups, **(IMAGES | {"pretrain_steps": 0})
+    )
+    result = tmp_path / "results" / "three_levels_drpm" / "seed0.json"
+    run(WeakSupervision, config, options(tmp_path / "run", result=result), "three_levels_drpm")
+    test = metrics(tmp_path / "run")["test"]
+    assert [size.get("true") for size in test["sizes"]] == [2, 1, None]
+    assert [probe["views"] for probe in test["probes"]] == [[0, 1, 2], [0, 1], [0], [1], [2]]
+    table = weak_supervision_report.tables(tmp_path / "results")["weak supervision three views"]()
+    assert "| views 1, 2, 3 | 2 |" in table and "| views 1, 2 | 1 |" in table and "| private | – |" in table
+
+
+@pytest.mark.parametrize(("kl", "aggregation"), [("exact", "product"), ("loose bound", "mixture of products")])
+def test_real_views_take_every_option(root: Path, tmp_path: Path, kl: str, aggregation: str) -> None:
+    config = WeakSupervisionRun(root=str(root), kl=kl, aggregation=aggregation, **DIGITS)
+    result = tmp_path / "results" / "six_views_drpm" / "seed0.json"
+    run(WeakSupervision, config, options(tmp_path / "run", result=result), "six_views_drpm")
+    probes = metrics(tmp_path / "run")["test"]["probes"]
+    assert len(probes) == 7 and all(list(probe["accuracy"]) == ["digit"] for probe in probes)
+    table = weak_supervision_report.tables(tmp_path / "results")["weak supervision six views"]()
+    assert "| fou, fac, kar, pix, zer, mor | DRPM-VAE | all |" in table
+
+
+def test_probes_read_off_what_is_there() -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.randint(4, (1200, 3), generator=generator)
+    features = torch.zeros(1200, 5)
+    features[:, :4] = torch.nn.functional.one_hot(targets[:, 0], 4) + 0.1 * torch.randn(1200, 4, generator=generator)
+    counted = torch.ones(400, 3, dtype=torch.bool)
+    counted[20:, 2] = False
+    found = probe_scores(features[:800], targets[:800], features[800:], targets[800:], counted)
+    assert found[0] is not None and found[0] > 0.95
+    assert found[1] is not None and abs(found[1]) < 0.15  # independent of the features
+    assert found[2] is None  # too few elements count
+
+
+def test_tables_and_figures_come_from_the_results(finished: Path, tmp_path: Path) -> None:
+    made = weak_supervision_report.tables(finished / "results")
+    sizes, accuracy = made["weak supervision sizes"](), made["weak supervision accuracy"]()
+    assert "| 3 | Label-VAE | 3.00 | 0.00 |" in sizes and sizes.count("| 3 |") == 4
+    assert "| 3 | S |" in accuracy and "| 0.10 | 0.10 | 0.08 | 0.15 |" in accuracy
+    written = weak_supervision_report.figures(finished / "results", tmp_path)
+    assert [path.name for path in written] == ["weak_supervision_sizes.png", "weak_supervision_training.png"]
+    empty = weak_supervision_report.tables(tmp_path)
+    assert {make() for make in empty.values()} == {"_No results yet._"}
+    assert weak_supervision_report.figures(tmp_path, tmp_path) == []
+
+
+def test_every_row_is_a_configuration() -> None:
+    found = rows("weak_supervision")
+    assert {f"arm_n{n}_{method}" for n in (0, 1, 3, 5) for method in METHODS} < set(found)
+    for row in found:
+        config = build(WeakSupervisionRun, read_row("weak_supervision", row), "weak_supervision")
+        assert config.title and config.beta == 1.0 and config.gamma == 0.25
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "other"}, r"method must be one of .*, got 'other'"),
+        ({"data": "cars"}, r"data must be one of .*, got 'cars'"),
+        ({"kl": "none"}, r"kl must be one of .*, got 'none'"),
+        ({"shared": (1, 2)}, r"shared must have 1 numbers, one for each set, got \(1, 2\)"),
+        ({"digit_views": ("fou", "abc")}, r"digit_views must be some of"),
+        ({"method": "hg", "groups": ((0, 1), (0,))}, r"groups must be at most one set for method hg"),
+    ],
+)
+def test_bad_options_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=f"weak_supervision: {message}"):
+        WeakSupervisionRun(**changes)
+
+
+@pytest.mark.slow
+def test_smoke_sizes_follow_the_data(tmp_path: Path) -> None:
+    # Pre-training and training of minutes on two quiet cores; half of the joints' values keeps rendering short.
+    render_all(tmp_path / "arm_scene_4.npy", ArmScene(4))
+    shared = {}
+    estimates = {}
+    for number in (0, 5):
+        config = WeakSupervisionRun(
+            root=str(tmp_path), shared=(number,), joint_values=4, pretrain_steps=400, steps=250, precision="bf16",
+            train_tuples=20_000, probe_train=1000, probe_test=1000, **shared,
+        )  # fmt: skip
+        run(WeakSupervision, config, options(tmp_path / str(number)))
+        shared = {"pretrained": str(tmp_path / "0" / "pretrained.pt")}
+        test = metrics(tmp_path / str(number))["test"]
+        estimates[number] = test["sizes"][0]["mean"]
+    assert estimates[5] > estimates[0] + 0.5
+    assert MPI3D(tmp_path / "arm_scene_4.npy", sizes=ArmScene(4).sizes).sizes[-1] == 4
