@@ -69,7 +69,8 @@ class WeakSupervisionRun:
     steps: int = 1000
     batch_size: int = 64
     train_tuples: int = 64_000  # images
-    pretrain_learning_rate: float = 1e-3
+    pretrain_learning_rate: float = 2e-3
+    pretrain_beta: float = 0.1
     learning_rate: float = 1e-3
     head_learning_rate: float = 1e-2  # of the heads that give the partition's parameters
     beta: float = 1.0
@@ -164,7 +165,8 @@ class WeakSupervision(Experiment):
         views = [view.to(self.world.device) for view in views]
         model.train()
         selection, posterior = model.infer(views, self.temperature(step), self.generator)
-        bound = model.bound_of(views, selection, posterior, config.beta, config.gamma, self.generator)
+        beta = config.pretrain_beta if name == "pretrain" else config.beta
+        bound = model.bound_of(views, selection, posterior, beta, config.gamma, self.generator)
         self.optimizer.zero_grad()
         (-bound.elbo).backward()
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -225,7 +227,7 @@ class WeakSupervision(Experiment):
         """What two runs must share to share the first phase."""
         names = (
             "seed", "data", "joint_values", "digit_views", "latent", "hidden", "pretrain_steps", "batch_size",
-            "pretrain_learning_rate", "beta", "precision",
+            "pretrain_learning_rate", "pretrain_beta", "precision",
         )  # fmt: skip
         values = {name: getattr(self.config, name) for name in names}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
