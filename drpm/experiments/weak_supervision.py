@@ -69,7 +69,8 @@ class WeakSupervisionRun:
     steps: int = 1000
     batch_size: int = 64
     train_tuples: int = 64_000  # images
-    pretrain_learning_rate: float = 2e-3
+    pretrain_batch_size: int = 16
+    pretrain_learning_rate: float = 1e-3
     pretrain_beta: float = 0.1
     learning_rate: float = 1e-3
     head_learning_rate: float = 1e-2  # of the heads that give the partition's parameters
@@ -158,7 +159,7 @@ class WeakSupervision(Experiment):
         assert self.optimizer is not None
         config, model = self.config, self.plain if name == "pretrain" else self.model
         if name == "pretrain":
-            share = self.data.plain_batch(step, config.batch_size)
+            share = self.data.plain_batch(step, config.pretrain_batch_size)
             views = [view.tensor_split(self.world.size)[self.world.rank] for view in share]
         else:
             views = self.data.batch(self.batches(step))
@@ -226,8 +227,8 @@ class WeakSupervision(Experiment):
     def _pretrained_identity(self) -> dict[str, Any]:
         """What two runs must share to share the first phase."""
         names = (
-            "seed", "data", "joint_values", "digit_views", "latent", "hidden", "pretrain_steps", "batch_size",
-            "pretrain_learning_rate", "pretrain_beta", "precision",
+            "seed", "data", "joint_values", "digit_views", "latent", "hidden", "pretrain_steps",
+            "pretrain_batch_size", "pretrain_learning_rate", "pretrain_beta", "precision",
         )  # fmt: skip
         values = {name: getattr(self.config, name) for name in names}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
