@@ -82,7 +82,7 @@ class WeakSupervisionRun:
     # Scores.
     probe_train: int = 10_000
     probe_test: int = 5_000
-    probe_iterations: int = 200
+    probe_iterations: int = 100
 
     def __post_init__(self) -> None:
         require(self.data in DATA, "data", f"be one of {DATA}", self.data, _OP)

@@ -22,7 +22,7 @@ from drpm.experiments.runner import Interrupted, Options, run
 from drpm.experiments.weak_supervision import METHODS, WeakSupervision, WeakSupervisionRun
 
 SMALL = {"latent": 4, "batch_size": 8, "train_tuples": 400, "probe_train": 200, "probe_test": 120, "joint_values": 2}
-IMAGES = SMALL | {"pretrain_steps": 3, "steps": 4}
+IMAGES = SMALL | {"pretrain_steps": 3, "pretrain_batch_size": 4, "steps": 4}
 DIGITS = SMALL | {"data": "digits", "steps": 5, "hidden": 16}
 
 
