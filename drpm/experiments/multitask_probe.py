@@ -6,6 +6,7 @@ reads the folders that runs of `python -m drpm.experiments multitask` left (log.
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -45,7 +46,7 @@ def size_gradients(folder: Path, config: MultitaskRun) -> dict[str, Any]:
     assert isinstance(model, PartitionedMultitask)
     model.load_state_dict(torch.load(folder / "model.pt", weights_only=True)["model"])
     model.eval()
-    data = normalised(make_data(config)[1])
+    data = normalised(make_data(dataclasses.replace(config, train_images=1))[1])  # the test images are the same
     images, labels = data.images[:_IMAGES], data.labels[:_IMAGES]
     with torch.no_grad():
         z, encoding = model.encoder(images), model.partition_encoder(images)
