@@ -43,7 +43,8 @@ def _entries(results: Results, op: str, variant: str | None, fixed: dict[str, in
 
 
 def _draw(axis, entries: list[dict], contestants: Sequence[str], measure, scale: float, direction: str, colors) -> None:
-    for index, contestant in enumerate(contestants):
+    ended: dict[tuple[float, str], tuple[float, int]] = {}  # where curves end and why -> the highest of them
+    for contestant in contestants:
         points = [(e["case"]["dims"]["n"], measure(e, contestant, direction)) for e in entries]
         drawn = sorted((n, y * scale) for n, y in points if y)
         if not drawn:
@@ -56,14 +57,12 @@ def _draw(axis, entries: list[dict], contestants: Sequence[str], measure, scale:
         )
         ends = {report.outcome(e, contestant, direction).get("status") for e in entries} & {"does not fit", "too slow"}
         if ends:
-            axis.annotate(
-                " or ".join(sorted(ends)),
-                drawn[-1],
-                xytext=(5, 5 - 9 * (index % 2)),
-                textcoords="offset points",
-                fontsize=7,
-                color=colors[contestant],
-            )
+            last, key = drawn[-1], (drawn[-1][0], " or ".join(sorted(ends)))
+            height, count = ended.get(key, (0.0, 0))
+            ended[key] = max(height, last[1]), count + 1
+    for (n, reason), (height, count) in ended.items():
+        text = reason if count == 1 else f"{count} × {reason}"
+        axis.annotate(text, (n, height), xytext=(0, 6), textcoords="offset points", fontsize=7, ha="center")
 
 
 def plot(

@@ -39,7 +39,7 @@ struct PartitionArgs {
 };
 
 // Work items of each kernel: one (row, class); one task (a range of rows, all of it in the task's slot); one slot;
-// one (slot, class); one BandItem.
+// one (slot, segment); one (slot, class); one BandItem.
 #define DRPM_DECLARE_PARTITION_KERNEL(Name)       \
   DRPM_DECLARE_KERNEL(Name, PartitionArgs<float>) \
   DRPM_DECLARE_KERNEL(Name, PartitionArgs<double>)
@@ -47,7 +47,9 @@ struct PartitionArgs {
 DRPM_DECLARE_PARTITION_KERNEL(partition_hard_planes)
 DRPM_DECLARE_PARTITION_KERNEL(partition_forward_tasks)
 DRPM_DECLARE_PARTITION_KERNEL(partition_backward_tasks)
-DRPM_DECLARE_PARTITION_KERNEL(partition_plan_slots)
+DRPM_DECLARE_PARTITION_KERNEL(partition_sort_slots)
+DRPM_DECLARE_PARTITION_KERNEL(partition_plan_segments)
+DRPM_DECLARE_PARTITION_KERNEL(partition_plan_chunks)
 DRPM_DECLARE_PARTITION_KERNEL(partition_forward_chunks)
 DRPM_DECLARE_PARTITION_KERNEL(partition_forward_planes)
 DRPM_DECLARE_PARTITION_KERNEL(partition_gather_planes)

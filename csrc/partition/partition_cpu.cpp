@@ -26,13 +26,17 @@ RowPlan slot_plan(const PartitionArgs<T>& args, int64_t slot) {
 }
 
 template <class T>
-void plan_slot(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
-  const RowPlan p = slot_plan(args, slot);
-  sort_scores(p, args.scores + row * args.n, args.order + row * args.n);
-  plan_blocks(p, args.tables);
+void sort_slot(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
+  sort_scores(slot_plan(args, slot), args.scores + row * args.n, args.order + row * args.n);
   const int64_t at = slot * args.classes;
   subset_boundaries(args.sizes + row * args.classes, args.n, args.classes, args.eps, args.boundary + at, args.cut + at,
                     args.rest + at);
+}
+
+template <class T>
+void plan_slot(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
+  sort_slot(args, slot, row);
+  plan_blocks(slot_plan(args, slot), args.tables);
 }
 
 ClassRange chunk_classes(const RowPlan& p, const SubsetWeights& w, const BandChunk& chunk) {
@@ -554,7 +558,10 @@ void backward_task(const PartitionArgs<T>& args, int64_t task) {
 DRPM_DEFINE(partition_hard_planes, hard_plane(args, item / args.classes, item % args.classes))
 DRPM_DEFINE(partition_forward_tasks, forward_task(args, item))
 DRPM_DEFINE(partition_backward_tasks, backward_task(args, item))
-DRPM_DEFINE(partition_plan_slots, plan_slot(args, item, args.first_row + item))
+DRPM_DEFINE(partition_sort_slots, sort_slot(args, item, args.first_row + item))
+DRPM_DEFINE(partition_plan_segments,
+            plan_segment(slot_plan(args, item / plan_segments(args.n)), args.tables, item % plan_segments(args.n)))
+DRPM_DEFINE(partition_plan_chunks, plan_chunks(slot_plan(args, item)))
 // the block storage of the range's first item serves the whole range
 DRPM_DEFINE(partition_forward_chunks,
             forward_chunk(args, args.items[item].slot, args.items[item].chunk, args.block + begin * args.block_stride))

@@ -32,6 +32,14 @@ void take_partition(Carver& c, PartitionArgs<T>& args, int64_t slots, bool backw
   args.total = c.take<double>(2 * slots * args.n);
 }
 
+template <class T>
+void plan(const PartitionArgs<T>& args, int64_t slots) {
+  plan_rows(
+      slots, args.n, [&](int64_t begin, int64_t end) { partition_sort_slots(args, begin, end); },
+      [&](int64_t begin, int64_t end) { partition_plan_segments(args, begin, end); },
+      [&](int64_t begin, int64_t end) { partition_plan_chunks(args, begin, end); });
+}
+
 struct Cpu {
   static Tensor order(const Tensor& scores) { return sorted_order(scores); }
 
@@ -49,7 +57,7 @@ struct Cpu {
     run_band<T>(
         scores, args, args.classes, [&](Carver& c, int64_t slots) { take_partition(c, args, slots, false); },
         [&](int64_t begin, int64_t end) { partition_forward_tasks(args, begin, end); },
-        [&](int64_t begin, int64_t end) { partition_plan_slots(args, begin, end); },
+        [&](int64_t slots) { plan(args, slots); },
         [&](int64_t begin, int64_t end) { partition_forward_chunks(args, begin, end); },
         [&](int64_t slots) {
           for_items(slots * args.classes,
@@ -67,9 +75,10 @@ struct Cpu {
     run_band<T>(
         scores, args, 2, [&](Carver& c, int64_t slots) { take_partition(c, args, slots, true); },
         [&](int64_t begin, int64_t end) { partition_backward_tasks(args, begin, end); },
-        [&](int64_t begin, int64_t end) {
-          partition_plan_slots(args, begin, end);
-          partition_gather_planes(args, begin * args.classes, end * args.classes);
+        [&](int64_t slots) {
+          plan(args, slots);
+          for_items(slots * args.classes,
+                    [&](int64_t begin, int64_t end) { partition_gather_planes(args, begin, end); });
         },
         [&](int64_t begin, int64_t end) { partition_backward_chunks(args, begin, end); },
         [&](int64_t slots) {

@@ -48,8 +48,16 @@ void take_band(Carver& c, Args& args, int64_t slots, int64_t slab_planes, const 
   more(c, slots);
 }
 
-// Runs an op whose arguments are `args` (completed here, and by more()). tasks(begin, end), plan(begin, end),
-// chunks(begin, end): its kernels; finish(slots): what follows the chunks.
+// The plans of `slots` long rows: kernels over slots, over (slot, segment), over slots.
+template <class Sort, class Segments, class Finish>
+void plan_rows(int64_t slots, int64_t n, const Sort& sort, const Segments& segments, const Finish& finish) {
+  for_items(slots, sort);
+  for_items(slots * DRPM_ISA::plan_segments(n), segments);
+  for_items(slots, finish);
+}
+
+// Runs an op whose arguments are `args` (completed here, and by more()). tasks(begin, end), chunks(begin, end): its
+// kernels; plan(slots), finish(slots): what goes before and after the chunks.
 template <class T, class Args, class More, class Tasks, class Plan, class Chunks, class Finish>
 void run_band(const Tensor& like, Args& args, int64_t slab_planes, const More& more, const Tasks& tasks,
               const Plan& plan, const Chunks& chunks, const Finish& finish) {
@@ -70,7 +78,7 @@ void run_band(const Tensor& like, Args& args, int64_t slab_planes, const More& m
   for (args.first_row = 0; args.first_row < rows;) {
     const int64_t slots = std::min(rows - args.first_row, thread_count() * 2);
     const Tensor memory = carve(like, [&](Carver& c) { take_band<T>(c, args, slots, slab_planes, more); });
-    for_items(slots, plan);
+    plan(slots);
     int64_t count = 0, widest = 1;
     for (int64_t slot = 0; slot < slots; ++slot) {
       count += args.band.counts[slot].chunks;

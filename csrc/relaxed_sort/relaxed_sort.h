@@ -65,7 +65,8 @@ struct RelaxedSortMatmulArgs {
   int64_t tasks;
 };
 
-// Work items of each kernel: one task (a range of rows, all of it in the task's slot); one row; one slot; one BandItem.
+// Work items of each kernel: one task (a range of rows, all of it in the task's slot); one row; one slot; one
+// (slot, segment); one BandItem.
 #define DRPM_DECLARE_BOTH(Name, Args)    \
   DRPM_DECLARE_KERNEL(Name, Args<float>) \
   DRPM_DECLARE_KERNEL(Name, Args<double>)
@@ -75,7 +76,9 @@ DRPM_DECLARE_BOTH(sort_tasks, SortArgs)
 DRPM_DECLARE_BOTH(relaxed_sort_hard_rows, RelaxedSortArgs)
 DRPM_DECLARE_BOTH(relaxed_sort_forward_tasks, RelaxedSortArgs)
 DRPM_DECLARE_BOTH(relaxed_sort_backward_tasks, RelaxedSortArgs)
-DRPM_DECLARE_BOTH(relaxed_sort_plan_slots, RelaxedSortArgs)
+DRPM_DECLARE_BOTH(relaxed_sort_sort_slots, RelaxedSortArgs)
+DRPM_DECLARE_BOTH(relaxed_sort_plan_segments, RelaxedSortArgs)
+DRPM_DECLARE_BOTH(relaxed_sort_plan_chunks, RelaxedSortArgs)
 DRPM_DECLARE_BOTH(relaxed_sort_forward_chunks, RelaxedSortArgs)
 DRPM_DECLARE_BOTH(relaxed_sort_backward_chunks, RelaxedSortArgs)
 DRPM_DECLARE_BOTH(relaxed_sort_backward_slots, RelaxedSortArgs)
@@ -83,7 +86,9 @@ DRPM_DECLARE_BOTH(relaxed_sort_backward_slots, RelaxedSortArgs)
 DRPM_DECLARE_BOTH(relaxed_sort_matmul_hard_rows, RelaxedSortMatmulArgs)
 DRPM_DECLARE_BOTH(relaxed_sort_matmul_forward_tasks, RelaxedSortMatmulArgs)
 DRPM_DECLARE_BOTH(relaxed_sort_matmul_backward_tasks, RelaxedSortMatmulArgs)
-DRPM_DECLARE_BOTH(relaxed_sort_matmul_plan_slots, RelaxedSortMatmulArgs)
+DRPM_DECLARE_BOTH(relaxed_sort_matmul_sort_slots, RelaxedSortMatmulArgs)
+DRPM_DECLARE_BOTH(relaxed_sort_matmul_plan_segments, RelaxedSortMatmulArgs)
+DRPM_DECLARE_BOTH(relaxed_sort_matmul_plan_chunks, RelaxedSortMatmulArgs)
 DRPM_DECLARE_BOTH(relaxed_sort_matmul_forward_chunks, RelaxedSortMatmulArgs)
 DRPM_DECLARE_BOTH(relaxed_sort_matmul_backward_chunks, RelaxedSortMatmulArgs)
 DRPM_DECLARE_BOTH(relaxed_sort_matmul_backward_slots, RelaxedSortMatmulArgs)

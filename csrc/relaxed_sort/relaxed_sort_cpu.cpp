@@ -18,18 +18,26 @@ void sort_task(const SortArgs<T>& args, int64_t task) {
 }
 
 template <class T>
-void plan_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
+void sort_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
   sort_scores(p, args.scores + row * args.n, args.order + row * args.n);
-  // every row is wanted: no interpolated blocks; each also writes (or reads) n values
-  plan_blocks(p, BandTables{}, 0.5 * static_cast<double>(args.n), kNarrowColumns);
+}
+
+// Every row is wanted: no interpolated blocks; each also writes (or reads) n values.
+template <class T>
+void segment_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t segment) {
+  plan_segment(row_plan<T>(args.band, slot, args.n, args.tau), BandTables{}, segment, kNarrowColumns);
 }
 
 template <class T>
-void plan_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
+void chunk_slot(const RelaxedSortArgs<T>& args, int64_t slot) {
+  plan_chunks(row_plan<T>(args.band, slot, args.n, args.tau), 0.5 * static_cast<double>(args.n));
+}
+
+template <class T>
+void sort_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
   const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
   sort_scores(p, args.scores + row * args.n, args.order + row * args.n);
-  plan_blocks(p, args.tables);
   const int64_t d = args.columns;
   const int64_t* order = args.order + row * args.n;
   const T* values = args.values + row * args.n * d;
@@ -39,6 +47,23 @@ void plan_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) 
     for (int64_t j = 0; j < args.n; ++j) plane[j] = values[order[j] * d + q];
     for (int64_t j = args.n; j < args.n + kBandPad; ++j) plane[j] = 0;
   }
+}
+
+template <class T>
+void segment_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t segment) {
+  plan_segment(row_plan<T>(args.band, slot, args.n, args.tau), args.tables, segment);
+}
+
+template <class T>
+void chunk_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot) {
+  plan_chunks(row_plan<T>(args.band, slot, args.n, args.tau));
+}
+
+template <class Args>
+void plan_slot(const Args& args, int64_t slot, int64_t row) {
+  sort_slot(args, slot, row);
+  for (int64_t segment = 0; segment < plan_segments(args.n); ++segment) segment_slot(args, slot, segment);
+  chunk_slot(args, slot);
 }
 
 template <class T>
@@ -380,9 +405,38 @@ bool forward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   return true;
 }
 
+// Columns of `from` (n, d) as float64 planes, zero in the padding.
 template <class T>
-bool forward_short(const RelaxedSortMatmulArgs<T>&, int64_t, int64_t) {
-  return false;
+void short_planes(const T* from, int64_t n, int64_t d, double (*planes)[kShortRow]) {
+  for (int64_t q = 0; q < d; ++q) {
+    for (int64_t t = 0; t < n; ++t) planes[q][t] = static_cast<double>(from[t * d + q]);
+    for (int64_t t = n; t < kShortRow; ++t) planes[q][t] = 0;
+  }
+}
+
+template <class T>
+bool forward_short(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
+  const int64_t n = args.n, d = args.columns;
+  if (!has_short_rows<T>() || n > kShortRow || d > kBandClasses) return false;
+  const RowPlan p = row_plan<T>(args.band, slot, n, args.tau);
+  const int64_t* order = args.order + row * n;
+  sort_values(p, args.scores + row * n, order);
+  if (!is_short<T>(p)) return false;
+  ShortRow r;
+  short_row(p, order, &r);
+  double weight[kShortRow], values[kBandClasses][kShortRow];
+  short_planes(args.values + row * n * d, n, d, values);
+  T* out = args.product + row * n * d;
+  for (int64_t i = 0; i < n; ++i, out += d) {
+    const double inverse = 1 / short_weights(r, i, weight);
+    for (int64_t q = 0; q < d; ++q) {
+      VecD sum = VecD{};
+      for (int64_t t = 0; t < r.ld; t += kShortLane)
+        sum = fmadd<VecD>(load<VecD>(weight + t), load<VecD>(values[q] + t), sum);
+      out[q] = static_cast<T>(inverse * sum_lanes<VecD>(sum));
+    }
+  }
+  return true;
 }
 
 template <class T>
@@ -410,8 +464,48 @@ bool backward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
 }
 
 template <class T>
-bool backward_short(const RelaxedSortMatmulArgs<T>&, int64_t, int64_t) {
-  return false;
+bool backward_short(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
+  const int64_t n = args.n, d = args.columns;
+  if (!has_short_rows<T>() || n > kShortRow || d > kBandClasses) return false;
+  const RowPlan p = row_plan<T>(args.band, slot, n, args.tau);
+  const int64_t* order = args.order + row * n;
+  sort_values(p, args.scores + row * n, order);
+  if (!is_short<T>(p) || all_equal(p)) return false;
+  ShortRow r;
+  short_row(p, order, &r);
+  ShortMoments m;
+  short_moments(p, order, r, &m);
+  double weight[kShortRow], right[kShortRow], values[kBandClasses][kShortRow], left[kBandClasses][kShortRow];
+  short_planes(args.values + row * n * d, n, d, values);
+  for (int64_t q = 0; q < d; ++q)
+    for (int64_t t = 0; t < r.ld; ++t) left[q][t] = 0;
+  const T* grad = args.grad + row * n * d;
+  for (int64_t i = 0; i < n; ++i, grad += d) {
+    const double sum = short_weights(r, i, weight), inverse = 1 / sum;
+    for (int64_t t = 0; t < r.ld; t += kShortLane) {
+      VecD line = VecD{};
+      for (int64_t q = 0; q < d; ++q) {
+        const VecD g = splat<VecD>(static_cast<double>(grad[q]));
+        line = fmadd<VecD>(g, load<VecD>(values[q] + t), line);
+        store<VecD>(left[q] + t, fmadd<VecD>(g * inverse, load<VecD>(weight + t), load<VecD>(left[q] + t)));
+      }
+      store<VecD>(right + t, line);
+    }
+    add_short_row(r, i, weight, sum, right, right[order[i]], &m);
+  }
+  double* total = args.total + 2 * slot * n;
+  sorted_moments(p, order, m, total);
+  finish_scores_gradient(p, order, total, args.grad_scores + row * n);
+  T* out = args.grad_values + row * n * d;
+  grad = args.grad + row * n * d;
+  for (int64_t q = 0; q < d; ++q)
+    for (int64_t t = 0; t < n; ++t) {
+      if (args.hard)
+        out[order[t] * d + q] = grad[t * d + q];
+      else
+        out[t * d + q] = static_cast<T>(left[q][t]);
+    }
+  return true;
 }
 
 template <class Args>
@@ -463,7 +557,10 @@ DRPM_DEFINE(sort_tasks, SortArgs, sort_task(args, item))
 DRPM_DEFINE(relaxed_sort_hard_rows, RelaxedSortArgs, hard_row(args, item))
 DRPM_DEFINE(relaxed_sort_forward_tasks, RelaxedSortArgs, forward_task(args, item))
 DRPM_DEFINE(relaxed_sort_backward_tasks, RelaxedSortArgs, backward_task(args, item))
-DRPM_DEFINE(relaxed_sort_plan_slots, RelaxedSortArgs, plan_slot(args, item, args.first_row + item))
+DRPM_DEFINE(relaxed_sort_sort_slots, RelaxedSortArgs, sort_slot(args, item, args.first_row + item))
+DRPM_DEFINE(relaxed_sort_plan_segments, RelaxedSortArgs,
+            segment_slot(args, item / plan_segments(args.n), item % plan_segments(args.n)))
+DRPM_DEFINE(relaxed_sort_plan_chunks, RelaxedSortArgs, chunk_slot(args, item))
 DRPM_DEFINE(relaxed_sort_forward_chunks, RelaxedSortArgs, forward_item(args, item, begin))
 DRPM_DEFINE(relaxed_sort_backward_chunks, RelaxedSortArgs, backward_item(args, item, begin))
 DRPM_DEFINE(relaxed_sort_backward_slots, RelaxedSortArgs, backward_slot(args, item, args.first_row + item))
@@ -471,7 +568,10 @@ DRPM_DEFINE(relaxed_sort_backward_slots, RelaxedSortArgs, backward_slot(args, it
 DRPM_DEFINE(relaxed_sort_matmul_hard_rows, RelaxedSortMatmulArgs, hard_row(args, item))
 DRPM_DEFINE(relaxed_sort_matmul_forward_tasks, RelaxedSortMatmulArgs, forward_task(args, item))
 DRPM_DEFINE(relaxed_sort_matmul_backward_tasks, RelaxedSortMatmulArgs, backward_task(args, item))
-DRPM_DEFINE(relaxed_sort_matmul_plan_slots, RelaxedSortMatmulArgs, plan_slot(args, item, args.first_row + item))
+DRPM_DEFINE(relaxed_sort_matmul_sort_slots, RelaxedSortMatmulArgs, sort_slot(args, item, args.first_row + item))
+DRPM_DEFINE(relaxed_sort_matmul_plan_segments, RelaxedSortMatmulArgs,
+            segment_slot(args, item / plan_segments(args.n), item % plan_segments(args.n)))
+DRPM_DEFINE(relaxed_sort_matmul_plan_chunks, RelaxedSortMatmulArgs, chunk_slot(args, item))
 DRPM_DEFINE(relaxed_sort_matmul_forward_chunks, RelaxedSortMatmulArgs, forward_item(args, item, begin))
 DRPM_DEFINE(relaxed_sort_matmul_backward_chunks, RelaxedSortMatmulArgs, backward_item(args, item, begin))
 DRPM_DEFINE(relaxed_sort_matmul_backward_slots, RelaxedSortMatmulArgs, backward_slot(args, item, args.first_row + item))

@@ -348,15 +348,15 @@ DRPM_HD inline bool nodes_resolve(const RowPlan& p, const BandBlock& block, cons
 constexpr int64_t kChebyshevRows = 64;      // a block of fewer rows is computed directly
 constexpr double kChebyshevOverhead = 1.3;  // cost of a node against that of a row, per column
 
-// The largest interpolated block from row `first` that pays; nodes = 0 where there is none. `direct` is the direct
-// block from the same row.
-DRPM_HD inline BandBlock interpolated_block(const RowPlan& p, const BandBlock& direct, const BandTables& tables) {
+// The largest interpolated block from row `first` that pays and ends before row `end`; nodes = 0 where there is none.
+// `direct` is the direct block from the same row.
+DRPM_HD inline BandBlock interpolated_block(const RowPlan& p, const BandBlock& direct, const BandTables& tables,
+                                            int64_t end) {
   BandBlock none = direct;
   const int64_t first = direct.first, width = direct.high - direct.low + 1;
   const double node_cost = kChebyshevOverhead * tables.nodes;
-  if (static_cast<double>(width) < 4 * node_cost || p.n - first < kChebyshevRows) return none;
-  const int64_t cap = p.n / 4 > 4096 ? p.n / 4 : 4096;
-  for (int64_t most = p.n - first < cap ? p.n - first : cap; most >= kChebyshevRows; most /= 2) {
+  if (static_cast<double>(width) < 4 * node_cost || end - first < kChebyshevRows) return none;
+  for (int64_t most = end - first; most >= kChebyshevRows; most /= 2) {
     BandBlock block = framed_block(p, first, most);
     if (block.rows < kChebyshevRows) return none;
     if (block.rows < most) most = block.rows;
@@ -376,23 +376,48 @@ DRPM_HD inline double block_cost(const BandBlock& block, double row_cost) {
                           : kChebyshevOverhead * block.nodes * (columns + static_cast<double>(block.rows));
 }
 
-// Rows into blocks, blocks into chunks of about equal cost. tables.nodes = 0: direct blocks only. row_cost: what a row
-// costs beside its band, in columns. whole: see set_band(); what fits into the padding costs nothing.
-DRPM_HD inline void plan_blocks(const RowPlan& p, const BandTables& tables, double row_cost = 0,
-                                int64_t whole = kBandPad) {
-  int64_t count = 0, widest = 0, next_try = 0;
-  double cost = 0;
-  for (int64_t row = 0; row < p.n;) {
-    const int64_t left = p.n - row;
-    BandBlock block = framed_block(p, row, left < kBandRows ? left : kBandRows);
+// Rows are planned in segments that no block crosses, each on its own: their number depends on n alone, and few of them
+// keep blocks long where all rows are wide.
+constexpr int64_t kSegmentRows = 2048, kSegments = 4;
+
+DRPM_HD inline int64_t segment_rows(int64_t n) {
+  const int64_t share = (n + kSegments - 1) / kSegments;
+  return share > kSegmentRows ? share : kSegmentRows;
+}
+
+DRPM_HD inline int64_t plan_segments(int64_t n) { return n == 0 ? 0 : (n - 1) / segment_rows(n) + 1; }
+
+// Rows of a segment into blocks, from p.blocks[its first row] on. tables.nodes = 0: direct blocks only. whole: see
+// set_band(); what fits into the padding costs nothing.
+DRPM_HD inline void plan_segment(const RowPlan& p, const BandTables& tables, int64_t segment,
+                                 int64_t whole = kBandPad) {
+  const int64_t begin = segment * segment_rows(p.n);
+  const int64_t end = begin + segment_rows(p.n) < p.n ? begin + segment_rows(p.n) : p.n;
+  int64_t count = begin, next_try = 0;
+  for (int64_t row = begin; row < end;) {
+    BandBlock block = framed_block(p, row, end - row < kBandRows ? end - row : kBandRows);
     set_band(p, &block, whole);
     if (tables.nodes > 0 && row >= next_try) {
-      const BandBlock interpolated = interpolated_block(p, block, tables);
+      const BandBlock interpolated = interpolated_block(p, block, tables, end);
       if (interpolated.nodes == 0)
         next_try = row + kChebyshevRows / 2;
       else
         block = interpolated;
     }
+    p.blocks[count++] = block;
+    row += block.rows;
+  }
+}
+
+// Blocks of all segments in one piece, and into chunks of about equal cost. row_cost: what a row costs beside its band,
+// in columns.
+DRPM_HD inline void plan_chunks(const RowPlan& p, double row_cost = 0) {
+  const int64_t share = segment_rows(p.n);
+  int64_t count = 0, widest = 0;
+  double cost = 0;
+  for (int64_t row = 0, from = 0; row < p.n; ++from) {
+    if (row % share == 0) from = row;
+    const BandBlock block = p.blocks[from];
     p.blocks[count++] = block;
     cost += block_cost(block, row_cost);
     const int64_t columns = block.high - block.low + 1;
@@ -422,6 +447,13 @@ DRPM_HD inline void plan_blocks(const RowPlan& p, const BandTables& tables, doub
     begin = b + 1;
   }
   *p.counts = {static_cast<int32_t>(count), static_cast<int32_t>(made), static_cast<int32_t>(widest), 0};
+}
+
+// All of the plan. (Eq. 3-7, 12)
+DRPM_HD inline void plan_blocks(const RowPlan& p, const BandTables& tables, double row_cost = 0,
+                                int64_t whole = kBandPad) {
+  for (int64_t segment = 0; segment < plan_segments(p.n); ++segment) plan_segment(p, tables, segment, whole);
+  plan_chunks(p, row_cost);
 }
 
 // Columns of slab storage that a row can need.

@@ -113,6 +113,22 @@ RelaxedSortMatmulArgs<T> matmul_args(const Tensor& scores, const Tensor& values,
   return args;
 }
 
+template <class T>
+void plan(const RelaxedSortArgs<T>& args, int64_t slots) {
+  plan_rows(
+      slots, args.n, [&](int64_t begin, int64_t end) { relaxed_sort_sort_slots(args, begin, end); },
+      [&](int64_t begin, int64_t end) { relaxed_sort_plan_segments(args, begin, end); },
+      [&](int64_t begin, int64_t end) { relaxed_sort_plan_chunks(args, begin, end); });
+}
+
+template <class T>
+void plan(const RelaxedSortMatmulArgs<T>& args, int64_t slots) {
+  plan_rows(
+      slots, args.n, [&](int64_t begin, int64_t end) { relaxed_sort_matmul_sort_slots(args, begin, end); },
+      [&](int64_t begin, int64_t end) { relaxed_sort_matmul_plan_segments(args, begin, end); },
+      [&](int64_t begin, int64_t end) { relaxed_sort_matmul_plan_chunks(args, begin, end); });
+}
+
 struct Cpu {
   static Tensor order(const Tensor& scores) { return sorted_order(scores); }
 
@@ -127,7 +143,7 @@ struct Cpu {
     run_band<T>(
         scores, args, 0, [](Carver&, int64_t) {},
         [&](int64_t begin, int64_t end) { relaxed_sort_forward_tasks(args, begin, end); },
-        [&](int64_t begin, int64_t end) { relaxed_sort_plan_slots(args, begin, end); },
+        [&](int64_t slots) { plan(args, slots); },
         [&](int64_t begin, int64_t end) { relaxed_sort_forward_chunks(args, begin, end); }, [](int64_t) {});
   }
 
@@ -139,7 +155,7 @@ struct Cpu {
     run_band<T>(
         scores, args, 2, [&](Carver& c, int64_t slots) { args.total = c.take<double>(2 * slots * args.n); },
         [&](int64_t begin, int64_t end) { relaxed_sort_backward_tasks(args, begin, end); },
-        [&](int64_t begin, int64_t end) { relaxed_sort_plan_slots(args, begin, end); },
+        [&](int64_t slots) { plan(args, slots); },
         [&](int64_t begin, int64_t end) { relaxed_sort_backward_chunks(args, begin, end); },
         [&](int64_t slots) {
           for_items(slots, [&](int64_t begin, int64_t end) { relaxed_sort_backward_slots(args, begin, end); });
@@ -161,7 +177,7 @@ struct Cpu {
         scores, args, 0,
         [&](Carver& c, int64_t slots) { args.planes = c.take<T>(slots * args.columns * (args.n + kBandPad)); },
         [&](int64_t begin, int64_t end) { relaxed_sort_matmul_forward_tasks(args, begin, end); },
-        [&](int64_t begin, int64_t end) { relaxed_sort_matmul_plan_slots(args, begin, end); },
+        [&](int64_t slots) { plan(args, slots); },
         [&](int64_t begin, int64_t end) { relaxed_sort_matmul_forward_chunks(args, begin, end); }, [](int64_t) {});
   }
 
@@ -179,7 +195,7 @@ struct Cpu {
           args.total = c.take<double>(2 * slots * args.n);
         },
         [&](int64_t begin, int64_t end) { relaxed_sort_matmul_backward_tasks(args, begin, end); },
-        [&](int64_t begin, int64_t end) { relaxed_sort_matmul_plan_slots(args, begin, end); },
+        [&](int64_t slots) { plan(args, slots); },
         [&](int64_t begin, int64_t end) { relaxed_sort_matmul_backward_chunks(args, begin, end); },
         [&](int64_t slots) {
           for_items(slots, [&](int64_t begin, int64_t end) { relaxed_sort_matmul_backward_slots(args, begin, end); });
