@@ -4,8 +4,8 @@ A mutant drops one barrier, moves one bound or one index by one, or lets another
 .cu file or in a header of row functions. All mutants are compiled into one set of drivers, each behind a switch (an
 environment variable), so that a mutant costs the run of a driver and not a build. First every driver runs unchanged
 and notes by which mutants it comes; then each mutant meets the drivers that come by it, the quickest first, until one
-fails: thread orders up, random and down, AddressSanitizer, ThreadSanitizer inside blocks and across the grid. Those
-that pass everything survive; SURVIVORS says why that may be.
+fails: thread orders up, random and down; those that are left AddressSanitizer, then ThreadSanitizer. Those that pass
+survive; survivors.json says why each of them may.
 
 Mutants come in the order of their hashes: a run that stops early (`--limit`, `--seconds`) has tried a random sample.
 """
@@ -20,6 +20,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,8 @@ HEADERS = (
     "mvhg/outcomes_cuda.h",
     "mvhg/size_tables_cuda.h",
 )
+# Kernels that run in another driver than the one of their file's name.
+DRIVER_OF = {"log_factorial": "test_hypergeometric", "mvhg_draw": "test_mvhg_exact", "mvhg_entropy": "test_mvhg_exact"}
 INDEX = r"(?:[\w.>-]+(?: [-+*/%] [\w.>-]+)*)"  # what stands in brackets, without brackets of its own
 RULES = (
     ("drop barrier", re.compile(r"__syncthreads\(\);|__syncwarp\(\);|team\.sync\(\);|Warp\(\)\.sync\(\);")),
@@ -154,32 +157,46 @@ def run(command: list[str]) -> None:
         sys.exit(f"mutate-cuda: {' '.join(command)}\n{result.stderr[-4000:]}")
 
 
-def build_mutants(mutants: list[Mutant]) -> list[str]:
-    """The drivers with all mutants, for every sanitizer; returns their names. `make test-cuda`'s objects serve for the
-    CPU kernels, the drivers and the emulator."""
-    write_tree(mutants)
-    stamp = hashlib.sha256(b"".join(p.read_bytes() for p in sorted((OUT / "csrc").glob("*/*")))).hexdigest()
-    drivers = [path.stem for path in sorted((ROOT / FOLDER).glob("test_*.cpp"))]
-    for name, flags in SANITIZERS.items():
-        objects = build_drivers("" if name == "plain" else name) / "CMakeFiles"
-        out = OUT / name
-        out.mkdir(parents=True, exist_ok=True)
-        run(["g++", "-O2", "-c", str(EMULATOR / "mutants.cpp"), "-o", str(out / "mutants.o")])
-        sources = sorted((OUT / "csrc").glob("*/*_cuda.cu"))
-        if not (out / "stamp").is_file() or (out / "stamp").read_text() != stamp:
-            commands = [
-                ["g++", *FLAGS, *flags, "-x", "c++", "-c", str(source), "-o", str(out / f"{source.stem}.o")]
-                for source in sources
-            ]
-            with ThreadPoolExecutor(2) as pool:
-                list(pool.map(run, commands))
-        linked = [str(out / "mutants.o"), *(str(out / f"{source.stem}.o") for source in sources)]
-        linked += map(str, [*objects.glob("cuda_on_cpu.dir/**/*.o"), *objects.glob("sanitized_cpu_kernels.dir/**/*.o")])
-        for driver in drivers:
-            own = next(objects.glob(f"{driver}.dir/**/*.o"))
-            run(["g++", *flags, str(own), *linked, "-lpthread", "-o", str(out / driver)])
-        (out / "stamp").write_text(stamp)
-    return drivers
+def build_mutants(name: str, files: set[str]) -> Path:
+    """The drivers with the mutants of these files, for one sanitizer. `make test-cuda`'s objects serve for everything
+    that has none; a header with mutants is compiled into every .cu file."""
+    flags, out = SANITIZERS[name], OUT / name
+    objects = build_drivers("" if name == "plain" else name) / "CMakeFiles"
+    out.mkdir(parents=True, exist_ok=True)
+    run(["g++", "-O2", "-c", str(EMULATOR / "mutants.cpp"), "-o", str(out / "mutants.o")])
+    headers = b"".join(path.read_bytes() for path in sorted((OUT / "csrc").glob("*/*.h")))
+    linked, commands, stamps = [str(out / "mutants.o")], [], {}
+    for source in sorted((OUT / "csrc").glob("*/*_cuda.cu")):
+        if not files & {*HEADERS, str(source.relative_to(OUT / "csrc"))}:
+            linked.append(str(next(objects.glob(f"emulated_kernels.dir/**/{source.name}.o"))))
+            continue
+        target = out / f"{source.stem}.o"
+        linked.append(str(target))
+        stamp, digest = target.with_suffix(".stamp"), hashlib.sha256(headers + source.read_bytes()).hexdigest()
+        if not stamp.is_file() or stamp.read_text() != digest:
+            stamps[stamp] = digest
+            commands.append(["g++", *FLAGS, *flags, "-x", "c++", "-c", str(source), "-o", str(target)])
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, commands))
+    for stamp, digest in stamps.items():
+        stamp.write_text(digest)
+    linked += map(str, [*objects.glob("cuda_on_cpu.dir/**/*.o"), *objects.glob("sanitized_cpu_kernels.dir/**/*.o")])
+    for driver in drivers_of(files):
+        own = next(objects.glob(f"{driver}.dir/**/*.o"))
+        run(["g++", *flags, str(own), *linked, "-lpthread", "-o", str(out / driver)])
+    return out
+
+
+def drivers_of(files: set[str]) -> list[str]:
+    """The drivers of these .cu files; a header may be met in any."""
+    if files & set(HEADERS):
+        return driver_names()
+    stems = {Path(file).stem.removesuffix("_cuda") for file in files}
+    return sorted({DRIVER_OF.get(stem, f"test_{stem}") for stem in stems} & set(driver_names()))
+
+
+def driver_names() -> list[str]:
+    return [path.stem for path in sorted((ROOT / FOLDER).glob("test_*.cpp"))]
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -189,92 +206,137 @@ def environment(**variables: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "TSAN_OPTIONS": tsan, "DRPM_FIRST_FAILURE": "1", **variables}
 
 
-def coverage(drivers: list[str]) -> dict[str, tuple[float, set[int]]]:
-    """Each driver's seconds and the mutants that it comes by."""
-    reached: dict[str, tuple[float, set[int]]] = {}
-    for driver in drivers:
-        file = OUT / f"{driver}.reached"
-        start = time.process_time() + os.times().children_user
-        result = subprocess.run([OUT / "plain" / driver], env=environment(DRPM_REACHED=str(file)), capture_output=True)
+@dataclass(frozen=True)
+class Driver:
+    name: str
+    seconds: float  # CPU, without a mutant
+    reached: frozenset[int]  # numbers of the mutants it comes by
+
+
+def coverage(files: set[str]) -> list[Driver]:
+    """The drivers, the quickest first."""
+    drivers = []
+    for name in drivers_of(files):
+        file = OUT / f"{name}.reached"
+        before = os.times().children_user
+        result = subprocess.run([OUT / "plain" / name], env=environment(DRPM_REACHED=str(file)), capture_output=True)
         if result.returncode != 0:
-            sys.exit(f"mutate-cuda: {driver} fails without a mutant\n{result.stdout.decode()[-2000:]}")
-        seconds = time.process_time() + os.times().children_user - start
-        reached[driver] = seconds, set(map(int, file.read_text().split()))
-    return reached
+            sys.exit(f"mutate-cuda: {name} fails without a mutant\n{result.stdout.decode()[-2000:]}")
+        seconds = os.times().children_user - before
+        drivers.append(Driver(name, seconds, frozenset(map(int, file.read_text().split()))))
+    return sorted(drivers, key=lambda driver: driver.seconds)
 
 
-def noticed_by(mutant: Mutant, drivers: list[str], limit: dict[str, float]) -> str:
-    """The first check that fails on the mutant; empty where all pass."""
+def noticed_by(mutant: Mutant, drivers: list[Driver], sanitizer: str) -> str:
+    """The first check of the sanitizer's stages that fails on the mutant; empty where all pass."""
     for name, variables in STAGES:
-        for driver in drivers:
-            seconds = max(20, (60 if name == "thread" else 10) * limit[driver])
+        for driver in drivers if name == sanitizer else ():
+            if mutant.number not in driver.reached:
+                continue
             # CPU seconds, not wall time: a busy machine must not look like a mutant that never ends
-            command = ["bash", "-c", f"ulimit -t {seconds:.0f}; exec '{OUT / name / driver}'"]
+            seconds = max(20, (60 if name == "thread" else 10) * driver.seconds)
+            command = ["bash", "-c", f"ulimit -t {seconds:.0f}; exec '{OUT / name / driver.name}'"]
             env = environment(DRPM_MUTANT=str(mutant.number), **variables)
             try:
                 result = subprocess.run(command, env=env, capture_output=True, timeout=60 * seconds)
             except subprocess.TimeoutExpired:
-                return f"{driver}: asleep"
+                return f"{driver.name}: asleep"
             if result.returncode != 0:
                 endless = result.returncode in (-9, -24, 137, 152)
-                return " ".join([f"{driver}:", "endless" if endless else name, *variables.values()])
+                return " ".join([f"{driver.name}:", "endless" if endless else name, *variables.values()])
     return ""
+
+
+Tried = tuple[Mutant, dict[str, str]]
+
+
+class Record:
+    """What is known of each mutant, on disk: {"noticed": by what, or "", "passed": sanitizers, "where", ...}."""
+
+    def __init__(self) -> None:
+        self.file = OUT / "results.json"
+        self.results: dict[str, dict[str, str]] = json.loads(self.file.read_text()) if self.file.is_file() else {}
+
+    def of(self, mutant: Mutant) -> dict[str, str]:
+        empty = {"rule": mutant.rule, "source": mutant.source, "noticed": "", "passed": ""}
+        return self.results.setdefault(mutant.key(), empty)
+
+    def decided(self, mutant: Mutant) -> bool:
+        result = self.results.get(mutant.key())
+        return result is not None and bool(result["noticed"] or result["passed"].split() == list(SANITIZERS))
+
+    def save(self) -> None:
+        temporary = self.file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self.results, indent=1))
+        temporary.replace(self.file)
+
+
+def try_mutants(mutants: list[Mutant], record: Record, late: Callable[[], bool]) -> None:
+    """All mutants against the plain drivers, then what is left against each sanitizer."""
+    files = {mutant.file for mutant in mutants}
+    build_mutants("plain", files)
+    drivers = coverage(files)
+    for sanitizer in SANITIZERS:
+        left = [m for m in mutants if not record.decided(m) and sanitizer not in record.of(m)["passed"].split()]
+        if not left or late():
+            continue
+        if sanitizer != "plain":
+            build_mutants(sanitizer, files)
+        for mutant in left:
+            if late():
+                break
+            result = record.of(mutant)
+            result["noticed"] = noticed_by(mutant, drivers, sanitizer)
+            result["reached"] = " ".join(driver.name for driver in drivers if mutant.number in driver.reached)
+            if not result["noticed"]:
+                result["passed"] = " ".join([*result["passed"].split(), sanitizer])
+            record.save()
+            if record.decided(mutant):
+                outcome = "noticed " if result["noticed"] else "SURVIVED" if result["reached"] else "UNREACHED"
+                print(f"{outcome} {mutant.where()}: {mutant.rule}  {result['noticed']}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", help="names of .cu files and headers; default: all")
-    parser.add_argument("--limit", type=int, default=0, help="new mutants to run at most")
-    parser.add_argument("--seconds", type=float, default=0, help="start no mutant later than this")
+    parser.add_argument("--limit", type=int, default=0, help="mutants to try at most, in a fixed random order")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no mutant later than this")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     parser.add_argument("--report", action="store_true", help="print the results so far as Markdown and stop")
-    parser.add_argument("--again", action="store_true", help="forget the survivors, to run them again")
+    parser.add_argument("--again", action="store_true", help="try the survivors again: the drivers have changed")
     arguments = parser.parse_args()
     mutants = all_mutants()
     chosen = [m for m in mutants if not arguments.files or Path(m.file).name in arguments.files]
+    chosen = sorted(chosen, key=Mutant.key)[: arguments.limit or None]
+    OUT.mkdir(parents=True, exist_ok=True)
+    record = Record()
     if arguments.list:
         for mutant in chosen:
             print(f"{mutant.where()}: {mutant.rule}: {mutant.source}")
         print(f"{len(chosen)} mutants")
         return
-    started = time.monotonic()
-    OUT.mkdir(parents=True, exist_ok=True)
-    record = OUT / "results.json"
-    results: dict[str, dict[str, str]] = json.loads(record.read_text()) if record.is_file() else {}
     if arguments.report:
-        print_report(mutants, results)
+        print_report(mutants, record)
         return
     if arguments.again:
-        results = {key: result for key, result in results.items() if result["noticed"]}
-    reached = coverage(build_mutants(mutants))
-    limit = {driver: seconds for driver, (seconds, _) in reached.items()}
-    new = 0
-    for mutant in sorted(chosen, key=Mutant.key):
-        late = arguments.seconds and time.monotonic() - started > arguments.seconds
-        if mutant.key() in results or late or (arguments.limit and new >= arguments.limit):
-            continue
-        new += 1
-        drivers = sorted((d for d, (_, ids) in reached.items() if mutant.number in ids), key=limit.__getitem__)
-        by = noticed_by(mutant, drivers, limit) if drivers else ""
-        what = {"where": mutant.where(), "rule": mutant.rule, "source": mutant.source}
-        results[mutant.key()] = {**what, "noticed": by, "drivers": " ".join(drivers)}
-        temporary = record.with_suffix(".tmp")
-        temporary.write_text(json.dumps(results, indent=1))
-        temporary.replace(record)
-        outcome = "noticed " if by else "SURVIVED" if drivers else "UNREACHED"
-        print(f"{outcome} {mutant.where()}: {mutant.rule}  {by}", flush=True)
-    report(chosen, results)
-
-
-def report(chosen: list[Mutant], results: dict[str, dict[str, str]]) -> None:
-    known = [(m, results[m.key()]) for m in chosen if m.key() in results]
-    survivors = [(mutant, result) for mutant, result in known if not result["noticed"]]
+        record.results = {key: result for key, result in record.results.items() if result["noticed"]}
+    started = time.monotonic()
+    write_tree(chosen)
+    try_mutants(chosen, record, lambda: time.monotonic() - started > arguments.seconds)
+    known, survivors = split(chosen, record)
     share = 100 * (1 - len(survivors) / len(known)) if known else 0.0
-    print(f"{len(known)} of {len(chosen)} mutants run, {len(survivors)} survived: {share:.1f} % noticed")
+    print(f"{len(known)} of {len(chosen)} mutants tried, {len(survivors)} not noticed: {share:.1f} % noticed")
     for mutant, result in survivors:
-        reach = "" if result["drivers"] else " (no driver comes by)"
+        reach = "" if result["reached"] else " (no driver comes by)"
         print(f"  {mutant.where()}: {mutant.rule}: {mutant.source}{reach}")
     sys.exit(share < 95)
+
+
+def split(mutants: list[Mutant], record: Record) -> tuple[list[Tried], list[Tried]]:
+    """The mutants that were tried, and those of them that nothing has noticed so far."""
+    known = [(mutant, record.of(mutant)) for mutant in mutants if mutant.key() in record.results]
+    known = [(mutant, result) for mutant, result in known if result["noticed"] or result["passed"]]
+    return known, [(mutant, result) for mutant, result in known if not result["noticed"]]
 
 
 def print_counts(title: str, groups: dict[str, list[bool]]) -> None:
@@ -295,10 +357,9 @@ a check fails.
 """
 
 
-def print_report(mutants: list[Mutant], results: dict[str, dict[str, str]]) -> None:
+def print_report(mutants: list[Mutant], record: Record) -> None:
     """docs/cuda_mutants.md"""
-    known = [(mutant, results[mutant.key()]) for mutant in mutants if mutant.key() in results]
-    survivors = [(mutant, result) for mutant, result in known if not result["noticed"]]
+    known, survivors = split(mutants, record)
     reasons: dict[str, str] = json.loads((ROOT / FOLDER / "survivors.json").read_text())
     noticed = len(known) - len(survivors)
     share = f"{100 * noticed / len(known):.1f} %" if known else "none"
@@ -319,7 +380,9 @@ def print_report(mutants: list[Mutant], results: dict[str, dict[str, str]]) -> N
     print("\n## Survivors\n\n| place | what is broken | why it is not noticed |\n|---|---|---|")
     for mutant, result in survivors:
         reason = reasons.get(f"{mutant.file}: {mutant.rule}: {mutant.source}", "")
-        reason = reason or ("no driver comes by" if not result["drivers"] else "")
+        if not reason and not record.decided(mutant):
+            reason = "open: not tried under " + ", ".join(s for s in SANITIZERS if s not in result["passed"].split())
+        reason = reason or ("no driver comes by" if not result["reached"] else "")
         code = mutant.source.replace("|", "\\|")
         print(f"| {mutant.where()} | {mutant.rule}: `{code}` | {reason} |")
 
