@@ -173,7 +173,7 @@ def test_report_rewrites_stale_pages_only(finished: Path, tmp_path: Path, capsys
 
 
 def test_every_row_builds() -> None:
-    assert len(rows("clustering")) == 32
+    assert len(rows("clustering")) == 34
     for row in rows("clustering"):
         made = build(ClusteringRun, read_row("clustering", row), "clustering")
         assert made.title
