@@ -24,6 +24,7 @@ from drpm.ops import Partition
 from drpm.ops import random_partition as _random_partition
 from drpm.ops._arguments import Counts, check_floating
 from drpm.ops._random import seed_tensor
+from drpm.ops._tau import Tau
 
 __all__ = ["gather", "random_partition"]
 
@@ -33,7 +34,7 @@ _MAX_DIMS = 14
 def random_partition(
     log_omega: Tensor,  # (*, K)
     log_scores: Tensor,  # (*, n_r) on process r
-    tau: float = 1.0,
+    tau: Tau = 1.0,
     *,
     m: Counts | None = None,  # int, (K,) or (*, K)
     hard: bool = True,

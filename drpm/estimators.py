@@ -22,6 +22,7 @@ from drpm.ops import (
     random_partition_log_prob,
 )
 from drpm.ops._arguments import Counts
+from drpm.ops._tau import Tau
 from drpm.ops.random_partition_log_prob import partition_sizes
 
 METHODS = ("marginals", "score", "straight-through")
@@ -133,7 +134,7 @@ def expectation(
     *,
     method: str = "score",
     samples: int = 8,
-    tau: float = 1.0,
+    tau: Tau = 1.0,
     m: Counts | None = None,
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch.utils.checkpoint import checkpoint
 
 from drpm import ops
@@ -15,6 +16,8 @@ from drpm.distributions import (
     RelaxedPlackettLuce,
     RelaxedRandomPartition,
 )
+from drpm.nn import Exponential
+from drpm.nn import RandomPartition as RandomPartitionLayer
 from drpm.testing import devices
 
 K = 3
@@ -156,6 +159,46 @@ def test_draws_without_a_seed_under_compile():
     first, second = unseeded(scores), unseeded(scores)
     torch.manual_seed(1)
     assert torch.equal(first, unseeded(scores)) and not torch.equal(first, second)
+
+
+def annealed(log_omega, scores, tau, seed):
+    """Every op that takes a temperature."""
+    drawn = ops.random_partition(log_omega, scores, tau, seed=seed)
+    merged = ops.mvhg_sample(log_omega, 7, 7, tau, hard=False, conditionals="merged", seed=seed)
+    soft = ops.partition(scores, merged, tau, hard=False, lengths=6)
+    sorted_scores = ops.relaxed_sort_matmul(scores, scores.unsqueeze(-1), tau, lengths=6)
+    return [drawn.assignment, drawn.sizes, merged, soft, sorted_scores, ops.relaxed_sort(scores, tau)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "backend"),
+    [("float", "aot_eager"), ("tensor", "aot_eager"), ("module", "aot_eager"), ("float", "inductor")],
+)
+def test_annealing_compiles_at_most_twice(kind, backend):
+    """20 temperatures: one graph for the first, one for all that follow; a tensor is an input of the graph at once."""
+    torch._dynamo.reset()
+    log_omega, scores, *_, seed = arguments(2, 7)
+    counters.clear()
+    function = annealed
+    if kind == "module":
+        module = RandomPartitionLayer(tau=Exponential(2.0, 0.1, steps=20))
+
+        def function(log_omega, scores, tau, seed):
+            out = module(scores, log_omega, seed=seed)
+            return [out.assignment, out.sizes]
+
+    def both(function, tau):
+        outputs = function(log_omega, scores, tau, seed)
+        return [*outputs, *torch.autograd.grad(sum((x**3).sum() for x in outputs), (log_omega, scores))]
+
+    compiled = torch.compile(function, fullgraph=True, backend=backend)
+    for step in range(20):
+        tau = 2.0 * 0.9**step
+        got = both(compiled, torch.tensor(tau, dtype=torch.float64) if kind == "tensor" else tau)
+        assert_same(got, both(function, tau), exact=backend == "aot_eager")
+        if kind == "module":
+            module.advance()
+    assert counters["stats"]["unique_graphs"] <= (1 if kind == "tensor" else 2)
 
 
 class Sorter(torch.nn.Module):

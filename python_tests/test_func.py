@@ -245,9 +245,28 @@ def test_vmap_randomness():
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(different, 2))
 
 
-def test_vmap_over_tau_is_refused():
-    with pytest.raises(TypeError, match="tau must be a Python float"):
-        torch.vmap(ops.relaxed_sort, (None, 0))(torch.randn(4), torch.ones(3))
+def test_vmap_over_tau():
+    """A kernel takes one temperature, so it is called for each of them; gradients and other mapped inputs go along."""
+    scores, sizes, taus = torch.randn(3, N, dtype=DTYPE), torch.rand(3, K, dtype=DTYPE), torch.tensor([0.2, 1.0, 5.0])
+
+    def soft(s, z, tau):
+        return ops.partition(s, z, tau, hard=False) ** 2
+
+    def drawn(s, z, tau):
+        return tuple(ops.random_partition(z, s, tau, seed=2, hard=False))[:2]
+
+    for function in (soft, drawn):
+        got = tuple_of(torch.vmap(function)(scores, sizes, taus))
+        want = [tuple_of(function(s, z, tau.item())) for s, z, tau in zip(scores, sizes, taus, strict=True)]
+        for x, parts in zip(got, zip(*want, strict=True), strict=True):
+            assert_close(x, torch.stack(parts))
+        gradient = torch.func.grad(loss_of(function), (0, 1))
+        got = torch.vmap(gradient, (0, None, 0))(scores, sizes[0], taus)
+        want = [gradient(s, sizes[0], tau.item()) for s, tau in zip(scores, taus, strict=True)]
+        for x, parts in zip(got, zip(*want, strict=True), strict=True):
+            assert_close(x, torch.stack(parts))
+    with pytest.raises(ValueError, match="tau must be positive and finite"):
+        torch.vmap(ops.relaxed_sort, (None, 0))(scores[0], torch.tensor([1.0, -1.0]))
 
 
 ORDER = torch.tensor([2, 0, 1, 3])

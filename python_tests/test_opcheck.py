@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import drpm.ops  # noqa: F401  registers the ops
+from drpm.ops._tau import kernel
 
 B, K, N = 2, 3, 5
 DTYPE = torch.float64
@@ -18,7 +19,10 @@ def learned(*shape):
 
 
 def samples():
-    """One call of each op; the arguments with a gradient are those that the op is differentiable in."""
+    """One call of each op and of its sibling for a temperature in a tensor, if it takes one.
+
+    The arguments with a gradient are those that the op is differentiable in.
+    """
     m, n, seed = torch.full((1, K), N), torch.tensor([N]), torch.tensor([7])
     m_rows = m.expand(B, K).contiguous()
     sizes = torch.tensor([[1.0, 2.0, 2.0], [0.0, 5.0, 0.0]], dtype=DTYPE)
@@ -33,7 +37,7 @@ def samples():
     _, exact = torch.ops.drpm.mvhg_sample_exact(omega, m, n, seed, none, 1.0, 2, True, True, True)
     merged_log_prob = torch.ops.drpm.mvhg_log_prob_merged(sizes, omega, m, n)
     drawn = real(2 * B, K)
-    return {
+    calls = {
         "gumbel_noise": (seed, 0, 2, 3, 4, True),
         "hypergeometric_log_weights": (learned(B), learned(B), *counts, 5),
         "hypergeometric_log_weights_backward": (learned(B, 5), *counts),
@@ -79,6 +83,12 @@ def samples():
             0.5,
         ),
     }
+    for name, call in list(calls.items()):
+        at = kernel(name).tau_at
+        if at >= 0:
+            tau = torch.tensor(call[at], dtype=torch.float64)
+            calls[f"{name}_tensor_tau"] = (*call[:at], tau, *call[at + 1 :])
+    return calls
 
 
 def library_ops():
@@ -94,9 +104,8 @@ def test_every_op_of_the_library_has_a_sample():
 
 @pytest.mark.parametrize("name", sorted(samples()))
 def test_schema_autograd_and_fake(name):
-    op = getattr(torch.ops.drpm, name).default
     kinds = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(op, samples()[name], test_utils=kinds)
+    torch.library.opcheck(getattr(torch.ops.drpm, name).default, samples()[name], test_utils=kinds)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from drpm.distributions.multivariate_noncentral_hypergeometric import (
     kl_of_equal_counts,
 )
 from drpm.ops import mvhg_sample
+from drpm.ops._tau import Tau, check_tau
 
 
 class RelaxedMultivariateNoncentralHypergeometric(Distribution):
@@ -40,7 +41,7 @@ class RelaxedMultivariateNoncentralHypergeometric(Distribution):
 
     def __init__(
         self,
-        tau: float,
+        tau: Tau,
         m: int | Tensor,
         n: int | Tensor,
         log_omega: Tensor,
@@ -49,13 +50,12 @@ class RelaxedMultivariateNoncentralHypergeometric(Distribution):
         conditionals: str = "exact",
         validate_args: bool | None = None,
     ) -> None:
-        self.tau, self.hard, self.conditionals = float(tau), hard, conditionals
+        self.tau = check_tau("RelaxedMultivariateNoncentralHypergeometric", tau)
+        self.hard, self.conditionals = hard, conditionals
         self.m, self.n, self.log_omega = broadcast_counts(m, n, log_omega)
         super().__init__(self.log_omega.shape[:-1], self.log_omega.shape[-1:], validate_args=validate_args)
         if self._validate_args and not bool((self.n <= self.m.sum(-1)).all()):
             raise ValueError("n must be at most the sum of m in every batch entry")
-        if not self.tau > 0:
-            raise ValueError(f"tau must be positive, got {tau}")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> RelaxedMultivariateNoncentralHypergeometric:
         new: RelaxedMultivariateNoncentralHypergeometric = self._get_checked_instance(

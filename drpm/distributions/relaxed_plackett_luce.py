@@ -11,7 +11,7 @@ from torch.distributions import Distribution, constraints
 from drpm.distributions.constraints import row_stochastic
 from drpm.distributions.plackett_luce import PlackettLuce, perturbed
 from drpm.ops import plackett_luce_log_prob, relaxed_sort
-from drpm.ops._arguments import check_tau
+from drpm.ops._tau import Tau, check_tau
 
 
 class RelaxedPlackettLuce(Distribution):
@@ -34,9 +34,7 @@ class RelaxedPlackettLuce(Distribution):
     support = row_stochastic
     has_rsample = True
 
-    def __init__(
-        self, tau: float, log_scores: Tensor, *, hard: bool = False, validate_args: bool | None = None
-    ) -> None:
+    def __init__(self, tau: Tau, log_scores: Tensor, *, hard: bool = False, validate_args: bool | None = None) -> None:
         if log_scores.dim() < 1:
             raise ValueError("RelaxedPlackettLuce: log_scores must have an element dimension, got a scalar")
         self.tau = check_tau("RelaxedPlackettLuce", tau)

@@ -11,7 +11,8 @@ from torch.distributions import Distribution, constraints
 from drpm.distributions.constraints import assignment
 from drpm.distributions.random_partition import RandomPartition, partition_arguments
 from drpm.ops import random_partition
-from drpm.ops._arguments import Counts, check_tau
+from drpm.ops._arguments import Counts
+from drpm.ops._tau import Tau, check_tau
 from drpm.ops.random_partition import Partition
 
 
@@ -40,7 +41,7 @@ class RelaxedRandomPartition(Distribution):
 
     def __init__(
         self,
-        tau: float,
+        tau: Tau,
         log_omega: Tensor,
         log_scores: Tensor,
         *,

@@ -19,8 +19,7 @@ class Exponential:
         init: value at step 0; > 0.
         final: value from step `steps` on; > 0.
         steps: int >= 0, length of the way; 0: final at once.
-        every: int >= 1, change only at multiples of so many steps. torch.compile compiles a model anew for each
-            temperature that it meets, eight times by default; `every=steps // 6` keeps an annealed model below that.
+        every: int >= 1, change only at multiples of so many steps: a staircase.
     Raises: ValueError when an argument is out of range.
     """
 

@@ -46,13 +46,6 @@ def is_readable(x: Any) -> bool:
     )
 
 
-def check_tau(op: str, tau: float) -> float:
-    if isinstance(tau, Tensor) or not isinstance(tau, (int, float)):
-        raise TypeError(f"{op}: tau must be a Python float (it takes no gradient), got {type(tau).__name__}")
-    require(0 < tau < math.inf, op, "tau", "be positive and finite", tau)
-    return float(tau)
-
-
 def check_floating(op: str, argument: str, x: Tensor) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: {argument} must be a tensor, got {type(x).__name__}")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from drpm.ops._tau import call, kernel, settled
 from drpm.ops._vmap import Rule, fold, register_vmap
 
 try:
@@ -197,11 +198,13 @@ def differentiable(name: str, backward: Backward, setup_context: Setup, vmap: Ru
     The returned function takes the op's arguments by position and acts as `torch.ops.drpm.<name>` does.
     """
     rule = vmap if vmap is not None else fold()
-    torch.library.register_autograd(f"drpm::{name}", backward, setup_context=setup_context)
+    chosen = kernel(name)
+    for op in chosen.both():
+        torch.library.register_autograd(op._name, backward, setup_context=setup_context)
     register_vmap(name, rule)
-    op: Callable[..., Any] = getattr(torch.ops.drpm, name).default
+    registered, op = call(name), chosen.op
     if not _HAS_EAGER_PATH:
-        return op
+        return registered
 
     def forward(ctx: Any, *arguments: Any) -> Any:
         with _BelowAutograd():
@@ -227,30 +230,34 @@ def differentiable(name: str, backward: Backward, setup_context: Setup, vmap: Ru
         return _push_forward(setup_context, backward, inputs, saved[0] if ctx.one_output else tuple(saved), tangents)
 
     methods = {
-        "forward": staticmethod(lambda *arguments: call(*arguments)),
+        "forward": staticmethod(lambda *arguments: function(*arguments)),
         "setup_context": staticmethod(setup_transformed),
         "backward": staticmethod(backward),
-        "vmap": staticmethod(lambda info, in_dims, *arguments: rule(call, info.batch_size, in_dims, arguments)),
+        "vmap": staticmethod(lambda info, in_dims, *arguments: rule(function, info.batch_size, in_dims, arguments)),
         "jvp": staticmethod(jvp),
     }
     transformed: Any = type(name, (torch.autograd.Function,), methods)
 
-    def call(*arguments: Any) -> Any:
+    takes_tau = chosen.with_tensor is not None
+
+    def function(*arguments: Any) -> Any:
         if torch.compiler.is_compiling():
-            return op(*arguments)
+            return registered(*arguments)
+        if takes_tau:
+            arguments = settled(chosen.tau_at, arguments)
         if peek_interpreter_stack() is not None:
             return transformed.apply(*arguments)
         if _len_torch_dispatch_stack():
-            return op(*arguments)
+            return registered(*arguments)
         needs_gradient = False
         for argument in arguments:
             if isinstance(argument, Tensor):
                 if type(argument) not in _PLAIN:
-                    return op(*arguments)
+                    return registered(*arguments)
                 needs_gradient = needs_gradient or argument.requires_grad
         if needs_gradient and torch.is_grad_enabled():
             return eager.apply(*arguments)
         with _BelowAutograd():
             return op(*arguments)
 
-    return call
+    return function

@@ -26,7 +26,7 @@ def row_capacities(counts: Tensor, classes: int) -> Tensor:  # (*) -> (*, K)
     return counts.unsqueeze(-1).expand(*counts.shape, classes)
 
 
-def pad_scores(scores: Tensor, mask: Tensor, spacing: float) -> Tensor:  # (*, n), (*, n)
+def pad_scores(scores: Tensor, mask: Tensor, spacing: float | Tensor) -> Tensor:  # (*, n), (*, n)
     """The scores, those that do not count replaced by constants: `spacing` below the lowest and below one another."""
     n = scores.shape[-1]
     if n == 0:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from drpm.ops._tau import Tau
+
 Product = Callable[[Tensor, Tensor], Tensor]  # scores (B, n), values (B, n, d) -> P values (B, n, d)
 ProductBackward = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 # grad (B, n, d), scores, values -> gradients w.r.t. scores and values; the latter is the transpose of P times grad
@@ -40,7 +42,7 @@ def relaxed_sort_second(
     relax_backward: Callable[[Tensor, Tensor], Tensor],  # grad (B, n, n), scores -> (B, n)
     grad: Tensor,  # (B, n, n)
     scores: Tensor,  # (B, n)
-    tau: float,
+    tau: Tau,
     direction: Tensor,  # (B, n)
 ) -> tuple[Tensor, Tensor]:
     """dP, and the gradient of <grad, dP> w.r.t. scores."""
@@ -58,7 +60,7 @@ def relaxed_sort_matmul_second(
     grad: Tensor,  # (B, n, d)
     scores: Tensor,
     values: Tensor,
-    tau: float,
+    tau: Tau,
     scores_direction: Tensor | None,
     values_direction: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,7 +96,7 @@ def partition_second(
     grad: Tensor,  # (B, K, n)
     scores: Tensor,  # (B, n)
     sizes: Tensor,  # (B, K)
-    tau: float,
+    tau: Tau,
     eps: float,
     scores_direction: Tensor | None,
     sizes_direction: Tensor | None,

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
+
+from drpm.ops._tau import kernel
 
 Rule = Callable[[Callable[..., Any], int, Sequence[Any], Sequence[Any]], tuple[Any, Any]]
 
@@ -94,9 +97,12 @@ def _one_by_one(
 
 def register_vmap(name: str, rule: Rule) -> None:
     """The rule of torch.ops.drpm.<name>."""
-    op = getattr(torch.ops.drpm, name).default
 
-    def registered(info: Any, in_dims: Sequence[Any], *arguments: Any) -> tuple[Any, Any]:
-        return rule(op, info.batch_size, in_dims, arguments)
+    def register(op: OpOverload) -> None:
+        def registered(info: Any, in_dims: Sequence[Any], *arguments: Any) -> tuple[Any, Any]:
+            return rule(op, info.batch_size, in_dims, arguments)
 
-    torch.library.register_vmap(f"drpm::{name}", registered)
+        torch.library.register_vmap(op._name, registered)
+
+    for op in kernel(name).both():
+        register(op)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drpm.ops._arguments import Counts, argument_error, check_tau
+from drpm.ops._arguments import Counts, argument_error
 from drpm.ops._autograd import differentiable, first_order, wants_gradient
 from drpm.ops._mvhg_arguments import (
     as_class_order,
@@ -18,6 +18,7 @@ from drpm.ops._mvhg_arguments import (
     sample_count,
 )
 from drpm.ops._random import seed_tensor
+from drpm.ops._tau import Tau, call, check_tau
 from drpm.ops._vmap import fold, register_vmap
 
 _OP = "mvhg_sample"
@@ -29,7 +30,7 @@ def mvhg_sample(
     log_omega: Tensor,  # (*, K)
     m: Counts,  # int, (K,) or (*, K)
     n: Counts,  # int or (*)
-    tau: float = 1.0,
+    tau: Tau = 1.0,
     *,
     hard: bool = True,
     noise: bool = True,
@@ -47,7 +48,7 @@ def mvhg_sample(
         log_omega: (*, K) float, natural-log weights of the classes; finite.
         m: int, (K,) or (*, K) int64, items per class; >= 0.
         n: int or (*) int64, items drawn; 0 <= n <= sum of m.
-        tau: float > 0, temperature of the relaxation; it does not change the hard values.
+        tau: float > 0 (or a scalar CPU tensor), temperature of the relaxation; it does not change the hard values.
         hard: whole numbers (straight-through). False: Σ_x x π_k(x), where the chain's counts r_k are those of the hard
             chain on the same noise; the last class gets n minus the others, which may leave [0, m_K].
         noise: False: no Gumbel noise, the successive argmax of the conditionals (not the joint mode); the smaller
@@ -81,7 +82,7 @@ def sample_sizes(
     log_omega: Tensor,
     m: Counts,
     n: Counts,
-    tau: float,
+    tau: Tau,
     hard: bool,
     noise: bool,
     conditionals: str,
@@ -195,7 +196,7 @@ def _backward_exact(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Te
     if grad is None:
         return (None, *nothing)
     log_omega, m, n, seed, class_order, statistics = ctx.saved_tensors
-    by_group = torch.ops.drpm.mvhg_sample_exact_backward(
+    by_group = _exact_backward(
         *(grad.contiguous(), log_omega, m, n, seed, class_order, ctx.tau, ctx.samples, ctx.noise, statistics),
         ctx.largest_n,
     )
@@ -203,6 +204,7 @@ def _backward_exact(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Te
 
 
 _exact = differentiable("mvhg_sample_exact", _backward_exact, _setup_context_exact, _DRAWN)
+_exact_backward = call("mvhg_sample_exact_backward")
 register_vmap("mvhg_sample_exact_backward", fold(shared=(2, 3, 5), by_sample=(0, 5, 9)))
 
 

@@ -15,7 +15,6 @@ from drpm.ops._arguments import (
     check_floating,
     check_not_negative,
     check_same_device,
-    check_tau,
     compute_dtype,
     require,
     result_dtype,
@@ -24,6 +23,7 @@ from drpm.ops._arguments import (
 from drpm.ops._autograd import differentiable, first_order_error
 from drpm.ops._lengths import SORT_SPACING, pad_scores, row_lengths
 from drpm.ops._tangents import partition_second
+from drpm.ops._tau import Tau, check_tau
 from drpm.ops.relaxed_sort import soft_products
 
 _OP = "partition"
@@ -32,7 +32,7 @@ _OP = "partition"
 def partition(
     scores: Tensor,  # (*, n)
     sizes: Tensor,  # (*, K)
-    tau: float = 1.0,
+    tau: Tau = 1.0,
     *,
     hard: bool = True,
     eps: float = 0.5,
@@ -49,7 +49,7 @@ def partition(
         sizes: (*, K) float or int64, subset sizes in their order; the last subset takes what remains, so its size is
             not used. Finite; where hard also >= 0 (relaxed sizes, such as those of `mvhg_sample`, may leave the
             support: relaxed values are defined for any).
-        tau: float > 0, shared by the order and the boundaries.
+        tau: float > 0 (or a scalar CPU tensor), shared by the order and the boundaries.
         hard: exact 0/1 assignment, with straight-through gradients: w.r.t. α at the hard P, w.r.t. P at the hard α.
         eps: boundary offset; 0.5 centres a boundary between two positions.
         normalize: divide each element's column by its sum; relaxed values only (hard columns sum to one anyway).
@@ -91,7 +91,7 @@ def partition(
     return assignment
 
 
-def padded_to_sort(op: str, scores: Tensor, lengths: Counts, tau: float) -> tuple[Tensor, Tensor]:  # (*, n), (*, n)
+def padded_to_sort(op: str, scores: Tensor, lengths: Counts, tau: Tau) -> tuple[Tensor, Tensor]:  # (*, n), (*, n)
     """Scores whose elements beyond the length come last in a relaxed sort, and which elements count."""
     check_floating(op, "scores", scores)
     require(scores.dim() >= 1, op, "scores", "have an element dimension", "a scalar")
@@ -103,7 +103,7 @@ def padded_to_sort(op: str, scores: Tensor, lengths: Counts, tau: float) -> tupl
 def partition_order_labels(
     scores: Tensor,  # (*, n)
     sizes: Tensor,  # (*, K)
-    tau: float,
+    tau: Tau,
     *,
     hard: bool,
     eps: float = 0.5,

@@ -14,12 +14,12 @@ from drpm.ops._arguments import (
     check_finite,
     check_floating,
     check_same_device,
-    check_tau,
     compute_dtype,
     require,
 )
 from drpm.ops._lengths import SORT_SPACING, pad_scores, row_capacities, row_lengths
 from drpm.ops._random import STREAM_ORDER, seed_tensor
+from drpm.ops._tau import Tau, check_tau
 from drpm.ops.gumbel_noise import gumbel_noise
 from drpm.ops.mvhg_sample import sample_sizes
 from drpm.ops.partition import partition_order_labels
@@ -39,7 +39,7 @@ class Partition(NamedTuple):
 def random_partition(
     log_omega: Tensor,  # (*, K)
     log_scores: Tensor,  # (*, n)
-    tau: float = 1.0,
+    tau: Tau = 1.0,
     *,
     m: Counts | None = None,  # int, (K,) or (*, K)
     hard: bool = True,
@@ -57,7 +57,7 @@ def random_partition(
     Args:
         log_omega: (*, K) float, log importance of the subsets; finite.
         log_scores: (*, n) float, Plackett-Luce log-scores; finite.
-        tau: float > 0, shared by sizes, order and boundaries.
+        tau: float > 0 (or a scalar CPU tensor), shared by sizes, order and boundaries.
         m: int, (K,) or (*, K) int64, items per class of the MVHG; None: n for every class.
         hard: exact partition with straight-through gradients; False: relaxed assignment and sizes, while order and
             labels are those of the hard partition on the same noise.

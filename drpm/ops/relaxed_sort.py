@@ -15,7 +15,6 @@ from drpm.ops._arguments import (
     check_finite,
     check_floating,
     check_same_device,
-    check_tau,
     compute_dtype,
     require,
     result_dtype,
@@ -24,6 +23,7 @@ from drpm.ops._arguments import (
 from drpm.ops._autograd import differentiable, first_order, first_order_error
 from drpm.ops._lengths import SORT_SPACING, pad_scores, row_lengths
 from drpm.ops._tangents import Product, ProductBackward, relaxed_sort_matmul_second, relaxed_sort_second
+from drpm.ops._tau import Tau, check_tau
 
 _OP = "relaxed_sort"
 _MATMUL = "relaxed_sort_matmul"
@@ -31,7 +31,7 @@ _MATMUL = "relaxed_sort_matmul"
 
 def relaxed_sort(
     scores: Tensor,  # (*, n)
-    tau: float = 1.0,
+    tau: Tau = 1.0,
     *,
     hard: bool = False,
 ) -> Tensor:  # (*, n, n)
@@ -41,7 +41,7 @@ def relaxed_sort(
 
     Args:
         scores: (*, n) float, (perturbed) log-scores; finite.
-        tau: float > 0, temperature.
+        tau: float > 0 (or a scalar CPU tensor), temperature.
         hard: return the exact permutation matrix (stable order, ties by index) with the gradient of the relaxation
             (straight-through).
     Returns: (*, n, n); row i is a distribution over the elements, peaked at the i-th largest; columns need not sum to
@@ -119,7 +119,7 @@ _backward_kernel = differentiable("relaxed_sort_backward", _second, _setup_backw
 def relaxed_sort_matmul(
     scores: Tensor,  # (*, n)
     values: Tensor,  # (*, n, d)
-    tau: float = 1.0,
+    tau: Tau = 1.0,
     *,
     hard: bool = False,
     lengths: Counts | None = None,  # int or (*)
@@ -131,7 +131,7 @@ def relaxed_sort_matmul(
     Args:
         scores: (*, n) float, (perturbed) log-scores; finite.
         values: (*, n, d) float; finite.
-        tau: float > 0, temperature.
+        tau: float > 0 (or a scalar CPU tensor), temperature.
         hard: take exactly the rows of `values` in decreasing order of the scores, with the gradient of the
             relaxation w.r.t. scores (straight-through) and the exact one w.r.t. values.
         lengths: int or (*) int64, how many elements of each row count; None: all. The others are ignored and get zero
@@ -232,7 +232,7 @@ def descending(scores: Tensor) -> Tensor:
     return scores.detach().argsort(dim=-1, descending=True, stable=True)
 
 
-def soft_products(scores: Tensor, tau: float) -> tuple[Product, ProductBackward]:
+def soft_products(scores: Tensor, tau: Tau) -> tuple[Product, ProductBackward]:
     """The relaxed product and its backward for rows of the order of `scores`."""
     order = descending(scores)
 

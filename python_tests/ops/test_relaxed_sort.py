@@ -234,7 +234,13 @@ def test_threads_do_not_change_results():
         (lambda x: relaxed_sort(x * float("nan")), ValueError, "relaxed_sort: scores must be finite, got nan"),
         (lambda x: relaxed_sort(x.long()), TypeError, "relaxed_sort: scores must have a floating dtype"),
         (lambda x: relaxed_sort(x.sum()), ValueError, "relaxed_sort: scores must have an element dimension"),
-        (lambda x: relaxed_sort(x, torch.ones(())), TypeError, "relaxed_sort: tau must be a Python float"),
+        (
+            lambda x: relaxed_sort(x, torch.zeros(())),
+            ValueError,
+            "relaxed_sort: tau must be positive and finite, got 0.0",
+        ),
+        (lambda x: relaxed_sort(x, torch.ones(1)), ValueError, "tau must be a float or a scalar tensor on the CPU"),
+        (lambda x: relaxed_sort(x, torch.ones((), requires_grad=True)), ValueError, "tau must not require a gradient"),
         (lambda x: relaxed_sort_matmul(x, x), ValueError, r"relaxed_sort_matmul: values must be \(\*, 4, d\)"),
         (
             lambda x: relaxed_sort_matmul(x.expand(2, 4), torch.ones(3, 4, 1)),
