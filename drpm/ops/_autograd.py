@@ -244,7 +244,7 @@ def differentiable(name: str, backward: Backward, setup_context: Setup, vmap: Ru
         if torch.compiler.is_compiling():
             return registered(*arguments)
         if takes_tau:
-            arguments = settled(chosen.tau_at, arguments)
+            arguments = settled(name, chosen.tau_at, arguments)
         if peek_interpreter_stack() is not None:
             return transformed.apply(*arguments)
         if _len_torch_dispatch_stack():

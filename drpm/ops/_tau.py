@@ -75,9 +75,7 @@ def kernel(name: str) -> Kernel:
         return Kernel(op, None, position)
 
     def read(*arguments: Any) -> Any:
-        tau = arguments[position].item()
-        require(0 < tau < math.inf, name, "tau", "be positive and finite", tau)
-        return op(*arguments[:position], tau, *arguments[position + 1 :])
+        return op(*arguments[:position], value(name, arguments[position]), *arguments[position + 1 :])
 
     def fake(*arguments: Any) -> Any:
         return op(*arguments[:position], 1.0, *arguments[position + 1 :])
@@ -105,9 +103,15 @@ def call(name: str) -> Callable[..., Any]:
     return chosen
 
 
-def settled(tau_at: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments with the temperature as a float, if it can be read."""
+def value(name: str, tau: Tensor) -> float:
+    read = float(tau)
+    require(0 < read < math.inf, name, "tau", "be positive and finite", read)
+    return read
+
+
+def settled(name: str, tau_at: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of drpm::<name> with the temperature as a float, if it can be read."""
     tau = arguments[tau_at]
     if not isinstance(tau, Tensor) or not is_readable(tau):
         return arguments
-    return (*arguments[:tau_at], tau.item(), *arguments[tau_at + 1 :])
+    return (*arguments[:tau_at], value(name, tau), *arguments[tau_at + 1 :])
