@@ -26,17 +26,30 @@ RowPlan slot_plan(const PartitionArgs<T>& args, int64_t slot) {
 }
 
 template <class T>
-void sort_slot(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
-  sort_scores(slot_plan(args, slot), args.scores + row * args.n, args.order + row * args.n);
+void gather_rows(const PartitionArgs<T>& args, int64_t slot, int64_t segment) {
+  const int64_t at = (args.first_row + slot) * args.n;
+  gather_segment(slot_plan(args, slot), args.scores + at, args.order + at, segment);
+}
+
+template <class T>
+void set_boundaries(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
   const int64_t at = slot * args.classes;
   subset_boundaries(args.sizes + row * args.classes, args.n, args.classes, args.eps, args.boundary + at, args.cut + at,
                     args.rest + at);
 }
 
 template <class T>
+void finish_plan(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
+  plan_chunks(slot_plan(args, slot));
+  set_boundaries(args, slot, row);
+}
+
+template <class T>
 void plan_slot(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
-  sort_slot(args, slot, row);
-  plan_blocks(slot_plan(args, slot), args.tables);
+  const RowPlan p = slot_plan(args, slot);
+  sort_scores(p, args.scores + row * args.n, args.order + row * args.n);
+  plan_blocks(p, args.tables);
+  set_boundaries(args, slot, row);
 }
 
 ClassRange chunk_classes(const RowPlan& p, const SubsetWeights& w, const BandChunk& chunk) {
@@ -405,9 +418,7 @@ bool plan_short(const PartitionArgs<T>& args, const RowPlan& p, int64_t slot, in
   if (!has_short_rows<T>() || args.n > kShortRow || args.classes > kBandClasses) return false;
   sort_values(p, args.scores + row * args.n, args.order + row * args.n);
   if (!is_short<T>(p)) return false;
-  const int64_t at = slot * args.classes;
-  subset_boundaries(args.sizes + row * args.classes, args.n, args.classes, args.eps, args.boundary + at, args.cut + at,
-                    args.rest + at);
+  set_boundaries(args, slot, row);
   return true;
 }
 
@@ -558,10 +569,12 @@ void backward_task(const PartitionArgs<T>& args, int64_t task) {
 DRPM_DEFINE(partition_hard_planes, hard_plane(args, item / args.classes, item % args.classes))
 DRPM_DEFINE(partition_forward_tasks, forward_task(args, item))
 DRPM_DEFINE(partition_backward_tasks, backward_task(args, item))
-DRPM_DEFINE(partition_sort_slots, sort_slot(args, item, args.first_row + item))
+DRPM_DEFINE(partition_gather_segments, gather_rows(args, item / plan_segments(args.n), item % plan_segments(args.n)))
+DRPM_DEFINE(partition_scan_segments,
+            scan_segment(slot_plan(args, item / plan_segments(args.n)), item % plan_segments(args.n)))
 DRPM_DEFINE(partition_plan_segments,
             plan_segment(slot_plan(args, item / plan_segments(args.n)), args.tables, item % plan_segments(args.n)))
-DRPM_DEFINE(partition_plan_chunks, plan_chunks(slot_plan(args, item)))
+DRPM_DEFINE(partition_plan_slots, finish_plan(args, item, args.first_row + item))
 // the block storage of the range's first item serves the whole range
 DRPM_DEFINE(partition_forward_chunks,
             forward_chunk(args, args.items[item].slot, args.items[item].chunk, args.block + begin * args.block_stride))

@@ -35,9 +35,10 @@ void take_partition(Carver& c, PartitionArgs<T>& args, int64_t slots, bool backw
 template <class T>
 void plan(const PartitionArgs<T>& args, int64_t slots) {
   plan_rows(
-      slots, args.n, [&](int64_t begin, int64_t end) { partition_sort_slots(args, begin, end); },
+      slots, args.n, [&](int64_t begin, int64_t end) { partition_gather_segments(args, begin, end); },
+      [&](int64_t begin, int64_t end) { partition_scan_segments(args, begin, end); },
       [&](int64_t begin, int64_t end) { partition_plan_segments(args, begin, end); },
-      [&](int64_t begin, int64_t end) { partition_plan_chunks(args, begin, end); });
+      [&](int64_t begin, int64_t end) { partition_plan_slots(args, begin, end); });
 }
 
 struct Cpu {

@@ -48,11 +48,15 @@ void take_band(Carver& c, Args& args, int64_t slots, int64_t slab_planes, const 
   more(c, slots);
 }
 
-// The plans of `slots` long rows: kernels over slots, over (slot, segment), over slots.
-template <class Sort, class Segments, class Finish>
-void plan_rows(int64_t slots, int64_t n, const Sort& sort, const Segments& segments, const Finish& finish) {
-  for_items(slots, sort);
-  for_items(slots * DRPM_ISA::plan_segments(n), segments);
+// The plans of `slots` long rows. gather, scan, plan: kernels over (slot, segment), each after the one before;
+// finish: over slots.
+template <class Gather, class Scan, class Plan, class Finish>
+void plan_rows(int64_t slots, int64_t n, const Gather& gather, const Scan& scan, const Plan& plan,
+               const Finish& finish) {
+  const int64_t segments = slots * DRPM_ISA::plan_segments(n);
+  for_items(segments, gather);
+  for_items(segments, scan);
+  for_items(segments, plan);
   for_items(slots, finish);
 }
 

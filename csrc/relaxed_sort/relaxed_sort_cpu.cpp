@@ -17,53 +17,58 @@ void sort_task(const SortArgs<T>& args, int64_t task) {
     sort_order(args.scores + row * args.n, args.n, args.items + 2 * task * args.n, args.order + row * args.n);
 }
 
+template <template <class> class Args, class T>
+RowPlan slot_plan(const Args<T>& args, int64_t slot) {
+  return row_plan<T>(args.band, slot, args.n, args.tau);
+}
+
 template <class T>
-void sort_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
-  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
-  sort_scores(p, args.scores + row * args.n, args.order + row * args.n);
+void gather_rows(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, int64_t segment) {
+  gather_segment(slot_plan(args, slot), args.scores + row * args.n, args.order + row * args.n, segment);
 }
 
 // Every row is wanted: no interpolated blocks; each also writes (or reads) n values.
 template <class T>
-void segment_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t segment) {
-  plan_segment(row_plan<T>(args.band, slot, args.n, args.tau), BandTables{}, segment, kNarrowColumns);
+void plan_rows_of(const RelaxedSortArgs<T>& args, int64_t slot, int64_t segment) {
+  plan_segment(slot_plan(args, slot), BandTables{}, segment, kNarrowColumns);
 }
 
 template <class T>
-void chunk_slot(const RelaxedSortArgs<T>& args, int64_t slot) {
-  plan_chunks(row_plan<T>(args.band, slot, args.n, args.tau), 0.5 * static_cast<double>(args.n));
+void finish_plan(const RelaxedSortArgs<T>& args, int64_t slot) {
+  plan_chunks(slot_plan(args, slot), 0.5 * static_cast<double>(args.n));
 }
 
+// Also the values in sorted order, by columns.
 template <class T>
-void sort_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
-  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
-  sort_scores(p, args.scores + row * args.n, args.order + row * args.n);
-  const int64_t d = args.columns;
-  const int64_t* order = args.order + row * args.n;
-  const T* values = args.values + row * args.n * d;
-  T* planes = args.planes + slot * d * (args.n + kBandPad);
+void gather_rows(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row, int64_t segment) {
+  const int64_t n = args.n, d = args.columns, end = segment_end(n, segment);
+  const int64_t* order = args.order + row * n;
+  gather_segment(slot_plan(args, slot), args.scores + row * n, order, segment);
+  const T* values = args.values + row * n * d;
   for (int64_t q = 0; q < d; ++q) {
-    T* plane = planes + q * (args.n + kBandPad);
-    for (int64_t j = 0; j < args.n; ++j) plane[j] = values[order[j] * d + q];
-    for (int64_t j = args.n; j < args.n + kBandPad; ++j) plane[j] = 0;
+    T* plane = args.planes + (slot * d + q) * (n + kBandPad);
+    for (int64_t j = segment * segment_rows(n); j < end; ++j) plane[j] = values[order[j] * d + q];
+    for (int64_t j = n; end == n && j < n + kBandPad; ++j) plane[j] = 0;
   }
 }
 
 template <class T>
-void segment_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t segment) {
-  plan_segment(row_plan<T>(args.band, slot, args.n, args.tau), args.tables, segment);
+void plan_rows_of(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t segment) {
+  plan_segment(slot_plan(args, slot), args.tables, segment);
 }
 
 template <class T>
-void chunk_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot) {
-  plan_chunks(row_plan<T>(args.band, slot, args.n, args.tau));
+void finish_plan(const RelaxedSortMatmulArgs<T>& args, int64_t slot) {
+  plan_chunks(slot_plan(args, slot));
 }
 
 template <class Args>
 void plan_slot(const Args& args, int64_t slot, int64_t row) {
-  sort_slot(args, slot, row);
-  for (int64_t segment = 0; segment < plan_segments(args.n); ++segment) segment_slot(args, slot, segment);
-  chunk_slot(args, slot);
+  const int64_t segments = plan_segments(args.n);
+  for (int64_t segment = 0; segment < segments; ++segment) gather_rows(args, slot, row, segment);
+  for (int64_t segment = 0; segment < segments; ++segment) scan_segment(slot_plan(args, slot), segment);
+  for (int64_t segment = 0; segment < segments; ++segment) plan_rows_of(args, slot, segment);
+  finish_plan(args, slot);
 }
 
 template <class T>
@@ -146,7 +151,7 @@ void forward_elements(const RelaxedSortArgs<T>& args, const RowPlan& p, int64_t 
 template <class T>
 void forward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, int64_t index, T* storage) {
   using V = Pack<T>;
-  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  const RowPlan p = slot_plan(args, slot);
   const BandChunk& chunk = p.chunks[index];
   const int64_t n = args.n;
   const int64_t* order = args.order + row * n;
@@ -225,7 +230,7 @@ void backward_elements(const RelaxedSortArgs<T>& args, const RowPlan& p, int64_t
 // C and M of the rows of a chunk; the right factor differs from row to row: G = grad's row in sorted order.
 template <class T>
 void backward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, int64_t index, T* storage) {
-  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  const RowPlan p = slot_plan(args, slot);
   const BandChunk& chunk = p.chunks[index];
   const int64_t n = args.n, slab_plane = chunk.high - chunk.low + 1 + kBandPad;
   const int64_t* order = args.order + row * n;
@@ -260,7 +265,7 @@ void backward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, i
 
 template <class T>
 void backward_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
-  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  const RowPlan p = slot_plan(args, slot);
   const int64_t n = args.n;
   double* total = args.total + 2 * slot * n;
   T* grad_scores = args.grad_scores + row * n;
@@ -285,7 +290,7 @@ void hard_row(const RelaxedSortMatmulArgs<T>& args, int64_t row) {
 
 template <class T>
 void forward_chunk(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row, int64_t index, T* storage) {
-  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  const RowPlan p = slot_plan(args, slot);
   const BandChunk& chunk = p.chunks[index];
   const int64_t d = args.columns, plane = args.n + kBandPad;
   BlockWeights<T> u;
@@ -309,7 +314,7 @@ void forward_chunk(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t r
 // C, M and, relaxed, grad_values = P^T grad: the left factors are the columns of grad.
 template <class T>
 void backward_chunk(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row, int64_t index, T* storage) {
-  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  const RowPlan p = slot_plan(args, slot);
   const BandChunk& chunk = p.chunks[index];
   const int64_t n = args.n, d = args.columns, plane = n + kBandPad;
   const int64_t slab_plane = chunk.high - chunk.low + 1 + kBandPad;
@@ -349,7 +354,7 @@ void backward_chunk(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t 
 
 template <class T>
 void backward_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
-  const RowPlan p = row_plan<T>(args.band, slot, args.n, args.tau);
+  const RowPlan p = slot_plan(args, slot);
   const int64_t n = args.n, d = args.columns;
   const int64_t* order = args.order + row * n;
   const T* slab = args.slab + slot * args.slab_stride;
@@ -390,7 +395,7 @@ template <class T>
 bool forward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   const int64_t n = args.n;
   if (!has_short_rows<T>() || n > kShortRow) return false;
-  const RowPlan p = row_plan<T>(args.band, slot, n, args.tau);
+  const RowPlan p = slot_plan(args, slot);
   const int64_t* order = args.order + row * n;
   sort_values(p, args.scores + row * n, order);
   if (!is_short<T>(p)) return false;
@@ -418,7 +423,7 @@ template <class T>
 bool forward_short(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
   const int64_t n = args.n, d = args.columns;
   if (!has_short_rows<T>() || n > kShortRow || d > kBandClasses) return false;
-  const RowPlan p = row_plan<T>(args.band, slot, n, args.tau);
+  const RowPlan p = slot_plan(args, slot);
   const int64_t* order = args.order + row * n;
   sort_values(p, args.scores + row * n, order);
   if (!is_short<T>(p)) return false;
@@ -443,7 +448,7 @@ template <class T>
 bool backward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   const int64_t n = args.n;
   if (!has_short_rows<T>() || n > kShortRow) return false;
-  const RowPlan p = row_plan<T>(args.band, slot, n, args.tau);
+  const RowPlan p = slot_plan(args, slot);
   const int64_t* order = args.order + row * n;
   sort_values(p, args.scores + row * n, order);
   if (!is_short<T>(p) || all_equal(p)) return false;
@@ -467,7 +472,7 @@ template <class T>
 bool backward_short(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
   const int64_t n = args.n, d = args.columns;
   if (!has_short_rows<T>() || n > kShortRow || d > kBandClasses) return false;
-  const RowPlan p = row_plan<T>(args.band, slot, n, args.tau);
+  const RowPlan p = slot_plan(args, slot);
   const int64_t* order = args.order + row * n;
   sort_values(p, args.scores + row * n, order);
   if (!is_short<T>(p) || all_equal(p)) return false;
@@ -557,10 +562,14 @@ DRPM_DEFINE(sort_tasks, SortArgs, sort_task(args, item))
 DRPM_DEFINE(relaxed_sort_hard_rows, RelaxedSortArgs, hard_row(args, item))
 DRPM_DEFINE(relaxed_sort_forward_tasks, RelaxedSortArgs, forward_task(args, item))
 DRPM_DEFINE(relaxed_sort_backward_tasks, RelaxedSortArgs, backward_task(args, item))
-DRPM_DEFINE(relaxed_sort_sort_slots, RelaxedSortArgs, sort_slot(args, item, args.first_row + item))
+DRPM_DEFINE(relaxed_sort_gather_segments, RelaxedSortArgs,
+            gather_rows(args, item / plan_segments(args.n), args.first_row + item / plan_segments(args.n),
+                        item % plan_segments(args.n)))
+DRPM_DEFINE(relaxed_sort_scan_segments, RelaxedSortArgs,
+            scan_segment(slot_plan(args, item / plan_segments(args.n)), item % plan_segments(args.n)))
 DRPM_DEFINE(relaxed_sort_plan_segments, RelaxedSortArgs,
-            segment_slot(args, item / plan_segments(args.n), item % plan_segments(args.n)))
-DRPM_DEFINE(relaxed_sort_plan_chunks, RelaxedSortArgs, chunk_slot(args, item))
+            plan_rows_of(args, item / plan_segments(args.n), item % plan_segments(args.n)))
+DRPM_DEFINE(relaxed_sort_plan_slots, RelaxedSortArgs, finish_plan(args, item))
 DRPM_DEFINE(relaxed_sort_forward_chunks, RelaxedSortArgs, forward_item(args, item, begin))
 DRPM_DEFINE(relaxed_sort_backward_chunks, RelaxedSortArgs, backward_item(args, item, begin))
 DRPM_DEFINE(relaxed_sort_backward_slots, RelaxedSortArgs, backward_slot(args, item, args.first_row + item))
@@ -568,10 +577,14 @@ DRPM_DEFINE(relaxed_sort_backward_slots, RelaxedSortArgs, backward_slot(args, it
 DRPM_DEFINE(relaxed_sort_matmul_hard_rows, RelaxedSortMatmulArgs, hard_row(args, item))
 DRPM_DEFINE(relaxed_sort_matmul_forward_tasks, RelaxedSortMatmulArgs, forward_task(args, item))
 DRPM_DEFINE(relaxed_sort_matmul_backward_tasks, RelaxedSortMatmulArgs, backward_task(args, item))
-DRPM_DEFINE(relaxed_sort_matmul_sort_slots, RelaxedSortMatmulArgs, sort_slot(args, item, args.first_row + item))
+DRPM_DEFINE(relaxed_sort_matmul_gather_segments, RelaxedSortMatmulArgs,
+            gather_rows(args, item / plan_segments(args.n), args.first_row + item / plan_segments(args.n),
+                        item % plan_segments(args.n)))
+DRPM_DEFINE(relaxed_sort_matmul_scan_segments, RelaxedSortMatmulArgs,
+            scan_segment(slot_plan(args, item / plan_segments(args.n)), item % plan_segments(args.n)))
 DRPM_DEFINE(relaxed_sort_matmul_plan_segments, RelaxedSortMatmulArgs,
-            segment_slot(args, item / plan_segments(args.n), item % plan_segments(args.n)))
-DRPM_DEFINE(relaxed_sort_matmul_plan_chunks, RelaxedSortMatmulArgs, chunk_slot(args, item))
+            plan_rows_of(args, item / plan_segments(args.n), item % plan_segments(args.n)))
+DRPM_DEFINE(relaxed_sort_matmul_plan_slots, RelaxedSortMatmulArgs, finish_plan(args, item))
 DRPM_DEFINE(relaxed_sort_matmul_forward_chunks, RelaxedSortMatmulArgs, forward_item(args, item, begin))
 DRPM_DEFINE(relaxed_sort_matmul_backward_chunks, RelaxedSortMatmulArgs, backward_item(args, item, begin))
 DRPM_DEFINE(relaxed_sort_matmul_backward_slots, RelaxedSortMatmulArgs, backward_slot(args, item, args.first_row + item))

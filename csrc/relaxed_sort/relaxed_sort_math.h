@@ -249,14 +249,49 @@ DRPM_HD inline void sort_values(const RowPlan& p, const T* scores, const int64_t
   }
 }
 
-// The same with the group sums that give every drop.
+// Long rows are prepared in segments, each on its own: their number depends on n alone, and few of them keep blocks,
+// which do not cross them, long where all rows are wide.
+constexpr int64_t kSegmentRows = 2048, kSegments = 4;
+
+// A multiple of kBandGroup.
+DRPM_HD inline int64_t segment_rows(int64_t n) {
+  const int64_t share = ((n + kSegments - 1) / kSegments + kBandGroup - 1) / kBandGroup * kBandGroup;
+  return share > kSegmentRows ? share : kSegmentRows;
+}
+
+DRPM_HD inline int64_t plan_segments(int64_t n) { return n == 0 ? 0 : (n - 1) / segment_rows(n) + 1; }
+
+DRPM_HD inline int64_t segment_end(int64_t n, int64_t segment) {
+  const int64_t end = (segment + 1) * segment_rows(n);
+  return end < n ? end : n;
+}
+
+// Sorted scores of a segment. The last one also sets the padding.
 template <class T>
-DRPM_HD inline void sort_scores(const RowPlan& p, const T* scores, const int64_t* order) {
-  const int64_t n = p.n;
-  double* s = p.s;
-  sort_values(p, scores, order);
-  for (int64_t j = n; j < n + kBandGroup; ++j) s[j] = s[n - 1];
-  for (int64_t g = 0; g < n; g += kBandGroup) {
+DRPM_HD inline void gather_segment(const RowPlan& p, const T* scores, const int64_t* order, int64_t segment) {
+  const int64_t n = p.n, end = segment_end(n, segment);
+  for (int64_t j = segment * segment_rows(n); j < end; ++j) p.s[j] = static_cast<double>(scores[order[j]]);
+  if (end < n) return;
+  for (int64_t j = n; j < n + kBandGroup; ++j) {
+    p.s[j] = p.s[n - 1];
+    p.right[j] = p.left[j] = p.rank[j] = 0;
+  }
+}
+
+// Ranks of a segment, and the group sums that give every drop. All segments are gathered.
+DRPM_HD inline void scan_segment(const RowPlan& p, int64_t segment) {
+  const int64_t n = p.n, begin = segment * segment_rows(n), end = segment_end(n, segment);
+  const double* s = p.s;
+  int64_t a = begin;
+  while (a > 0 && s[a - 1] == s[begin]) --a;
+  while (a < end) {
+    int64_t b = a + 1;
+    while (b < n && s[b] == s[a]) ++b;
+    const double rank = 0.5 * static_cast<double>(a + b - 1);
+    for (int64_t j = a > begin ? a : begin; j < b && j < end; ++j) p.rank[j] = rank;
+    a = b;
+  }
+  for (int64_t g = begin; g < end; g += kBandGroup) {
     double sum = 0;
     for (int64_t l = 0; l < kBandGroup && g + l < n; ++l) {
       p.right[g + l] = sum;
@@ -269,7 +304,13 @@ DRPM_HD inline void sort_scores(const RowPlan& p, const T* scores, const int64_t
       p.left[g + l] = sum;
     }
   }
-  for (int64_t j = n; j < n + kBandGroup; ++j) p.right[j] = p.left[j] = p.rank[j] = 0;
+}
+
+// All of that for a row.
+template <class T>
+DRPM_HD inline void sort_scores(const RowPlan& p, const T* scores, const int64_t* order) {
+  for (int64_t segment = 0; segment < plan_segments(p.n); ++segment) gather_segment(p, scores, order, segment);
+  for (int64_t segment = 0; segment < plan_segments(p.n); ++segment) scan_segment(p, segment);
 }
 
 // A block that starts at row `first` with at most `most` rows whose frame row lies at most frame_drop below the peaks
@@ -376,23 +417,11 @@ DRPM_HD inline double block_cost(const BandBlock& block, double row_cost) {
                           : kChebyshevOverhead * block.nodes * (columns + static_cast<double>(block.rows));
 }
 
-// Rows are planned in segments that no block crosses, each on its own: their number depends on n alone, and few of them
-// keep blocks long where all rows are wide.
-constexpr int64_t kSegmentRows = 2048, kSegments = 4;
-
-DRPM_HD inline int64_t segment_rows(int64_t n) {
-  const int64_t share = (n + kSegments - 1) / kSegments;
-  return share > kSegmentRows ? share : kSegmentRows;
-}
-
-DRPM_HD inline int64_t plan_segments(int64_t n) { return n == 0 ? 0 : (n - 1) / segment_rows(n) + 1; }
-
 // Rows of a segment into blocks, from p.blocks[its first row] on. tables.nodes = 0: direct blocks only. whole: see
 // set_band(); what fits into the padding costs nothing.
 DRPM_HD inline void plan_segment(const RowPlan& p, const BandTables& tables, int64_t segment,
                                  int64_t whole = kBandPad) {
-  const int64_t begin = segment * segment_rows(p.n);
-  const int64_t end = begin + segment_rows(p.n) < p.n ? begin + segment_rows(p.n) : p.n;
+  const int64_t begin = segment * segment_rows(p.n), end = segment_end(p.n, segment);
   int64_t count = begin, next_try = 0;
   for (int64_t row = begin; row < end;) {
     BandBlock block = framed_block(p, row, end - row < kBandRows ? end - row : kBandRows);

@@ -116,17 +116,19 @@ RelaxedSortMatmulArgs<T> matmul_args(const Tensor& scores, const Tensor& values,
 template <class T>
 void plan(const RelaxedSortArgs<T>& args, int64_t slots) {
   plan_rows(
-      slots, args.n, [&](int64_t begin, int64_t end) { relaxed_sort_sort_slots(args, begin, end); },
+      slots, args.n, [&](int64_t begin, int64_t end) { relaxed_sort_gather_segments(args, begin, end); },
+      [&](int64_t begin, int64_t end) { relaxed_sort_scan_segments(args, begin, end); },
       [&](int64_t begin, int64_t end) { relaxed_sort_plan_segments(args, begin, end); },
-      [&](int64_t begin, int64_t end) { relaxed_sort_plan_chunks(args, begin, end); });
+      [&](int64_t begin, int64_t end) { relaxed_sort_plan_slots(args, begin, end); });
 }
 
 template <class T>
 void plan(const RelaxedSortMatmulArgs<T>& args, int64_t slots) {
   plan_rows(
-      slots, args.n, [&](int64_t begin, int64_t end) { relaxed_sort_matmul_sort_slots(args, begin, end); },
+      slots, args.n, [&](int64_t begin, int64_t end) { relaxed_sort_matmul_gather_segments(args, begin, end); },
+      [&](int64_t begin, int64_t end) { relaxed_sort_matmul_scan_segments(args, begin, end); },
       [&](int64_t begin, int64_t end) { relaxed_sort_matmul_plan_segments(args, begin, end); },
-      [&](int64_t begin, int64_t end) { relaxed_sort_matmul_plan_chunks(args, begin, end); });
+      [&](int64_t begin, int64_t end) { relaxed_sort_matmul_plan_slots(args, begin, end); });
 }
 
 struct Cpu {
