@@ -87,7 +87,7 @@ class ArmScene:
         joint_values: int >= 2.
     """
 
-    names = (
+    names: tuple[str, ...] = (
         "object shape",
         "object colour",
         "object size",

@@ -35,7 +35,7 @@ class MPI3D:
     Raises: FileNotFoundError; ValueError when the array is not of that format.
     """
 
-    names = NAMES
+    names: tuple[str, ...] = NAMES
 
     def __init__(
         self,

@@ -250,7 +250,8 @@ class WeakSupervision(Experiment):
         found: dict[str, Any] = {"test": {"bound": test.pop("bound"), "sizes": self._size_scores(test["sizes"])}}
         names, scores = list(self.data.names), []
         for part in self._parts(train, test):
-            fitted = probe_scores(*part["data"], config.probe_iterations)
+            known, targets, unknown, wanted, counted = part["data"]
+            fitted = probe_scores(known, targets, unknown, wanted, counted, config.probe_iterations)
             scores.append({**part["name"], "accuracy": dict(zip(names, fitted, strict=True))})
         found["test"]["probes"] = scores
         found["test"]["shared_by_dimension"] = test["masks"].mean(0).tolist()

@@ -77,7 +77,7 @@ class FactorViews:
         seed: int,
     ) -> None:
         self.source, self.views, self.shared, self.seed = source, views, list(shared), seed
-        self.names = source.names
+        self.names: Sequence[str] = source.names
         self.held_out = held_out_images(source.sizes, _HELD_OUT)
         self.train = self._draw(count, test=False, seed=4 * seed)[0]
         self._plain: Tensor | None = None
@@ -108,7 +108,9 @@ class FactorViews:
 
     def network(self, latent: int, hidden: int) -> tuple[list[nn.Module], list[nn.Module]]:
         encoder, decoder = ConvEncoder(latent), ConvDecoder(latent)
-        return [encoder.to(memory_format=torch.channels_last)], [decoder.to(memory_format=torch.channels_last)]
+        for network in (encoder, decoder):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return [encoder], [decoder]
 
     def scored(self, test: bool, count: int, seed: int) -> tuple[Targets, Iterator[list[Tensor]]]:
         factors, group = self._draw(count, test, seed=4 * seed + 2)
@@ -119,7 +121,7 @@ class DigitViews:
     """UCI digits in some of their six descriptions, standardised; a fifth of the digits is seen by tests only."""
 
     likelihood = "gaussian"
-    names = ("digit",)
+    names: Sequence[str] = ("digit",)
 
     def __init__(self, root: str, names: Sequence[str]) -> None:
         folder = Path(root) / "multiple_features"
