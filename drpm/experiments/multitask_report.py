@@ -118,7 +118,7 @@ def _answers(found: Sweep, method: str) -> list[str]:
 
     def count(holds: Callable[[int, int], bool]) -> str:
         left, right = ([level for level in LEVELS if holds(level, task)] for task in (0, 1))
-        return f"left {len(left)}, right {len(right)}, both {len(set(left) & set(right))} of {len(LEVELS)}"
+        return f"left {len(left)}, right {len(right)}, both {len(set(left) & set(right))}"
 
     def means(score: str, method: str, level: int, task: int) -> float:
         return statistics.mean(values(found[method][level], score, task))
@@ -129,9 +129,10 @@ def _answers(found: Sweep, method: str) -> list[str]:
         for task, side in enumerate(("left", "right"))
     ]
     return [
-        f"mean at least that of ULS less half a point: {count(lambda level, task: mean[level, task] >= -0.005)}; below "
-        f"ULS by more than two standard errors: "
-        f"{count(lambda level, task: mean[level, task] < -2 * error.get((level, task), 0.0))}",
+        f"mean at least that of ULS less half a point, of {len(LEVELS)} ratios: "
+        f"{count(lambda level, task: mean[level, task] >= -0.005)}; below "
+        f"ULS by more than two standard errors, of the {len(error) // 2} ratios with two seeds or more: "
+        f"{count(lambda level, task: (level, task) in error and mean[level, task] < -2 * error[level, task])}",
         f"right task, of 50: {neurons}",
         "; ".join(last),
     ]

@@ -140,7 +140,8 @@ def test_tables_and_figures_come_from_the_results(root: Path, tmp_path: Path) ->
         in (found["multitask noise ratios"])
     )
     claims = found["multitask claims"].splitlines()
-    assert "left 10, right 10, both 10 of 10" in claims[2] and "left 10, right 9, both 9 of 10" in claims[2]
+    assert "left 10, right 10, both 10;" in claims[2] and "left 10, right 9, both 9;" in claims[2]
+    assert "of the 10 ratios with two seeds or more: left 0, right 1, both 0" in claims[2]
     assert "right 0.800 beside 0.780 | left 0.905 beside 0.905; right 0.750 beside 0.780" in claims[4]
     assert "| three tasks: DRPM-MTL, size term, exact conditionals |" in found["multitask variants"]
     assert "| epoch 2 |" in found["multitask epochs"]
