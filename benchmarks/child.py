@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import statistics
 import sys
 import time
@@ -52,7 +53,8 @@ def attempt(contestant: str, phase: str, work: Callable[[], Any]) -> tuple[str, 
         emit("end")
         if is_out_of_memory(error):
             return "does not fit", ""
-        return "failed", f"{type(error).__name__}: {error}".split("\n")[0][:300]
+        words = re.sub(r"\S*/site-packages/", "", f"{type(error).__name__}: {error}".split("\n")[0])
+        return "failed", words[:300]
     emit("end")
     return "ok", result
 

@@ -19,6 +19,7 @@ from torch import Tensor
 import drpm.ops
 from drpm.experiments.cluster_scores import score_clusters
 from drpm.experiments.clustering_data import NAMES, load_clustering_data
+from drpm.experiments.configuration import LOCATION
 from drpm.experiments.runner import EpochBatches, Experiment, write_checkpoint
 from drpm.experiments.world import World
 from drpm.models import ClusteringConfig, PartitionClustering
@@ -50,7 +51,7 @@ class ClusteringRun:
     seed: int = 0
     title: str = ""
     data: str = "mnist"  # of clustering_data.NAMES
-    root: str = "data"  # folder of the data
+    root: str = dataclasses.field(default="data", metadata=LOCATION)  # folder of the data
     embedding: str | None = None  # pretrained.pt of the run whose network gives the columns of "mnist-views"
     train_limit: int | None = None  # first elements of the training set only (for trials)
     method: str = "drpm"  # of METHODS

@@ -10,6 +10,15 @@ _Config = TypeVar("_Config")
 FOLDER = Path(__file__).parent / "configs"
 
 
+LOCATION = {"location": True}  # metadata of a field that says where this machine keeps something
+
+
+def recorded(config: Any) -> dict[str, Any]:
+    """Give what a result file keeps of a configuration: all but the fields marked `LOCATION`."""
+    kept = [field.name for field in dataclasses.fields(config) if not field.metadata.get("location")]
+    return {name: value for name, value in dataclasses.asdict(config).items() if name in kept}
+
+
 def rows(experiment: str) -> list[str]:
     """Names of the rows of an experiment, one YAML file each."""
     return sorted(path.stem for path in (FOLDER / experiment).glob("*.yaml"))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from drpm.data import load_images
 from drpm.data.multi_mnist import LAYOUTS, MultiMNIST, make_multi_mnist
+from drpm.experiments.configuration import LOCATION
 from drpm.experiments.runner import EpochBatches, Experiment, write_checkpoint
 from drpm.experiments.world import World
 from drpm.models.clustering_config import require
@@ -35,7 +36,7 @@ class MultitaskRun:
     seed: int = 0
     title: str = ""
     method: str = "drpm"
-    root: str = "data"  # folder of MNIST
+    root: str = dataclasses.field(default="data", metadata=LOCATION)  # folder of MNIST
     # The data.
     noise: float = 0.0  # alpha: share of the last digit's pixels that are replaced
     salt: float = 0.5  # share of those that becomes white

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drpm.experiments.configuration import recorded
 from drpm.experiments.records import provenance, write_json
 from drpm.experiments.world import World
 
@@ -168,7 +169,7 @@ class _Run:
             "experiment": experiment.name,
             "row": self.row,
             "seed": experiment.config.seed,
-            "config": dataclasses.asdict(experiment.config),
+            "config": recorded(experiment.config),
             "processes": world.size,
             "device": str(world.device),
             **provenance(),

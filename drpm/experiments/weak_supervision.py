@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from drpm.data.multiple_features import VIEWS
+from drpm.experiments.configuration import LOCATION
 from drpm.experiments.linear_probes import probe_scores
 from drpm.experiments.runner import EpochBatches, Experiment, write_checkpoint
 from drpm.experiments.weak_views import DigitViews, FactorViews, Targets, ViewData, open_factor_images
@@ -47,8 +48,8 @@ class WeakSupervisionRun:
     seed: int = 0
     title: str = ""
     data: str = "arm"
-    root: str = "data"  # folder of the data
-    file: str = ""  # mpi3d: the .npz or .npy
+    root: str = dataclasses.field(default="data", metadata=LOCATION)  # folder of the data
+    file: str = dataclasses.field(default="", metadata=LOCATION)  # mpi3d: the .npz or .npy
     joint_values: int = 10  # arm
     digit_views: tuple[str, ...] = VIEWS  # digits: which of the six
     num_views: int = 2  # images: views of a tuple

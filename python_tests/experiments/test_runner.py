@@ -15,7 +15,7 @@ import torch
 pytest.importorskip("tqdm")
 pytest.importorskip("yaml")
 
-from drpm.experiments.configuration import build, parse_settings
+from drpm.experiments.configuration import LOCATION, build, parse_settings, recorded
 from drpm.experiments.runner import EpochBatches, Interrupted, Options, run, seed_everything
 from drpm.experiments.world import World
 
@@ -219,3 +219,12 @@ def test_seeding_covers_all_three_libraries() -> None:
     first = draw()
     seed_everything(3)
     assert draw() == first
+
+
+def test_results_do_not_keep_where_this_machine_has_its_data() -> None:
+    @dataclasses.dataclass
+    class Config:
+        steps: int = 3
+        root: str = dataclasses.field(default="data", metadata=LOCATION)
+
+    assert recorded(Config(root="/somewhere/else")) == {"steps": 3}
