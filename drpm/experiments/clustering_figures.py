@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from drpm.experiments.demo_figures import subset_rows
+from drpm.experiments.figures import pyplot, save_figure
 from drpm.models import PartitionClustering
 
 _GENERATED = 10  # images per cluster
@@ -75,8 +76,7 @@ def draw_partition(data: dict[str, Any], path: Path, sampled: bool = True) -> No
         ("drawn from each cluster's prior", generated, owner, torch.arange(len(owner))),
     )
     widths = (int(torch.bincount(labels.long()).max()), _GENERATED)
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(
+    figure, axes = pyplot().subplots(
         1, 2, figsize=(1.0 + 0.36 * sum(widths), 0.6 + 0.38 * clusters), width_ratios=widths, layout="constrained"
     )
     for axis, (title, pixels, subset, place), width in zip(axes, panels, widths, strict=True):
@@ -88,9 +88,7 @@ def draw_partition(data: dict[str, Any], path: Path, sampled: bool = True) -> No
         axis.tick_params(length=0)
         axis.set_title(title, fontsize=10, loc="left")
     axes[0].set_ylabel("subset")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save_figure(figure, path, dpi=110)
 
 
 def draw_latent_space(data: dict[str, Any], path: Path) -> None:
@@ -99,25 +97,13 @@ def draw_latent_space(data: dict[str, Any], path: Path) -> None:
     Args:
         data: of `picture_data`.
     """
-    pyplot = _pyplot()
     latent, priors = (np.asarray(data[name], dtype=np.float64) for name in ("latent", "priors"))
-    figure, axis = pyplot.subplots(figsize=(5.6, 5.2), layout="constrained")
+    figure, axis = pyplot().subplots(figsize=(5.6, 5.2), layout="constrained")
     points = axis.scatter(latent[:, 0], latent[:, 1], c=data["classes"], cmap="tab10", s=3, linewidths=0)
     axis.scatter(priors[:, 0], priors[:, 1], c="black", marker="x", s=60)
     axis.set_title("Latent space, first two principal axes of the priors", fontsize=11, loc="left")
     figure.colorbar(points, label="true class", shrink=0.8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
+    save_figure(figure, path, dpi=110)
 
 
 def draw_curves(title: str, runs_of: dict[str, list[dict[str, Any]]], path: Path) -> None:
@@ -126,8 +112,7 @@ def draw_curves(title: str, runs_of: dict[str, list[dict[str, Any]]], path: Path
     Args:
         runs_of: method -> its runs, one per seed.
     """
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained", sharey=True)
+    figure, axes = pyplot().subplots(1, 2, figsize=(9.6, 3.8), layout="constrained", sharey=True)
     for axis, column in zip(axes, ("partition", "responsibilities"), strict=True):
         for number, (method, runs) in enumerate(runs_of.items()):
             points = [[point[column]["ari"] for point in run["metrics"]["curve"] if column in point] for run in runs]
@@ -142,9 +127,7 @@ def draw_curves(title: str, runs_of: dict[str, list[dict[str, Any]]], path: Path
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("test ARI (mean, range over seeds)")
     axes[1].legend(frameon=False, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save_figure(figure, path, dpi=110)
 
 
 def draw_sizes(run_of: dict[str, dict[str, Any]], path: Path) -> None:
@@ -153,10 +136,9 @@ def draw_sizes(run_of: dict[str, dict[str, Any]], path: Path) -> None:
     Args:
         run_of: title -> one run.
     """
-    pyplot = _pyplot()
     columns = min(2, len(run_of))
     lines = -(-len(run_of) // columns)
-    figure, axes = pyplot.subplots(
+    figure, axes = pyplot().subplots(
         lines, columns, figsize=(4.8 * columns, 3.2 * lines), layout="constrained", squeeze=False
     )
     for axis in axes.flat[len(run_of) :]:
@@ -170,6 +152,4 @@ def draw_sizes(run_of: dict[str, dict[str, Any]], path: Path) -> None:
         axis.set_xlabel("epoch of training; marks: true classes", fontsize=9)
         axis.set_ylabel("elements")
         axis.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save_figure(figure, path, dpi=110)

@@ -7,32 +7,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drpm.experiments.figures import pyplot, save_figure
 from drpm.models import PartitionClustering
 
 _INK, _MUTED, _GRID = "#1f2933", "#6b7785", "#dde2e7"
+_FILE = {"dpi": 150, "facecolor": "white"}
 _BLUE, _ORANGE, _GREY = "#2f6db5", "#d9772b", "#a9b4bf"
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)
+    figure, axes = pyplot().subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(_MUTED)
         axis.tick_params(colors=_INK, labelsize=9)
         axis.set_axisbelow(True)
     return figure, list(axes.flat)
-
-
-def _write(figure: Any, path: Path) -> None:
-    from matplotlib import pyplot
-
-    figure.savefig(path, dpi=150, facecolor="white")
-    pyplot.close(figure)
 
 
 def subset_rows(images: Tensor, labels: Tensor, order: Tensor, clusters: int, width: int) -> np.ndarray:
@@ -75,7 +65,7 @@ def draw_partition(model: PartitionClustering, images: Tensor, path: Path) -> No
         f"{len(images)} held-out digits partitioned into {clusters} subsets, learned without labels",
         fontsize=11.5, color=_INK, fontweight="bold",
     )  # fmt: skip
-    _write(figure, path)
+    save_figure(figure, path, **_FILE)
 
 
 def draw_sizes(sizes: dict[str, Any], path: Path) -> None:
@@ -101,7 +91,7 @@ def draw_sizes(sizes: dict[str, Any], path: Path) -> None:
     axis.set_title(
         f"Subset sizes among {total} held-out digits", loc="left", fontsize=11.5, fontweight="bold", color=_INK
     )
-    _write(figure, path)
+    save_figure(figure, path, **_FILE)
 
 
 def draw_training(history: list[dict[str, Any]], metrics: dict[str, Any], path: Path) -> None:
@@ -127,4 +117,4 @@ def draw_training(history: list[dict[str, Any]], metrics: dict[str, Any], path: 
         axis.set_xlabel("epoch of partition training", color=_INK)
         axis.grid(color=_GRID, linewidth=0.8)
         axis.margins(x=0.02, y=0.12)
-    _write(figure, path)
+    save_figure(figure, path, **_FILE)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from drpm.data.multi_mnist import make_multi_mnist
+from drpm.experiments.figures import pyplot, save_figure
 
 _SHOWN = 4  # pairs of digits
 _COLOURS = {"uls": "tab:gray", "drpm": "tab:orange", "drpm_even": "tab:blue"}
@@ -22,8 +23,7 @@ def draw_sweep(found: Mapping[str, Mapping[int, list[dict[str, Any]]]], path: Pa
         found: method ("uls", "drpm", "drpm_even") -> tenths of noise -> result files.
     Reference: thesis Fig. 5.13.
     """
-    pyplot = _pyplot()
-    figure, (upper, lower) = pyplot.subplots(2, 1, figsize=(6.4, 6.6), layout="constrained", sharex=True)
+    figure, (upper, lower) = pyplot().subplots(2, 1, figsize=(6.4, 6.6), layout="constrained", sharex=True)
     for method, by_level in found.items():
         for task, (side, line, marker) in enumerate(_SIDES):
             style = {"linestyle": line, "marker": marker, "markersize": 4, "label": f"{_TITLES[method]}, {side}"}
@@ -37,9 +37,7 @@ def draw_sweep(found: Mapping[str, Mapping[int, list[dict[str, Any]]]], path: Pa
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize=9)
     upper.set_title("noisyMultiMNIST (mean, range over seeds)", fontsize=11, loc="left")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    save_figure(figure, path, dpi=130)
 
 
 def _band(
@@ -68,10 +66,9 @@ def draw_noise_ratios(images: Tensor, labels: Tensor, path: Path, seed: int = 0)
         images, labels: MNIST's, as `make_multi_mnist` takes them.
     Reference: thesis Fig. 5.11.
     """
-    pyplot = _pyplot()
     ratios = [level / 10 for level in range(10)]
     made = [make_multi_mnist(images, labels, _SHOWN, noise, seed) for noise in ratios]
-    figure, axes = pyplot.subplots(_SHOWN, len(ratios), figsize=(10, 4.4), layout="constrained")
+    figure, axes = pyplot().subplots(_SHOWN, len(ratios), figsize=(10, 4.4), layout="constrained")
     for column, (ratio, data) in enumerate(zip(ratios, made, strict=True)):
         for row in range(_SHOWN):
             axis = axes[row, column]
@@ -83,15 +80,4 @@ def draw_noise_ratios(images: Tensor, labels: Tensor, path: Path, seed: int = 0)
             if column == 0:
                 left, right = data.labels[row].tolist()
                 axis.set_ylabel(f"{left}, {right}", fontsize=10, rotation=0, labelpad=14, va="center")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
+    save_figure(figure, path, dpi=110)

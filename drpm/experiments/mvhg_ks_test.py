@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from drpm.experiments.figures import pyplot, save_figure
 from drpm.experiments.records import origin_line, provenance, write_json
 from drpm.ops import mvhg_sample
 
@@ -139,12 +140,7 @@ def table(result: dict[str, Any]) -> str:
 
 def picture(result: dict[str, Any], path: Path) -> None:
     """Distances and p-values over ω_2 (thesis Fig. 5.4), and the histograms at the largest ω_2 (Fig. 5.3)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.2), constrained_layout=True)
+    figure, axes = pyplot().subplots(1, 3, figsize=(15, 4.2), constrained_layout=True)
     for style, (name, comparison) in zip(("o-", "s--", "^-", "d--"), result["comparisons"].items(), strict=True):
         axes[0].plot(result["omega_2"], np.max(comparison["distance"], axis=1), style, label=name)
         smallest = np.maximum(np.min(comparison["corrected_p_value"], axis=1), 1e-16)
@@ -161,8 +157,7 @@ def picture(result: dict[str, Any], path: Path) -> None:
     axes[2].plot(x, result["laws_of_class_2"]["merging reference"], "k:", label="merging reference")
     axes[2].set(xlim=(95, 160), xlabel=f"$n_2$ at $\\omega_2 = {result['omega_2'][-1]}$", ylabel="probability")
     axes[2].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save_figure(figure, path, dpi=110)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from drpm.distributions import MultivariateNoncentralHypergeometric
+from drpm.experiments.figures import pyplot, save_figure
 from drpm.experiments.records import origin_line, provenance, write_json
 from drpm.ops import mvhg_sample
 
@@ -108,13 +109,8 @@ def table(result: dict[str, Any]) -> str:
 
 def picture(result: dict[str, Any], path: Path) -> None:
     """Losses (thesis Fig. 5.5) and estimates over the epochs (Fig. 5.6), and the split of two equal weights."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(2, 3, figsize=(15, 8), constrained_layout=True)
-    colors = pyplot.get_cmap("viridis")(torch.linspace(0, 0.95, len(WEIGHTS)).numpy())
+    figure, axes = pyplot().subplots(2, 3, figsize=(15, 8), constrained_layout=True)
+    colors = pyplot().get_cmap("viridis")(torch.linspace(0, 0.95, len(WEIGHTS)).numpy())
     for color, entry in zip(colors, result["datasets"], strict=True):
         epochs = range(1, result["epochs"] + 1)
         label = f"$\\omega_2 = {entry['omega_2']}$"
@@ -135,8 +131,7 @@ def picture(result: dict[str, Any], path: Path) -> None:
     axes[0, 2].legend(fontsize=8)
     for k in range(3):
         axes[1, k].set(xlabel="epoch", ylabel=f"$\\log\\omega_{k + 1}$, centred", title="dotted: truth")
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
+    save_figure(figure, path, dpi=100)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from drpm.experiments.figures import pyplot, save_figure
 from drpm.models.multiview_vae import MultiviewVAE
 from drpm.models.view_aggregation import gaussian_kl
 
@@ -24,11 +25,6 @@ def draw_traversals(model: MultiviewVAE, views: Sequence[Tensor], path: Path) ->
         views: V tensors (B, 3, 64, 64) in [0, 1], B >= 4.
     Reference: thesis Fig. 5.16 and Table 5.3 give numbers only; the form is that of Locatello et al. (2020).
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     selection, posterior = model.infer(views)
     kl = gaussian_kl(posterior.means, posterior.log_variances, 0.0, 0.0).mean((0, 1))
     shares = selection.masks.mean(0)  # (K, d)
@@ -48,7 +44,9 @@ def draw_traversals(model: MultiviewVAE, views: Sequence[Tensor], path: Path) ->
     top = torch.cat([torch.cat(list(row.transpose(0, 1).flatten(0, 1)), -1) for row in pairs], -2)
     grid = torch.cat([torch.cat(list(row), -1) for row in moved], -2)
     height = 0.42 * len(base)
-    figure, axes = pyplot.subplots(2, 1, figsize=(5.6, height + 1.6), height_ratios=(1.3, height), layout="constrained")
+    figure, axes = pyplot().subplots(
+        2, 1, figsize=(5.6, height + 1.6), height_ratios=(1.3, height), layout="constrained"
+    )
     for axis, picture in zip(axes, (top, grid), strict=True):
         axis.imshow(picture.float().clamp(0, 1).permute(1, 2, 0).numpy(), interpolation="nearest")
         axis.set_xticks([])
@@ -59,6 +57,4 @@ def draw_traversals(model: MultiviewVAE, views: Sequence[Tensor], path: Path) ->
     names = [f"z{int(i)}: KL {float(kl[i]):.1f}, shared {how}" for i, how in zip(ranked, shared, strict=True)]
     axes[1].set_yticks([(row + 0.5) * side for row in range(len(names))], names, fontsize=8)
     axes[1].set_xlabel("value of the dimension, -2 to 2", fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
+    save_figure(figure, path, dpi=100)

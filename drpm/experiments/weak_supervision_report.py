@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drpm.experiments.configuration import read_row, rows
+from drpm.experiments.figures import pyplot, save_figure
 
 _NAME = "weak_supervision"
 _METHODS = ("label", "ada", "hg", "drpm")
@@ -173,19 +174,13 @@ def figures(results: Path, docs: Path) -> list[Path]:
     if not found:
         return []
     paths = [docs / "figures" / "weak_supervision_sizes.png", docs / "figures" / "weak_supervision_training.png"]
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
     _draw_errors(found, paths[0])
     _draw_training(found, paths[1])
     return paths
 
 
 def _draw_errors(found: dict[tuple[int, str], Runs], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
+    figure, axes = pyplot().subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
     kinds = (("squared_error", "10 latent dimensions, raw"), ("squared_error_scaled", "scaled to 7 factors"))
     for axis, (name, title) in zip(axes, kinds, strict=True):
         for number, method in enumerate(_METHODS):
@@ -203,17 +198,11 @@ def _draw_errors(found: dict[tuple[int, str], Runs], path: Path) -> None:
         axis.grid(alpha=0.3, axis="y")
     axes[0].set_ylabel("MSE of the estimate (points: seeds)")
     axes[1].legend(frameon=False, fontsize=9)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save_figure(figure, path, dpi=120)
 
 
 def _draw_training(found: dict[tuple[int, str], Runs], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, len(_SHARED), figsize=(9.6, 2.8), layout="constrained", sharey=True)
+    figure, axes = pyplot().subplots(1, len(_SHARED), figsize=(9.6, 2.8), layout="constrained", sharey=True)
     for axis, n in zip(axes, _SHARED, strict=True):
         for number, method in enumerate(_METHODS):
             runs = found.get((n, method), [])
@@ -230,5 +219,4 @@ def _draw_training(found: dict[tuple[int, str], Runs], path: Path) -> None:
     axes[0].set_ylabel("shared dimensions of 10")
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     axes[-1].legend(list(handles.values()), list(handles), frameon=False, fontsize=7)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save_figure(figure, path, dpi=120)
