@@ -10,10 +10,7 @@ which a sampler needs and which draw nothing. `batch` is the sampler at 1000 row
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,13 +19,11 @@ import numpy as np
 import torch
 
 import drpm.ops  # noqa: F401
-from benchmarks import machine
+from benchmarks import machine, speed_script
 from benchmarks.cases import MVHG_SIZES
-from benchmarks.partition_speed import medians
-from drpm.experiments.records import write_json
+from benchmarks.speed_script import compiled, medians
 
 ROWS, BATCH = 8, 1000
-FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 CONTOUR = ("log_normalizer", "mean", "log_prob", "covariance product", "kl", "prototype", "prototype, means")
 SAMPLE = ("draw", "sample", "sample, statistics", "backward", "prototype tables", "prototype tables, reverse")
 THREADS = ("batch, 1 thread", "batch, 2 threads")
@@ -108,14 +103,8 @@ def measure_size(classes: int, m: int, n: int, seconds: float, library: Any) -> 
 
 
 def measure(prototypes: Path | None, seconds: float) -> list[dict[str, Any]]:
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        library = None
-        if prototypes is not None:
-            path = Path(scratch) / "libmvhg.so"
-            subprocess.run(["g++", *FLAGS, str(prototypes / "mvhg_cpp.cpp"), "-o", str(path)], check=True)
-            library = ctypes.CDLL(str(path))
-        return [measure_size(*size, seconds, library) for size in MVHG_SIZES]
+    library = None if prototypes is None else compiled(prototypes / "mvhg_cpp.cpp")
+    return [measure_size(*size, seconds, library) for size in MVHG_SIZES]
 
 
 def table(content: dict[str, Any]) -> str:
@@ -130,19 +119,5 @@ def table(content: dict[str, Any]) -> str:
     return "\n\n".join([*parts, machine.line(content)])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prototypes", type=Path, help="folder with mvhg_cpp.cpp")
-    parser.add_argument("--seconds", type=float, default=0.2, help="time per contestant and size")
-    parser.add_argument("--output", type=Path)
-    arguments = parser.parse_args()
-    commit = machine.commit()
-    cases = measure(arguments.prototypes, arguments.seconds)
-    content = {"machine": machine.describe(2), **commit, "date": machine.now(), "cases": cases}
-    if arguments.output:
-        write_json(content, arguments.output)
-    print(table(content))
-
-
 if __name__ == "__main__":
-    main()
+    speed_script.main(__doc__, measure, table, seconds=0.2)

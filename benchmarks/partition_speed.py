@@ -10,12 +10,7 @@ contestants take turns. Log-scores of standard deviation 1, subsets as equal as 
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import statistics
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,24 +20,21 @@ import torch
 from torch import Tensor
 
 import drpm.ops
-from benchmarks import machine
+from benchmarks import machine, speed_script
 from benchmarks.partition_bounds import draw
-from drpm.experiments.records import write_json
+from benchmarks.speed_script import compiled, medians
 
 SIZES = (256, 16384, 1_000_000)
 SUBSETS = 10
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp", "-shared", "-fPIC")
 PROTOTYPE_RULES = {"float32": ("part_f", 32, 16.0), "float64": ("part_d", 64, 26.0)}  # function, nodes, drop
 
 
 class Prototype:
     """The likelihood of the design's prototypes: value and gradient of one row."""
 
-    def __init__(self, folder: Path, scratch: str) -> None:
-        library = Path(scratch) / "libpl.so"
-        subprocess.run(["g++", *FLAGS, str(folder / "pl_cpp.cpp"), "-o", str(library)], check=True)
-        self.library = ctypes.CDLL(str(library))
+    def __init__(self, folder: Path) -> None:
+        self.library = compiled(folder / "pl_cpp.cpp", "-ffast-math", "-fopenmp")
         ctypes.CDLL("libgomp.so.1").omp_set_num_threads(1)
 
     def prepare(self, log_scores: Tensor, labels: Tensor, dtype: str) -> Callable[[], tuple[float, np.ndarray]]:
@@ -68,30 +60,6 @@ class Prototype:
             return value, gradient
 
         return run
-
-
-def medians(contestants: dict[str, Callable[[], Any]], seconds: float, threads: dict[str, int]) -> dict[str, float]:
-    """Milliseconds of each, in turns A B C A B C … for about `seconds` each; at least 3 turns, at most 201."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    repeats = {}
-    for name, call in contestants.items():
-        torch.set_num_threads(threads.get(name, 1))
-        call()
-        started = time.perf_counter()
-        call()
-        repeats[name] = max(1, int(2e-3 / (time.perf_counter() - started)))
-    started = time.perf_counter()
-    turns = 0
-    while turns < 3 or (turns < 201 and time.perf_counter() - started < seconds * len(contestants)):
-        for name, call in contestants.items():
-            torch.set_num_threads(threads.get(name, 1))
-            begin = time.perf_counter()
-            for _ in range(repeats[name]):
-                call()
-            times[name].append((time.perf_counter() - begin) / repeats[name])
-        turns += 1
-    torch.set_num_threads(1)
-    return {name: 1e3 * statistics.median(values) for name, values in times.items()}
 
 
 def likelihood(n: int, dtype: str, seconds: float, prototype: Prototype | None) -> dict[str, Any]:
@@ -155,10 +123,8 @@ def mode(n: int, seconds: float) -> dict[str, Any]:
 
 
 def measure(prototypes: Path | None, seconds: float) -> list[dict[str, Any]]:
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        prototype = None if prototypes is None else Prototype(prototypes, scratch)
-        cases = [likelihood(n, dtype, seconds, prototype) for n in SIZES for dtype in DTYPES]
+    prototype = None if prototypes is None else Prototype(prototypes)
+    cases = [likelihood(n, dtype, seconds, prototype) for n in SIZES for dtype in DTYPES]
     cases += [marginals(dtype, seconds) for dtype in DTYPES]
     return [*cases, mode(512, seconds), mode(2048, seconds)]
 
@@ -195,19 +161,5 @@ def table(content: dict[str, Any]) -> str:
     return "\n".join([*lines, "", machine.line(content)])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prototypes", type=Path, help="folder with pl_cpp.cpp")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time per contestant and case")
-    parser.add_argument("--output", type=Path)
-    arguments = parser.parse_args()
-    commit = machine.commit()
-    cases = measure(arguments.prototypes, arguments.seconds)
-    content = {"machine": machine.describe(2), **commit, "date": machine.now(), "cases": cases}
-    if arguments.output:
-        write_json(content, arguments.output)
-    print(table(content))
-
-
 if __name__ == "__main__":
-    main()
+    speed_script.main(__doc__, measure, table)

@@ -11,10 +11,7 @@ contestants take turns.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,9 +20,8 @@ import torch
 from torch import Tensor
 
 import drpm.ops
-from benchmarks import machine
-from benchmarks.partition_speed import FLAGS, medians
-from drpm.experiments.records import write_json
+from benchmarks import machine, speed_script
+from benchmarks.speed_script import compiled, medians
 from drpm.reference.partition import subset_weights
 
 SIZES = (256, 1024, 4096, 16384, 1_000_000)
@@ -37,10 +33,8 @@ BANDED, INTERPOLATED = 0, 24  # nodes of a block
 class Prototype:
     """The banded relaxed sort of the design's prototypes: forward and backward of one row."""
 
-    def __init__(self, folder: Path, scratch: str) -> None:
-        library = Path(scratch) / "libns.so"
-        subprocess.run(["g++", *FLAGS, str(folder / "nsort.cpp"), "-o", str(library)], check=True)
-        self.library = ctypes.CDLL(str(library))
+    def __init__(self, folder: Path) -> None:
+        self.library = compiled(folder / "nsort.cpp", "-ffast-math", "-fopenmp")
         self.library.ns_plan.restype = ctypes.c_void_p
 
     def prepare(self, scores: Tensor, weights: Tensor, grad: Tensor, tau: float, nodes: int) -> Callable[[], Any]:
@@ -129,10 +123,8 @@ def dense(n: int, seconds: float, tau: float = 0.1) -> dict[str, Any]:
 
 
 def measure(prototypes: Path | None, seconds: float) -> list[dict[str, Any]]:
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        prototype = None if prototypes is None else Prototype(prototypes, scratch)
-        cases = [applied(n, hard, seconds, prototype) for hard in (False, True) for n in SIZES]
+    prototype = None if prototypes is None else Prototype(prototypes)
+    cases = [applied(n, hard, seconds, prototype) for hard in (False, True) for n in SIZES]
     return cases + [dense(n, seconds) for n in DENSE]
 
 
@@ -184,19 +176,5 @@ def table(content: dict[str, Any]) -> str:
     return "\n".join([*lines, "", machine.line(content)])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prototypes", type=Path, help="folder with nsort.cpp")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time per contestant and case")
-    parser.add_argument("--output", type=Path)
-    arguments = parser.parse_args()
-    commit = machine.commit()
-    cases = measure(arguments.prototypes, arguments.seconds)
-    content = {"machine": machine.describe(2), **commit, "date": machine.now(), "cases": cases}
-    if arguments.output:
-        write_json(content, arguments.output)
-    print(table(content))
-
-
 if __name__ == "__main__":
-    main()
+    speed_script.main(__doc__, measure, table)
