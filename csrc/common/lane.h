@@ -29,6 +29,13 @@ struct Lane<double> {
 };
 
 #if !defined(__CUDACC__)
+// A wider lane for the few rows that need one; slow.
+template <>
+struct Lane<long double> {
+  using Scalar = long double;
+  static constexpr int kWidth = 1;
+};
+
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
 #elif defined(__AVX2__)

@@ -92,6 +92,13 @@ DRPM_HD inline V exp_lane(V x) {
   return x != x ? x : y;
 }
 
+#if !defined(__CUDACC__)
+template <>
+inline long double exp_lane<long double>(long double x) {
+  return __builtin_expl(x);
+}
+#endif
+
 // log of a positive normal number; 0 gives -inf, negative numbers and NaN give NaN, +inf gives +inf.
 template <class V>
 DRPM_HD inline V log_lane(V x) {

@@ -282,25 +282,6 @@ bool is_flat(const RowPlan& p) {
   return false;
 }
 
-// e^x for x <= 0
-template <class R>
-R falling_exp(R x) {
-  if constexpr (sizeof(R) > sizeof(double))
-    return __builtin_expl(x);
-  else
-    return exp_lane<R>(x);
-}
-
-// f_k(i) as boundary_value(), in the precision of R
-template <class R>
-R boundary_at(const SubsetWeights& w, int64_t k, int64_t i) {
-  if (k < 0) return 0;
-  if (k + 1 >= w.classes) return 1;
-  const R distance = (static_cast<R>(w.boundary[k]) - static_cast<R>(i)) + ((w.eps - 1) + static_cast<R>(w.rest[k]));
-  const R x = distance / static_cast<R>(w.tau), e = falling_exp<R>(x < 0 ? x : -x);
-  return x < 0 ? e / (1 + e) : 1 / (1 + e);
-}
-
 // The gradient of the scores of such a row, all of it in R and straight from (2), (8) and (9). Returns whether little
 // enough of the terms cancelled for the result to have the digits of a double.
 template <class R, class T>
@@ -318,7 +299,7 @@ bool flat_gradient(const PartitionArgs<T>& args, const RowPlan& p, const SubsetW
       weight[j - 1] = weight[j] + static_cast<R>(2 * (i - j) + 1) * (static_cast<R>(s[j - 1]) - static_cast<R>(s[j]));
     R sum = 0;
     for (int64_t j = 0; j < n; ++j) {
-      weight[j] = falling_exp<R>(-weight[j] / static_cast<R>(p.tau));
+      weight[j] = exp_lane<R>(-weight[j] / static_cast<R>(p.tau));
       sum += weight[j];
       right[j] = 0;
     }
@@ -327,7 +308,7 @@ bool flat_gradient(const PartitionArgs<T>& args, const RowPlan& p, const SubsetW
       if (w.hard)
         alpha = hard_label(w, i) == k ? 1 : 0;
       else
-        alpha = boundary_at<R>(w, k, i) - boundary_at<R>(w, k - 1, i);
+        alpha = boundary_value<R>(w, k, static_cast<R>(i)).value - boundary_value<R>(w, k - 1, static_cast<R>(i)).value;
       const T* grad = args.grad + (row * classes + k) * n;
       const R peak = static_cast<R>(grad[order[i]]);
       if (alpha != 0)
@@ -412,27 +393,26 @@ void short_alpha(const SubsetWeights& w, int64_t n, ShortAlpha* out) {
   }
 }
 
-// Sorts the row and sets its boundaries, where it is a short one; false where not.
+// Takes the row as a short one and sets its boundaries and alpha; false where it is not short.
 template <class T>
-bool plan_short(const PartitionArgs<T>& args, const RowPlan& p, int64_t slot, int64_t row) {
-  if (!has_short_rows<T>() || args.n > kShortRow || args.classes > kBandClasses) return false;
-  sort_values(p, args.scores + row * args.n, args.order + row * args.n);
-  if (!is_short<T>(p)) return false;
+bool plan_short(const PartitionArgs<T>& args, const RowPlan& p, int64_t slot, int64_t row, ShortRow* r,
+                ShortAlpha* alpha) {
+  const int64_t at = row * args.n;
+  if (!short_row(p, args.scores + at, args.order + at, args.classes, r)) return false;
   set_boundaries(args, slot, row);
+  short_alpha(subset_weights(args, slot), args.n, alpha);
   return true;
 }
 
 template <class T>
 bool forward_short(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
   const RowPlan p = slot_plan(args, slot);
-  if (!plan_short(args, p, slot, row)) return false;
+  ShortRow r;
+  ShortAlpha alpha;
+  if (!plan_short(args, p, slot, row, &r, &alpha)) return false;
   const SubsetWeights w = subset_weights(args, slot);
   const int64_t n = args.n, classes = args.classes;
   const int64_t* order = args.order + row * n;
-  ShortRow r;
-  short_row(p, order, &r);
-  ShortAlpha alpha;
-  short_alpha(w, n, &alpha);
   double weight[kShortRow], y[kBandClasses][kShortRow];
   for (int64_t k = 0; k < classes; ++k)
     for (int64_t t = 0; t < r.ld; ++t) y[k][t] = 0;
@@ -457,16 +437,14 @@ bool forward_short(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
 template <class T>
 bool backward_short(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
   const RowPlan p = slot_plan(args, slot);
-  if (!plan_short(args, p, slot, row) || all_equal(p)) return false;
+  ShortRow r;
+  ShortAlpha alpha;
+  if (!plan_short(args, p, slot, row, &r, &alpha) || all_equal(p)) return false;
   const SubsetWeights w = subset_weights(args, slot);
   const int64_t n = args.n, classes = args.classes;
   const int64_t* order = args.order + row * n;
-  ShortRow r;
-  short_row(p, order, &r);
   ShortMoments m;
   short_moments(p, order, r, &m);
-  ShortAlpha alpha;
-  short_alpha(w, n, &alpha);
   double weight[kShortRow], right[kShortRow], grad[kBandClasses][kShortRow], mean[kBandClasses];
   for (int64_t k = 0; k < classes; ++k) {
     const T* from = args.grad + (row * classes + k) * n;

@@ -74,11 +74,13 @@ template <class V>
 DRPM_HD inline BoundaryValue<V> boundary_value(const SubsetWeights& w, int64_t k, V position) {
   if (k < 0) return {splat<V>(0), splat<V>(0)};
   if (k + 1 >= w.classes) return {splat<V>(1), splat<V>(0)};
-  const double rest = (w.eps - 1) + (w.rest != nullptr ? w.rest[k] : 0);
-  const V x = ((splat<V>(w.boundary[k]) - position) + rest) * (1 / w.tau);
+  using T = ScalarOf<V>;
+  const T rest = static_cast<T>(w.eps - 1) + static_cast<T>(w.rest != nullptr ? w.rest[k] : 0);
+  const T scale = 1 / static_cast<T>(w.tau);
+  const V x = ((splat<V>(static_cast<T>(w.boundary[k])) - position) + rest) * scale;
   const V e = exp_lane<V>(-abs_lane<V>(x));
   const V above = splat<V>(1) / (1 + e), below = e * above;
-  return {x < splat<V>(0) ? below : above, above * below * (1 / w.tau)};
+  return {x < splat<V>(0) ? below : above, above * below * scale};
 }
 
 DRPM_HD inline int64_t hard_label(const SubsetWeights& w, int64_t position) {

@@ -394,13 +394,10 @@ void backward_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t r
 template <class T>
 bool forward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   const int64_t n = args.n;
-  if (!has_short_rows<T>() || n > kShortRow) return false;
   const RowPlan p = slot_plan(args, slot);
   const int64_t* order = args.order + row * n;
-  sort_values(p, args.scores + row * n, order);
-  if (!is_short<T>(p)) return false;
   ShortRow r;
-  short_row(p, order, &r);
+  if (!short_row(p, args.scores + row * n, order, 1, &r)) return false;
   double weight[kShortRow];
   T* out = args.permutation + row * n * n;
   for (int64_t i = 0; i < n; ++i, out += n) {
@@ -422,13 +419,10 @@ void short_planes(const T* from, int64_t n, int64_t d, double (*planes)[kShortRo
 template <class T>
 bool forward_short(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
   const int64_t n = args.n, d = args.columns;
-  if (!has_short_rows<T>() || n > kShortRow || d > kBandClasses) return false;
   const RowPlan p = slot_plan(args, slot);
   const int64_t* order = args.order + row * n;
-  sort_values(p, args.scores + row * n, order);
-  if (!is_short<T>(p)) return false;
   ShortRow r;
-  short_row(p, order, &r);
+  if (!short_row(p, args.scores + row * n, order, d, &r)) return false;
   double weight[kShortRow], values[kBandClasses][kShortRow];
   short_planes(args.values + row * n * d, n, d, values);
   T* out = args.product + row * n * d;
@@ -447,13 +441,10 @@ bool forward_short(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t r
 template <class T>
 bool backward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   const int64_t n = args.n;
-  if (!has_short_rows<T>() || n > kShortRow) return false;
   const RowPlan p = slot_plan(args, slot);
   const int64_t* order = args.order + row * n;
-  sort_values(p, args.scores + row * n, order);
-  if (!is_short<T>(p) || all_equal(p)) return false;
   ShortRow r;
-  short_row(p, order, &r);
+  if (!short_row(p, args.scores + row * n, order, 1, &r) || all_equal(p)) return false;
   ShortMoments m;
   short_moments(p, order, r, &m);
   double weight[kShortRow], right[kShortRow] = {};
@@ -471,13 +462,10 @@ bool backward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
 template <class T>
 bool backward_short(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
   const int64_t n = args.n, d = args.columns;
-  if (!has_short_rows<T>() || n > kShortRow || d > kBandClasses) return false;
   const RowPlan p = slot_plan(args, slot);
   const int64_t* order = args.order + row * n;
-  sort_values(p, args.scores + row * n, order);
-  if (!is_short<T>(p) || all_equal(p)) return false;
   ShortRow r;
-  short_row(p, order, &r);
+  if (!short_row(p, args.scores + row * n, order, d, &r) || all_equal(p)) return false;
   ShortMoments m;
   short_moments(p, order, r, &m);
   double weight[kShortRow], right[kShortRow], values[kBandClasses][kShortRow], left[kBandClasses][kShortRow];

@@ -20,19 +20,13 @@ struct ShortRow {
   double peak[kShortRow];                        // by position
 };
 
+// Sorts the row and takes it so, with `factors` left (or right) factors of its weights; false where it must not be, or
+// where there are more of them than buffers hold.
 template <class T>
-constexpr bool has_short_rows() {
-  return sizeof(T) < sizeof(double);
-}
-
-// Whether a row may be taken so; p.s is sorted.
-template <class T>
-inline bool is_short(const RowPlan& p) {
-  if (!has_short_rows<T>() || p.n > kShortRow) return false;
-  return 2 * static_cast<double>(p.n) * (p.s[0] - p.s[p.n - 1]) <= kShortRange * p.tau;
-}
-
-inline void short_row(const RowPlan& p, const int64_t* order, ShortRow* r) {
+inline bool short_row(const RowPlan& p, const T* scores, const int64_t* order, int64_t factors, ShortRow* r) {
+  if (sizeof(T) >= sizeof(double) || p.n > kShortRow || factors > kBandClasses) return false;
+  sort_values(p, scores, order);
+  if (2 * static_cast<double>(p.n) * (p.s[0] - p.s[p.n - 1]) > kShortRange * p.tau) return false;
   const int64_t n = p.n, i0 = n / 2;
   const double* s = p.s;
   const double scale = -kLog2E / p.tau;
@@ -60,6 +54,7 @@ inline void short_row(const RowPlan& p, const int64_t* order, ShortRow* r) {
     drop += static_cast<double>(2 * (i0 - j) + 1) * (s[j - 1] - s[j]);
     put(j - 1, drop);
   }
+  return true;
 }
 
 // Weights of the row at position i, by element; returns their sum.
