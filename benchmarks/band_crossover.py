@@ -1,6 +1,6 @@
 """Where interpolated blocks begin to pay: time of the relaxed sort against the width of its bands.
 
-    python -m benchmarks.band_crossover [--elements N] [--dtype float32]
+    python -m benchmarks.band_crossover [--elements N] [--output results/relaxed_sort/crossover.json]
 
 Uniform scores have bands of width 2 sqrt(T tau n) all along: tau sets the width. Each width is timed with and without
 interpolation (DRPM_INTERPOLATE=0), in processes of their own, one thread, least processor time of several runs.
@@ -14,6 +14,11 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from drpm.experiments.records import write_json
 
 WIDTHS = (50, 100, 150, 200, 300, 400, 600, 1000, 2000, 4000)
 DROP = {"float32": 17.5, "float64": 38.0}
@@ -44,26 +49,43 @@ def measure(elements: int, dtype_name: str) -> dict[int, float]:
     return times
 
 
+def table(content: dict[str, Any]) -> str:
+    """Markdown of a result file."""
+    titles = [f"{dtype}, {how}" for dtype in DROP for how in ("every row", "as shipped")]
+    lines = [f"| width, n = {content['elements']} | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+    for width in WIDTHS:
+        times = (content["ms"][dtype][interpolate][str(width)] for dtype in DROP for interpolate in ("0", "1"))
+        lines.append(f"| {width} | {' | '.join(f'{ms:.3g}' for ms in times)} |")
+    return "\n".join([*lines, "", f"Milliseconds. {machine.line(content)}"])
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--elements", type=int, default=16384)
-    parser.add_argument("--dtype", choices=sorted(DROP), default="float32")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--child", metavar="DTYPE", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(measure(arguments.elements, arguments.dtype)))
+        print(json.dumps(measure(arguments.elements, arguments.child)))
         return
-    results = {}
-    for interpolate in ("0", "1"):
-        command = [sys.executable, "-m", "benchmarks.band_crossover", "--child"]
-        command += ["--elements", str(arguments.elements), "--dtype", arguments.dtype]
-        env = {**os.environ, "DRPM_INTERPOLATE": interpolate}
-        results[interpolate] = json.loads(subprocess.check_output(command, env=env, text=True))
-    print(f"n = {arguments.elements}, {arguments.dtype}, forward and backward, ms")
-    print(f"{'width':>6} {'every row':>10} {'interpolated':>13} {'ratio':>6}")
-    for width in WIDTHS:
-        rows, nodes = results["0"][str(width)], results["1"][str(width)]
-        print(f"{width:6d} {rows:10.2f} {nodes:13.2f} {rows / nodes:6.2f}")
+    origin = machine.commit()
+    command = [sys.executable, "-m", "benchmarks.band_crossover", "--elements", str(arguments.elements), "--child"]
+    times = {
+        dtype: {
+            interpolate: json.loads(
+                subprocess.check_output(
+                    [*command, dtype], env={**os.environ, "DRPM_INTERPOLATE": interpolate}, text=True
+                )
+            )
+            for interpolate in ("0", "1")
+        }
+        for dtype in DROP
+    }
+    content = {"machine": machine.describe(1), **origin, "date": machine.now(), "elements": arguments.elements}
+    content["ms"] = times
+    if arguments.output:
+        write_json(content, arguments.output)
+    print(table(content))
 
 
 if __name__ == "__main__":

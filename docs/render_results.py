@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import (  # noqa: E402
+    band_crossover,
     clustering_tables,
     gradient_estimators,
     mvhg_errors,
@@ -93,6 +94,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         f"large {op}": lambda op=op: benchmark_table(LARGE, op)  # type: ignore[misc]
         for op in ("partition", "relaxed_sort_matmul")
     },
+    "band crossover": lambda: script_table("results/relaxed_sort/crossover.json", band_crossover.table),
     "relaxed sort speed": lambda: script_table("results/relaxed_sort/speed.json", relaxed_sort_speed.table),
     "exact random_partition benchmark": lambda: benchmark_table(SMALL, "random_partition", "exact"),
 }

@@ -1,9 +1,8 @@
 """Autograd and vmap of the ops: registered with torch.library, and a shorter way to the same kernels for eager calls.
 
-`torch.library.register_autograd` serves torch.compile and dispatch modes, at 4 us a call without and 19 us with a
-gradient: more than a kernel takes at small sizes. So plain eager tensors go through a `torch.autograd.Function` of the
-same two functions (11 us), or straight to the kernel where nothing needs a gradient (under 1 us); the transforms of
-torch.func, which the registered formula does not support, through another, which also knows vmap and forward mode.
+`torch.library.register_autograd` serves torch.compile and dispatch modes, but a call costs more than a kernel takes at
+small sizes (`python -m benchmarks overhead`). So plain eager tensors go through a `torch.autograd.Function` of the
+same two functions, or straight to the kernel where nothing needs a gradient; the transforms of torch.func, which the registered formula does not support, through another, which also knows vmap and forward mode.
 """
 
 from __future__ import annotations
