@@ -1,8 +1,9 @@
 """Autograd and vmap of the ops: registered with torch.library, and a shorter way to the same kernels for eager calls.
 
 `torch.library.register_autograd` serves torch.compile and dispatch modes, but a call costs more than a kernel takes at
-small sizes (`python -m benchmarks overhead`). So plain eager tensors go through a `torch.autograd.Function` of the
-same two functions, or straight to the kernel where nothing needs a gradient; the transforms of torch.func, which the registered formula does not support, through another, which also knows vmap and forward mode.
+small sizes (`python -m benchmarks overhead`). So plain eager tensors go through a `torch.autograd.Function` of the same
+two functions, or straight to the kernel where nothing needs a gradient; the transforms of torch.func, which the
+registered formula does not support, through another, which also knows vmap and forward mode.
 """
 
 from __future__ import annotations
