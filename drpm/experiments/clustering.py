@@ -35,6 +35,7 @@ from drpm.models.clustering_phases import (
     warm_start_loss,
 )
 from drpm.models.contrastive import random_affine_views
+from drpm.models.step_size import half_cosine
 from drpm.models.vade import VaDE
 
 PHASES = ("pretrain", "warm_start", "train")
@@ -169,8 +170,7 @@ class Clustering(Experiment):
         if step == 0:
             self._enter(name)
         assert self.optimizer is not None
-        for group in self.optimizer.param_groups:  # half a cosine from its first value to zero
-            group["lr"] = group["first_lr"] * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+        half_cosine(self.optimizer, step, steps)
         batch = self._pixels(self.train[self.batches[name](step)])
         loss, values = self._loss(name, batch, step, steps)
         self.optimizer.zero_grad()
@@ -241,8 +241,6 @@ class Clustering(Experiment):
             groups: list[dict[str, Any]] = [{"params": self.vade.trained_parameters(), "lr": self.config.learning_rate}]
         else:
             groups = parameter_groups(self.model, "partition" if name == "train" else name)
-        for group in groups:
-            group["first_lr"] = group["lr"]
         return torch.optim.AdamW(groups, fused=True)
 
     # State.

@@ -6,7 +6,6 @@ dropout and batches.
 
 import contextlib
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +19,7 @@ from drpm.experiments.runner import EpochBatches, Experiment, write_checkpoint
 from drpm.experiments.world import World
 from drpm.models.clustering_config import require
 from drpm.models.multitask import MultitaskOutput, PartitionedMultitask, UnitaryScaling, multitask_loss
+from drpm.models.step_size import half_cosine
 from drpm.nn import Exponential, advance_temperatures
 
 METHODS = ("uls", "drpm")
@@ -86,8 +86,7 @@ class Multitask(Experiment):
         self.curve: list[dict[str, Any]] = []
 
     def step(self, index: int) -> dict[str, float]:
-        for group in self.optimizer.param_groups:  # half a cosine from its first value to zero
-            group["lr"] = group["first_lr"] * 0.5 * (1.0 + math.cos(math.pi * index / self.steps))
+        half_cosine(self.optimizer, index, self.steps)
         batch = self.batches(index)
         self.model.train()
         out = self._forward(self.train.images[batch])
@@ -115,7 +114,7 @@ class Multitask(Experiment):
         for name, parameter in self.model.named_parameters():
             parts[name.startswith("partition")].append(parameter)
         rates = {False: self.config.learning_rate, True: self.config.learning_rate * self.config.partition_rate}
-        return [{"params": part, "first_lr": rates[key]} for key, part in parts.items() if part]
+        return [{"params": part, "lr": rates[key]} for key, part in parts.items() if part]
 
     def _forward(self, images: Tensor) -> MultitaskOutput:
         low = torch.autocast(self.world.device.type, torch.bfloat16)

@@ -22,6 +22,7 @@ from drpm.experiments.weak_views import DigitViews, FactorViews, Targets, ViewDa
 from drpm.experiments.world import World
 from drpm.models.clustering_config import require
 from drpm.models.multiview_vae import MultiviewVAE
+from drpm.models.step_size import half_cosine
 from drpm.models.view_aggregation import (
     AGGREGATIONS,
     PARTITION_KLS,
@@ -165,6 +166,8 @@ class WeakSupervision(Experiment):
         else:
             views = self.data.batch(self.batches(step))
         views = [view.to(self.world.device) for view in views]
+        if name == "train":
+            half_cosine(self.optimizer, step, config.steps)
         model.train()
         selection, posterior = model.infer(views, self.temperature(step), self.generator)
         beta = config.pretrain_beta if name == "pretrain" else config.beta

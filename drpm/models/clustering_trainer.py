@@ -17,6 +17,7 @@ from drpm.models.clustering_phases import (
     pretrain_loss,
     warm_start_loss,
 )
+from drpm.models.step_size import half_cosine
 
 PHASES = ("pretrain", "warm_start", "partition")
 
@@ -103,10 +104,7 @@ class ClusteringTrainer:
             self._optimizer.load_state_dict(state["optimizer"])
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        groups = parameter_groups(self.model, self.phase)
-        for group in groups:
-            group["first_lr"] = group["lr"]
-        return torch.optim.AdamW(groups)
+        return torch.optim.AdamW(parameter_groups(self.model, self.phase))
 
     def _batches(self) -> Iterator[Tensor]:
         """Shuffle and cut into batches of nearly equal size, about batch_size each.
@@ -118,10 +116,9 @@ class ClusteringTrainer:
         yield from order.tensor_split(count)
 
     def _decay(self) -> None:
-        """Set the learning rate of this epoch: half a cosine from its first value to zero."""
+        """Set the learning rate of this epoch."""
         assert self._optimizer is not None
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["first_lr"] * 0.5 * (1.0 + math.cos(math.pi * self.epoch / self.epochs))
+        half_cosine(self._optimizer, self.epoch, self.epochs)
 
     def _step(self, loss: Tensor) -> None:
         assert self._optimizer is not None
