@@ -11,6 +11,7 @@ import numpy as np
 
 from drpm.experiments.configuration import read_row
 from drpm.experiments.demo_tables import SCORES, mean_and_error, mean_and_spread
+from drpm.experiments.records import runs_line
 
 _METHODS = ("gmm", "latent_gmm", "vade", "drpm_bound", "drpm_exact")
 _THESIS = {  # Table 5.1, means of five seeds: ARI, NMI, ACC
@@ -76,15 +77,7 @@ def _seeds(runs: list[dict[str, Any]]) -> str:
 
 
 def _origin(found: dict[str, list[dict[str, Any]]]) -> str:
-    every = [run for runs in found.values() for run in runs]
-    minutes = max(run["processor_seconds"] for run in every) / 60
-    commits = ", ".join(sorted({run["commit"][:12] for run in every}))
-    first = every[0]
-    return (
-        f"Mean ± standard deviation over seeds. {first['machine']['processor']}, {first['machine']['threads']} "
-        f"thread(s), up to {minutes:.1f} minutes of processor time a run; torch {first['versions']['torch']}, "
-        f"commit {commits}."
-    )
+    return runs_line([run for runs in found.values() for run in runs])
 
 
 def table(results: Path, data: str) -> str:

@@ -13,6 +13,7 @@ from drpm.experiments.configuration import read_row, rows
 from drpm.experiments.demo_tables import mean_and_error, mean_and_spread
 from drpm.experiments.multitask_figures import draw_noise_ratios, draw_sweep
 from drpm.experiments.multitask_probe import table as probe_table
+from drpm.experiments.records import runs_line
 
 LEVELS = range(10)  # tenths of the pixels
 METHODS = ("uls", "drpm", "drpm_even")  # the names of their rows before _LEVEL
@@ -90,8 +91,8 @@ def sweep_table(results: Path, method: str) -> str:
         cells += [_cell(own, "sizes", task) for task in (0, 1)]
         lines.append(f"| {level / 10} | {' | '.join(cells)} | {_seeds(own)} |")
     every = [run for name in ("uls", method) for runs in found[name].values() for run in runs]
-    note = "Mean ± standard deviation over seeds; differences of the same seed ± standard error. "
-    return "\n".join([*lines, "", note + origin(every)])
+    note = "Differences of the same seed: mean ± standard error. "
+    return "\n".join([*lines, "", note + runs_line(every)])
 
 
 def claims_table(results: Path) -> str:
@@ -164,7 +165,7 @@ def variants_table(results: Path) -> str:
         title = read_row("multitask", row)["title"]
         lines.append(f"| {place[row][1]} | {title} | {accuracy} | {sizes} | {constancy} | {_seeds(runs)} |")
         every += runs
-    return "\n".join([*lines, "", "Mean ± standard deviation over seeds. " + origin(every)])
+    return "\n".join([*lines, "", runs_line(every)])
 
 
 def epochs_table(results: Path) -> str:
@@ -190,17 +191,6 @@ def epochs_table(results: Path) -> str:
         "|---" * (3 + length) + "|",
     ]
     return "\n".join([*head, *lines])
-
-
-def origin(runs: Sequence[dict[str, Any]]) -> str:
-    """Say which machine, versions and commits made the runs."""
-    first = runs[0]
-    commits = ", ".join(sorted({run["commit"][:12] for run in runs}))
-    minutes = max(run["seconds"] for run in runs) / 60
-    return (
-        f"{first['machine']['processor']}, {first['machine']['threads']} thread(s), up to "
-        f"{minutes:.0f} minutes a run; torch {first['versions']['torch']}, commit {commits}."
-    )
 
 
 def _probe_table(path: Path) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,18 @@ def origin_line(result: dict[str, Any]) -> str:
     )
 
 
+def runs_line(runs: Sequence[dict[str, Any]]) -> str:
+    """What made the runs of a table, as the line of text under it."""
+    first = runs[0]
+    minutes = max(run["processor_seconds"] for run in runs) / 60
+    commits = {run["commit"][:12] + (" with changes" if run["commit"].endswith("-dirty") else "") for run in runs}
+    machine = f"{first['machine']['processor']}, {first['machine']['threads']} thread(s) of a shared machine"
+    return (
+        f"Mean ± standard deviation over seeds. {machine}, up to {minutes:.1f} minutes of processor time a run; "
+        f"torch {first['versions']['torch']}, commit {', '.join(sorted(commits))}."
+    )
+
+
 def write_json(content: dict[str, Any], path: Path) -> None:
     """Write beside the target and rename: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,11 +67,18 @@ def write_json(content: dict[str, Any], path: Path) -> None:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """The commit of this checkout; "-dirty" where a file that git has, other than a result, differs from it."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":/!results")
+    return "unknown" if commit is None or changes is None else commit + ("-dirty" if changes else "")
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return None
 
 
 def _processor() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from drpm.experiments.configuration import read_row, rows
 from drpm.experiments.figures import pyplot, save_figure
+from drpm.experiments.records import runs_line
 
 _NAME = "weak_supervision"
 _METHODS = ("label", "ada", "hg", "drpm")
@@ -64,17 +65,6 @@ def part_accuracy(run: dict[str, Any], part: str, level: int | None = None) -> f
     return statistics.mean(means) if means else None
 
 
-def _origin(every: Runs) -> list[str]:
-    first, minutes = every[0], [run["seconds"] / 60 for run in every]
-    commits = ", ".join(sorted({run["commit"][:12] + ("*" if "dirty" in run["commit"] else "") for run in every}))
-    return [
-        "",
-        f"Mean ± standard deviation over seeds. {first['machine']['processor']}, {first['machine']['threads']} "
-        f"thread(s) of a shared machine, {min(minutes):.1f}–{max(minutes):.1f} minutes a run; "
-        f"torch {first['versions']['torch']}, commit {commits}.",
-    ]
-
-
 def _main_runs(results: Path) -> dict[tuple[int, str], Runs]:
     found = {(n, method): read_runs(results, f"arm_n{n}_{method}") for n in _SHARED for method in _METHODS}
     return {cell: runs for cell, runs in found.items() if runs}
@@ -91,7 +81,7 @@ def size_table(results: Path) -> str:
         columns = [_spread(size[name] for size in sizes) for name in ("mean", "squared_error", "squared_error_scaled")]
         title, seeds = read_row(_NAME, f"arm_n{n}_{method}")["title"], ", ".join(str(run["seed"]) for run in runs)
         lines.append(f"| {n} | {title} | {' | '.join(columns)} | {seeds} |")
-    return "\n".join(lines + _origin([run for runs in found.values() for run in runs]))
+    return "\n".join([*lines, "", runs_line([run for runs in found.values() for run in runs])])
 
 
 def accuracy_table(results: Path) -> str:
@@ -106,7 +96,7 @@ def accuracy_table(results: Path) -> str:
         ours = [_spread(part_accuracy(run, part) for run in found.get((n, method), [])) for method in _METHODS]
         theirs = " | ".join(f"{value:.2f}" for value in thesis)
         lines.append(f"| {n} | {'S' if part == 'shared' else 'I'} | {' | '.join(ours)} | {theirs} |")
-    return "\n".join(lines + _origin([run for runs in found.values() for run in runs]))
+    return "\n".join([*lines, "", runs_line([run for runs in found.values() for run in runs])])
 
 
 def _rows_with(results: Path, prefix: str) -> dict[str, Runs]:
@@ -141,7 +131,7 @@ def level_table(results: Path, prefix: str) -> str:
             columns = [_spread(size["mean"] for size in sizes)]
             columns += [_spread(size.get("squared_error_scaled") for size in sizes), _spread(accuracy)]
             lines.append(f"| `{row}` | {title} | {level} | {true} | {' | '.join(columns)} | {seeds} |")
-    return "\n".join(lines + _origin([run for runs in found.values() for run in runs]))
+    return "\n".join([*lines, "", runs_line([run for runs in found.values() for run in runs])])
 
 
 def digit_table(results: Path, prefix: str) -> str:
@@ -165,7 +155,7 @@ def digit_table(results: Path, prefix: str) -> str:
             accuracy = [part_accuracy(run, "private" if private else "shared", None if private else k) for run in runs]
             end = f"{elbo} | {seeds}" if k == 0 else " | "
             lines.append(f"| {', '.join(names)} | {title} | {level} | {size} | {_spread(accuracy)} | {end} |")
-    return "\n".join(lines + _origin([run for runs in found.values() for run in runs]))
+    return "\n".join([*lines, "", runs_line([run for runs in found.values() for run in runs])])
 
 
 def figures(results: Path, docs: Path) -> list[Path]:
