@@ -1,6 +1,8 @@
 """What was built: the compiled sets, and that no code compiled for a newer processor can run on an older one."""
 
+import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +40,28 @@ def test_lower_instruction_set_gives_the_same_noise(level):
     native, lowered = run(""), run(level)
     assert lowered[0] in ("baseline", level)
     assert float(lowered[1]) == pytest.approx(float(native[1]), rel=1e-13)
+
+
+def module_symbols(*options):
+    """The dynamic symbols of drpm._C, one line each."""
+    if shutil.which("nm") is None or sys.platform != "linux":
+        pytest.skip("no nm to look at the module with")
+    return subprocess.check_output(["nm", "-D", *options, importlib.import_module("drpm._C").__file__], text=True)
+
+
+def test_module_asks_for_no_newer_libraries_than_manylinux_2_28():
+    if not drpm.build_info()["compiler"].startswith(("GNU 11.", "GNU 12.")):
+        pytest.skip("what another compiler takes from its libraries is not known")
+    allowed = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11), "GCC": (7, 0, 0)}
+    versions = re.findall(r"@(GLIBC|GLIBCXX|CXXABI|GCC)_([0-9.]+)", module_symbols("--undefined-only"))
+    assert versions
+    newer = {(name, v) for name, v in versions if tuple(map(int, v.split("."))) > allowed[name]}
+    assert not newer
+
+
+def test_module_exports_its_entry_alone():
+    names = [line.split()[-1] for line in module_symbols("--defined-only").splitlines()]
+    assert names == ["PyInit__C"]
 
 
 def test_kernel_objects_share_no_symbol_between_instruction_sets():
