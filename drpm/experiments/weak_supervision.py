@@ -11,6 +11,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -339,10 +340,12 @@ class WeakSupervision(Experiment):
             write_checkpoint(content, folder / "pretrained.pt")
         write_checkpoint({"format": _FORMAT, "model": self.model.state_dict()}, folder / "model.pt")
         if self.data.likelihood == "bernoulli":
-            from drpm.experiments.weak_supervision_figures import draw_traversals
+            from drpm.experiments.weak_supervision_figures import draw_traversals, traverse
 
             _, pieces = self.data.scored(True, 250, self.config.seed)
-            draw_traversals(self.model.eval(), next(pieces), folder / "traversals.png")
+            pictures = traverse(self.model.eval(), next(pieces))
+            np.savez_compressed(folder / "pictures.npz", **pictures)  # type: ignore[arg-type]
+            draw_traversals(pictures, folder / "traversals.png")
 
 
 def _rounded(value: Any) -> Any:

@@ -1,19 +1,23 @@
 """Tables and figures of docs/experiments/weak_supervision.md."""
 
-import json
 import statistics
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from drpm.experiments.clustering_report import read_runs
 from drpm.experiments.configuration import read_row, rows
 from drpm.experiments.figures import pyplot, save_figure
 from drpm.experiments.records import runs_line
+from drpm.experiments.weak_supervision_figures import draw_traversals
 
 _NAME = "weak_supervision"
 _METHODS = ("label", "ada", "hg", "drpm")
 _SHARED = (0, 1, 3, 5)
+_PICTURED = ("arm_n3_drpm",)
 _THESIS = {  # Table 5.3, means of five seeds: (n_s, part) -> Label, Ada, HG, DRPM
     (0, "private"): (0.14, 0.12, 0.18, 0.26),
     (1, "shared"): (0.19, 0.19, 0.22, 0.39),
@@ -25,12 +29,6 @@ _THESIS = {  # Table 5.3, means of five seeds: (n_s, part) -> Label, Ada, HG, DR
 }
 _NONE = "_No results yet._"
 Runs = list[dict[str, Any]]
-
-
-def read_runs(results: Path, row: str) -> Runs:
-    """Give the runs of a row, by seed."""
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in (results / row).glob("seed*.json")]
-    return sorted(runs, key=lambda run: run["seed"])
 
 
 def tables(results: Path) -> dict[str, Callable[[], str]]:
@@ -159,13 +157,20 @@ def digit_table(results: Path, prefix: str) -> str:
 
 
 def figures(results: Path, docs: Path) -> list[Path]:
-    """Draw the errors of the estimated number of shared factors (thesis Fig. 5.16) and the estimates over training."""
+    """Draw the errors of the estimated number of shared factors (thesis Fig. 5.16), the estimates over training, and
+    the traversals of the runs that kept theirs."""
     found = _main_runs(results)
     if not found:
         return []
     paths = [docs / "figures" / "weak_supervision_sizes.png", docs / "figures" / "weak_supervision_training.png"]
     _draw_errors(found, paths[0])
     _draw_training(found, paths[1])
+    for row in _PICTURED:
+        kept = results / row / "pictures_seed0.npz"
+        if kept.exists():
+            paths.append(docs / "figures" / f"weak_supervision_{row}_traversals.png")
+            with np.load(kept) as content:
+                draw_traversals(content, paths[-1])
     return paths
 
 

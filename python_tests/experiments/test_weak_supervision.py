@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,17 @@ def test_tables_and_figures_come_from_the_results(finished: Path, tmp_path: Path
     empty = weak_supervision_report.tables(tmp_path)
     assert {make() for make in empty.values()} == {"_No results yet._"}
     assert weak_supervision_report.figures(tmp_path, tmp_path) == []
+
+
+def test_kept_pictures_are_drawn_again(finished: Path, tmp_path: Path) -> None:
+    row = "arm_n3_drpm"
+    shutil.copytree(finished / "results", tmp_path / "results")
+    shutil.copy(finished / row / "pictures.npz", tmp_path / "results" / row / "pictures_seed0.npz")
+    drawn = weak_supervision_report.figures(tmp_path / "results", tmp_path)[-1]
+    assert drawn.read_bytes() == (finished / row / "traversals.png").read_bytes()
+    with np.load(finished / row / "pictures.npz") as content:
+        assert content["pairs"].shape == (128, 512, 3) and content["moved"].shape == (4 * 64, 7 * 64, 3)
+        assert sorted(content["dimension"]) == [0, 1, 2, 3] and (np.diff(content["kl"]) <= 0).all()
 
 
 def test_every_row_is_a_configuration() -> None:
