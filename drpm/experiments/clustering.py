@@ -63,7 +63,7 @@ class ClusteringRun:
     num_clusters: int = 10
     batch_size: int = 256
     partition_size: int | None = None  # elements of a partition in training; None: batch_size
-    pretrain_epochs: int = 6
+    pretrain_epochs: int = 20
     warm_start_epochs: int = 1
     epochs: int = 5
     mixture_starts: int = 5
