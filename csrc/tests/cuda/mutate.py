@@ -23,7 +23,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Lock
 
 sys.path.insert(0, str(Path(__file__).parent))
 from check import FOLDER, ROOT, SUPPRESSIONS, build_drivers
@@ -144,7 +146,7 @@ def write_tree(mutants: list[Mutant]) -> None:
         for mutant in sorted(by_file.get(file, []), key=lambda m: -m.start):
             text = text[: mutant.start] + mutant.code + text[mutant.end :]
         if file in by_file:
-            text = 'extern "C" int cuda_on_cpu_mutant(int id);\n' + text
+            text = '#include "mutant.h"\n' + text
         target = OUT / "csrc" / file
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.is_file() or target.read_text() != text:
@@ -200,9 +202,7 @@ def driver_names() -> list[str]:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    suppressions = OUT / "suppressions.txt"
-    suppressions.write_text(SUPPRESSIONS)
-    tsan = f"halt_on_error=1:suppressions={suppressions}"
+    tsan = f"halt_on_error=1:suppressions={OUT / 'suppressions.txt'}"
     return {"PATH": os.environ["PATH"], "TSAN_OPTIONS": tsan, "DRPM_FIRST_FAILURE": "1", **variables}
 
 
@@ -234,7 +234,7 @@ def noticed_by(mutant: Mutant, drivers: list[Driver], sanitizer: str) -> str:
             if mutant.number not in driver.reached:
                 continue
             # CPU seconds, not wall time: a busy machine must not look like a mutant that never ends
-            seconds = max(20, (60 if name == "thread" else 10) * driver.seconds)
+            seconds = max(5, (60 if name == "thread" else 10) * driver.seconds)
             command = ["bash", "-c", f"ulimit -t {seconds:.0f}; exec '{OUT / name / driver.name}'"]
             env = environment(DRPM_MUTANT=str(mutant.number), **variables)
             try:
@@ -255,6 +255,7 @@ class Record:
 
     def __init__(self) -> None:
         self.file = OUT / "results.json"
+        self.lock = Lock()
         self.results: dict[str, dict[str, str]] = json.loads(self.file.read_text()) if self.file.is_file() else {}
 
     def of(self, mutant: Mutant) -> dict[str, str]:
@@ -271,6 +272,23 @@ class Record:
         temporary.replace(self.file)
 
 
+def try_mutant(mutant: Mutant, drivers: list[Driver], sanitizer: str, record: Record, late: Callable[[], bool]) -> None:
+    """The stages of one sanitizer."""
+    if late():
+        return
+    noticed = noticed_by(mutant, drivers, sanitizer)
+    with record.lock:
+        result = record.of(mutant)
+        result["noticed"] = noticed
+        result["reached"] = " ".join(driver.name for driver in drivers if mutant.number in driver.reached)
+        if not noticed:
+            result["passed"] = " ".join([*result["passed"].split(), sanitizer])
+        record.save()
+        if record.decided(mutant):
+            outcome = "noticed " if noticed else "SURVIVED" if result["reached"] else "UNREACHED"
+            print(f"{outcome} {mutant.where()}: {mutant.rule}  {noticed}", flush=True)
+
+
 def try_mutants(mutants: list[Mutant], record: Record, late: Callable[[], bool]) -> None:
     """All mutants against the plain drivers, then what is left against each sanitizer."""
     files = {mutant.file for mutant in mutants}
@@ -282,18 +300,9 @@ def try_mutants(mutants: list[Mutant], record: Record, late: Callable[[], bool])
             continue
         if sanitizer != "plain":
             build_mutants(sanitizer, files)
-        for mutant in left:
-            if late():
-                break
-            result = record.of(mutant)
-            result["noticed"] = noticed_by(mutant, drivers, sanitizer)
-            result["reached"] = " ".join(driver.name for driver in drivers if mutant.number in driver.reached)
-            if not result["noticed"]:
-                result["passed"] = " ".join([*result["passed"].split(), sanitizer])
-            record.save()
-            if record.decided(mutant):
-                outcome = "noticed " if result["noticed"] else "SURVIVED" if result["reached"] else "UNREACHED"
-                print(f"{outcome} {mutant.where()}: {mutant.rule}  {result['noticed']}", flush=True)
+        attempt = partial(try_mutant, drivers=drivers, sanitizer=sanitizer, record=record, late=late)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(attempt, left))
 
 
 def main() -> None:
@@ -322,6 +331,7 @@ def main() -> None:
         record.results = {key: result for key, result in record.results.items() if result["noticed"]}
     started = time.monotonic()
     write_tree(chosen)
+    (OUT / "suppressions.txt").write_text(SUPPRESSIONS)
     try_mutants(chosen, record, lambda: time.monotonic() - started > arguments.seconds)
     known, survivors = split(chosen, record)
     share = 100 * (1 - len(survivors) / len(known)) if known else 0.0

@@ -1,6 +1,6 @@
 """`make cuda-report`: what can be known of the CUDA kernels without a device, as a Markdown page on standard output.
 
-    registers, spills, shared memory   nvcc -Xptxas -v, per architecture
+    registers, spills, shared memory   ptxas -v, per architecture (compiled.py)
     occupancy                          <cuda_occupancy.h>, NVIDIA's calculator, for one device of each architecture
     instruction mix                    nvdisasm (on the PATH, of the package nvidia-cuda-nvdisasm, or --nvdisasm)
     sectors per access, bank conflicts the emulator's access report (csrc/tests/cuda_on_cpu/access_report.cpp)
@@ -20,11 +20,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import compiled
 from check import FOLDER, ROOT, build_drivers
 from mutate import HEADERS
 from roofline import print_roofline
@@ -106,12 +106,6 @@ def short_name(signature: str) -> str:
     return f"{match.group(1)}<{', '.join(types)}>"
 
 
-def compile_source(nvcc: str, source: Path, arch: int, cubin: Path) -> str:
-    command = [nvcc, "-std=c++17", "-O3", f"-I{ROOT / 'csrc'}", "-DDRPM_ISA=isa_cuda", "-diag-suppress=1675"]
-    command += [f"-arch=sm_{arch}", "-Xptxas", "-v", "-cubin", "-o", str(cubin), str(source)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stderr
-
-
 def find_nvdisasm(given: str | None) -> str | None:
     """The program given, on the PATH, or the one that the package nvidia-cuda-nvdisasm installs."""
     if given or shutil.which("nvdisasm"):
@@ -150,31 +144,26 @@ def instruction_mix(nvdisasm: str, cubin: Path) -> dict[str, Counter[str]]:
     return mixes
 
 
-def collect(nvcc: str, architectures: list[int], nvdisasm: str | None, folder: Path, folders: str) -> dict[str, Kernel]:
+def collect(nvdisasm: str | None) -> dict[str, Kernel]:
+    result = compiled.compile_all(jobs=2)
+    if result.returncode != 0:
+        sys.exit(f"cuda-report: nvcc failed\n{result.stdout[-4000:]}")
     kernels: dict[str, Kernel] = {}
-    chosen = folders.split(",") if folders else []
-    sources = [path for path in sorted(ROOT.glob("csrc/*/*_cuda.cu")) if not chosen or path.parent.name in chosen]
-    jobs = [(source, arch, folder / f"{source.stem}.{arch}.cubin") for source in sources for arch in architectures]
-    with ThreadPoolExecutor(2) as pool:
-        logs = list(pool.map(lambda job: compile_source(nvcc, *job), jobs))
-    pattern = re.compile(
-        r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
-        r".*?Used (\d+) registers([^\n]*)",
-        re.S,
-    )
-    for (source, arch, cubin), log in zip(jobs, logs, strict=True):
-        mixes = instruction_mix(nvdisasm, cubin) if nvdisasm and arch == MIX_ARCHITECTURE else {}
-        bounds = launch_bounds(source)
-        for mangled, stores, loads, registers, rest in pattern.findall(log):
-            signature = subprocess.run(["c++filt", mangled], capture_output=True, text=True).stdout.strip()
-            name = short_name(signature)
-            kernel = kernels.setdefault(f"{source.stem.removesuffix('_cuda')}: {name}", Kernel())
-            kernel.registers[arch] = int(registers)
-            kernel.spills[arch] = int(stores) + int(loads)
-            shared = re.search(r"(\d+) bytes smem", rest)
-            kernel.shared = int(shared.group(1)) if shared else 0
-            kernel.threads = bounds.get(name.split("<")[0], 256)
-            kernel.mix = mixes.get(mangled, kernel.mix)
+    sources: dict[str, tuple[dict[str, int], dict[str, Counter[str]]]] = {}
+    for entry in compiled.entries():
+        if entry.source not in sources:
+            cubin = compiled.cubin(entry.source, MIX_ARCHITECTURE)
+            mixes = instruction_mix(nvdisasm, cubin) if nvdisasm else {}
+            sources[entry.source] = launch_bounds(ROOT / "csrc" / entry.source), mixes
+        bounds, mixes = sources[entry.source]
+        name = short_name(compiled.demangled(entry.name))
+        kernel = kernels.setdefault(f"{Path(entry.source).stem.removesuffix('_cuda')}: {name}", Kernel())
+        kernel.registers[entry.arch] = entry.registers
+        kernel.spills[entry.arch] = entry.spilled
+        kernel.shared = entry.shared
+        kernel.threads = bounds.get(name.split("<")[0], 256)
+        if entry.arch == MIX_ARCHITECTURE:
+            kernel.mix = mixes.get(entry.name, kernel.mix)
     return kernels
 
 
@@ -270,13 +259,10 @@ def print_accesses() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--archs", default=",".join(map(str, DEVICES)))
-    parser.add_argument("--folders", default="", help="of csrc, comma separated; default: all")
     parser.add_argument("--no-accesses", action="store_true", help="leave out the emulator's part")
     parser.add_argument("--nvdisasm", help="the program; default: on the PATH, or of nvidia-cuda-nvdisasm")
     arguments = parser.parse_args()
     nvcc = shutil.which("nvcc") or sys.exit("cuda-report: nvcc is not installed")
-    architectures = [int(arch) for arch in arguments.archs.split(",")]
     version = re.search(r"release ([\d.]+)", subprocess.check_output([nvcc, "--version"], text=True))
     print("# CUDA kernels: what is known without a device\n")
     given = f" ARGS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else ""
@@ -292,8 +278,8 @@ def main() -> None:
         source.write_text(OCCUPANCY)
         subprocess.check_call(["g++", "-w", f"-I{toolkit_include(nvcc)}", str(source), "-o", str(program)])
         nvdisasm = find_nvdisasm(arguments.nvdisasm)
-        kernels = collect(nvcc, architectures, nvdisasm, Path(folder), arguments.folders)
-        print_resources(kernels, architectures, program)
+        kernels = collect(nvdisasm)
+        print_resources(kernels, list(DEVICES), program)
         if nvdisasm:
             print_mix(kernels)
         else:

@@ -4,32 +4,33 @@
 #include <cstdio>
 #include <cstdlib>
 
-namespace {
-
 constexpr int kMost = 1 << 14;
 
-struct Mutants {
-  int active = -1;
-  const char* reached_file = std::getenv("DRPM_REACHED");
-  unsigned char reached[kMost] = {};
+extern "C" {
+int cuda_on_cpu_active_mutant = -1;
+unsigned char cuda_on_cpu_reached_mutants[kMost] = {};
+}
 
+namespace {
+
+struct Mutants {
   Mutants() {
-    if (const char* wanted = std::getenv("DRPM_MUTANT")) active = std::atoi(wanted);
+    if (const char* wanted = std::getenv("DRPM_MUTANT")) cuda_on_cpu_active_mutant = std::atoi(wanted);
   }
   ~Mutants() {
-    if (reached_file == nullptr) return;
-    std::FILE* file = std::fopen(reached_file, "w");
+    const char* const name = std::getenv("DRPM_REACHED");
+    std::FILE* const file = name == nullptr ? nullptr : std::fopen(name, "w");
     if (file == nullptr) return;
     for (int id = 0; id < kMost; ++id)
-      if (reached[id]) std::fprintf(file, "%d\n", id);
+      if (cuda_on_cpu_reached_mutants[id]) std::fprintf(file, "%d\n", id);
     std::fclose(file);
   }
 } mutants;
 
 }  // namespace
 
-// 1 where this mutant is the active one, else 0.
+// 1 where this mutant is the active one, else 0; mutant.h has it inline for programs without a sanitizer.
 extern "C" int cuda_on_cpu_mutant(int id) {
-  mutants.reached[id] = 1;
-  return id == mutants.active;
+  cuda_on_cpu_reached_mutants[id] = 1;
+  return id == cuda_on_cpu_active_mutant;
 }
