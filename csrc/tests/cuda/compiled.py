@@ -1,6 +1,7 @@
-"""The kernels as nvcc compiles them for all supported architectures, through CMake as the product is built.
+"""The kernels as nvcc compiles them, through CMake as the product is built; `make test-cuda` compiles for all supported
+architectures and looks for spilled registers, `make cuda-report` reads the rest.
 
-The build lies in build/cuda-all: `make test-cuda` looks there for spilled registers, `make cuda-report` for the rest.
+    compiled.py [80,90]    default: all
 """
 
 from __future__ import annotations
@@ -15,9 +16,6 @@ ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "_build"))
 from programs import find_cmake, find_ninja  # noqa: E402
 
-FOLDER = ROOT / "build" / "cuda-all"
-LOG = FOLDER / "ptxas.log"  # of every build; the latest lines of a source count
-INTERMEDIATE = FOLDER / "intermediate"
 BUILT = re.compile(r"^\[\d+/\d+\] Building CUDA object \S*?csrc/(\S+\.cu)\.o$", re.M)
 ENTRY = re.compile(
     r"Compiling entry function '(\w+)' for 'sm_(\d+)\w?'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
@@ -38,53 +36,57 @@ class Entry:
     shared: int  # bytes, static
 
 
-def compile_all(jobs: int) -> subprocess.CompletedProcess[str]:
-    """Configures and compiles, `jobs` sources at a time; what is up to date stays."""
-    cmake = find_cmake() or sys.exit("cmake is not installed")
-    INTERMEDIATE.mkdir(parents=True, exist_ok=True)
-    flags = {
-        "CMAKE_MAKE_PROGRAM": find_ninja() or sys.exit("ninja is not installed"),
-        "DRPM_BUILD_EXTENSION": "OFF",
-        "DRPM_CUDA": "1",
-        "DRPM_CUDA_ARCHS": "all",
-        "CMAKE_CUDA_FLAGS": f"-Xptxas=-v -keep -keep-dir={INTERMEDIATE}",  # the cubins are kept for nvdisasm
-    }
-    options = [f"-D{key}={value}" for key, value in flags.items()]
-    for command in (
-        [cmake, "-G", "Ninja", "-S", ROOT, "-B", FOLDER, *options],
-        [cmake, "--build", FOLDER, "--target", "drpm_cuda", "--parallel", jobs],
-    ):
-        result = subprocess.run(
-            [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        if result.returncode != 0:
-            break
-    with LOG.open("a") as log:
-        log.write(result.stdout)
-    return result
+class Compiled:
+    """A build of the kernels alone, in build/cuda-<architectures>; what is up to date stays."""
 
+    def __init__(self, architectures: str = "all") -> None:
+        self.architectures = architectures.replace(",", ";")
+        self.folder = ROOT / "build" / f"cuda-{architectures.replace(',', '-')}"
+        self.log = self.folder / "ptxas.log"  # of every build; the latest lines of a source count
+        self.intermediate = self.folder / "intermediate"
 
-def entries() -> list[Entry]:
-    """All kernels on all architectures, of the last compile_all()."""
-    pieces = BUILT.split(LOG.read_text())[1:]
-    latest = dict(zip(pieces[::2], pieces[1::2], strict=True))
-    missing = {str(path.relative_to(ROOT / "csrc")) for path in ROOT.glob("csrc/*/*_cuda.cu")} - latest.keys()
-    if missing:
-        sys.exit(f"{LOG} says nothing of {', '.join(sorted(missing))}: remove {FOLDER} and try again")
-    found = []
-    for source, text in latest.items():
-        if not (ROOT / "csrc" / source).is_file():
-            continue
-        for name, arch, stores, loads, registers, rest in ENTRY.findall(text):
-            shared = re.search(r"(\d+) bytes smem", rest)
-            spilled = int(stores) + int(loads)
-            found.append(Entry(source, name, int(arch), int(registers), spilled, int(shared.group(1)) if shared else 0))
-    return found
+    def build(self, jobs: int) -> subprocess.CompletedProcess[str]:
+        """Compiles `jobs` sources at a time."""
+        cmake = find_cmake() or sys.exit("cmake is not installed")
+        self.intermediate.mkdir(parents=True, exist_ok=True)
+        flags = {
+            "CMAKE_MAKE_PROGRAM": find_ninja() or sys.exit("ninja is not installed"),
+            "DRPM_BUILD_EXTENSION": "OFF",
+            "DRPM_CUDA": "1",
+            "DRPM_CUDA_ARCHS": self.architectures,
+            # the cubins are kept for nvdisasm
+            "CMAKE_CUDA_FLAGS": f"-Xptxas=-v -keep -keep-dir={self.intermediate}",
+        }
+        options = [f"-D{key}={value}" for key, value in flags.items()]
+        for command in (
+            [cmake, "-G", "Ninja", "-S", ROOT, "-B", self.folder, *options],
+            [cmake, "--build", self.folder, "--target", "drpm_cuda", "--parallel", jobs],
+        ):
+            words = [str(word) for word in command]
+            result = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            with self.log.open("a") as log:
+                log.write(result.stdout)
+            if result.returncode != 0:
+                break
+        return result
 
+    def entries(self) -> list[Entry]:
+        """All kernels on all architectures, of the last build()."""
+        pieces = BUILT.split(self.log.read_text())[1:]
+        latest = dict(zip(pieces[::2], pieces[1::2], strict=True))
+        sources = {str(path.relative_to(ROOT / "csrc")) for path in ROOT.glob("csrc/*/*_cuda.cu")}
+        if missing := sources - latest.keys():
+            sys.exit(f"{self.log} says nothing of {', '.join(sorted(missing))}: remove {self.folder} and try again")
+        found = []
+        for source in sorted(sources):
+            for name, arch, stores, loads, registers, rest in ENTRY.findall(latest[source]):
+                shared = re.search(r"(\d+) bytes smem", rest)
+                static = int(shared.group(1)) if shared else 0
+                found.append(Entry(source, name, int(arch), int(registers), int(stores) + int(loads), static))
+        return found
 
-def cubin(source: str, arch: int) -> Path:
-    stem = Path(source).stem
-    return next(path for path in INTERMEDIATE.glob(f"{stem}.*_{arch}.cubin"))
+    def cubin(self, source: str, arch: int) -> Path:
+        return next(self.intermediate.glob(f"{Path(source).stem}.*_{arch}.cubin"))
 
 
 def demangled(name: str) -> str:
@@ -93,11 +95,12 @@ def demangled(name: str) -> str:
 
 def main() -> None:
     """Part of `make test-cuda`: everything compiles, and no kernel spills registers."""
-    result = compile_all(jobs=1)
+    compiled = Compiled(*sys.argv[1:])
+    result = compiled.build(jobs=1)
     if result.returncode != 0:
         print("\n".join(result.stdout.splitlines()[-40:]))
         sys.exit(1)
-    found = entries()
+    found = compiled.entries()
     spilling = [entry for entry in found if entry.spilled]
     for entry in spilling:
         print(f"{demangled(entry.name)} spills {entry.spilled} bytes on sm_{entry.arch}")

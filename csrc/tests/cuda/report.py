@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import compiled
 from check import FOLDER, ROOT, build_drivers
+from compiled import Compiled, demangled
 from mutate import HEADERS
 from roofline import print_roofline
 
@@ -144,8 +144,9 @@ def instruction_mix(nvdisasm: str, cubin: Path) -> dict[str, Counter[str]]:
     return mixes
 
 
-def collect(nvdisasm: str | None) -> dict[str, Kernel]:
-    result = compiled.compile_all(jobs=2)
+def collect(architectures: str, nvdisasm: str | None) -> dict[str, Kernel]:
+    compiled = Compiled(architectures)
+    result = compiled.build(jobs=2)
     if result.returncode != 0:
         sys.exit(f"cuda-report: nvcc failed\n{result.stdout[-4000:]}")
     kernels: dict[str, Kernel] = {}
@@ -156,7 +157,7 @@ def collect(nvdisasm: str | None) -> dict[str, Kernel]:
             mixes = instruction_mix(nvdisasm, cubin) if nvdisasm else {}
             sources[entry.source] = launch_bounds(ROOT / "csrc" / entry.source), mixes
         bounds, mixes = sources[entry.source]
-        name = short_name(compiled.demangled(entry.name))
+        name = short_name(demangled(entry.name))
         kernel = kernels.setdefault(f"{Path(entry.source).stem.removesuffix('_cuda')}: {name}", Kernel())
         kernel.registers[entry.arch] = entry.registers
         kernel.spills[entry.arch] = entry.spilled
@@ -259,6 +260,7 @@ def print_accesses() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--archs", default="all", help="80,90 or all")
     parser.add_argument("--no-accesses", action="store_true", help="leave out the emulator's part")
     parser.add_argument("--nvdisasm", help="the program; default: on the PATH, or of nvidia-cuda-nvdisasm")
     arguments = parser.parse_args()
@@ -278,8 +280,11 @@ def main() -> None:
         source.write_text(OCCUPANCY)
         subprocess.check_call(["g++", "-w", f"-I{toolkit_include(nvcc)}", str(source), "-o", str(program)])
         nvdisasm = find_nvdisasm(arguments.nvdisasm)
-        kernels = collect(nvdisasm)
-        print_resources(kernels, list(DEVICES), program)
+        kernels = collect(arguments.archs, nvdisasm)
+        architectures = (
+            list(DEVICES) if arguments.archs == "all" else [int(arch) for arch in arguments.archs.split(",")]
+        )
+        print_resources(kernels, architectures, program)
         if nvdisasm:
             print_mix(kernels)
         else:
