@@ -6,6 +6,7 @@ torch's stable ABI, so the torch it is built against and the one it later runs w
 """
 
 import os
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -15,7 +16,15 @@ from setuptools import build_meta as _setuptools
 from setuptools.build_meta import *  # noqa: F403  (sdist and metadata hooks)
 
 FALLBACK_TORCH = "torch==2.13.0"
+OLDEST_TORCH = (2, 11)
 HEADER = Path("include", "torch", "csrc", "stable", "ops.h")
+
+
+def _is_new_enough(torch: Path) -> bool:
+    """Whether this torch has the headers; an older one is passed over, since pip then installs a newer one anyway."""
+    version = torch / "version.py"
+    found = re.search(r"""__version__ = ['"](\d+)\.(\d+)""", version.read_text()) if version.is_file() else None
+    return found is not None and (int(found[1]), int(found[2])) >= OLDEST_TORCH and (torch / HEADER).is_file()
 
 
 def find_torch() -> Path | None:
@@ -24,7 +33,7 @@ def find_torch() -> Path | None:
     candidates = [Path(entry, "torch") for entry in folders if entry]
     if os.environ.get("DRPM_TORCH"):
         candidates.insert(0, Path(os.environ["DRPM_TORCH"]))
-    return next((folder for folder in candidates if (folder / HEADER).is_file()), None)
+    return next((folder for folder in candidates if _is_new_enough(folder)), None)
 
 
 def _compiles() -> bool:

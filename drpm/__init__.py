@@ -5,18 +5,31 @@ is built on them. Submodules load when they are first used; `drpm.reference` nee
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drpm._build_info import build_info
 from drpm._version import __version__
 
-_OPTIONAL = ("sklearn",)  # needs scikit-learn: an attribute, but no part of `from drpm import *`
-_SUBMODULES = ("distributed", "distributions", "estimators", "models", "nn", "ops", "reference")
+if TYPE_CHECKING:  # what the submodules loaded below are, for type checkers
+    from drpm import distributed, distributions, estimators, models, nn, ops, reference
+    from drpm import sklearn as sklearn
 
-__all__ = ["__version__", "build_info", *_SUBMODULES]
+__all__ = [
+    "__version__",
+    "build_info",
+    "distributed",
+    "distributions",
+    "estimators",
+    "models",
+    "nn",
+    "ops",
+    "reference",
+]
+_SUBMODULES = {*__all__[2:], "sklearn"}  # the last needs scikit-learn: an attribute, but no part of `import *`
 
+if not TYPE_CHECKING:  # a checker would take every name for Any
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES or name in _OPTIONAL:
-        return importlib.import_module(f"drpm.{name}")
-    raise AttributeError(f"module 'drpm' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _SUBMODULES:
+            return importlib.import_module(f"drpm.{name}")
+        raise AttributeError(f"module 'drpm' has no attribute {name!r}")

@@ -5,7 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ModuleNotFoundError(
+        "drpm needs torch 2.11 or newer, which is not installed: https://pytorch.org/get-started/locally", name="torch"
+    ) from error
 
 try:
     _C: Any = importlib.import_module("drpm._C")
@@ -19,6 +26,8 @@ else:
 def require_compiled() -> None:
     """Raise an ImportError that says what to do where the compiled kernels are missing."""
     if _C is None:
+        if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11):
+            raise ImportError(f"drpm: needs torch 2.11 or newer, found {torch.__version__}") from _reason
         raise ImportError(
             "drpm: the compiled kernels are not available; build them with `pip install -e .` "
             f"(needs a C++17 compiler; drpm.reference works without). Reason: {_reason}"

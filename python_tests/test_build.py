@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,6 +41,26 @@ def test_lower_instruction_set_gives_the_same_noise(level):
     native, lowered = run(""), run(level)
     assert lowered[0] in ("baseline", level)
     assert float(lowered[1]) == pytest.approx(float(native[1]), rel=1e-13)
+
+
+def test_build_passes_over_a_torch_that_is_too_old(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "_build"))
+    backend = importlib.import_module("drpm_build")
+    path = [str(tmp_path / "old"), str(tmp_path / "new")]
+    monkeypatch.setattr(backend, "sysconfig", SimpleNamespace(get_path=lambda _: None))
+    monkeypatch.setattr(backend, "sys", SimpleNamespace(path=path))
+    for name, version in (("old", "2.9.1+cpu"), ("new", "2.11.0")):
+        header = tmp_path / name / "torch" / backend.HEADER
+        header.parent.mkdir(parents=True)
+        header.touch()
+        (tmp_path / name / "torch" / "version.py").write_text(f"__version__ = '{version}'\n")
+    monkeypatch.delenv("DRPM_TORCH", raising=False)
+    assert backend.find_torch() == tmp_path / "new" / "torch"
+    path.pop()
+    assert backend.find_torch() is None
+    assert backend.FALLBACK_TORCH in backend._requires([])
+    monkeypatch.setenv("DRPM_TORCH", str(tmp_path / "new" / "torch"))
+    assert backend.find_torch() == tmp_path / "new" / "torch"
 
 
 def module_symbols(*options):

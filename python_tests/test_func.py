@@ -269,6 +269,51 @@ def test_vmap_over_tau():
         torch.vmap(ops.relaxed_sort, (None, 0))(scores[0], torch.tensor([1.0, -1.0]))
 
 
+def partition_of(s, z, tau, length):
+    return ops.partition(s, z, tau, hard=False, lengths=length)
+
+
+def products_of(s, z, tau, length):
+    return ops.relaxed_sort_matmul(s, torch.outer(s.sin(), z), tau, lengths=length)
+
+
+def draw_of(s, z, tau, length):
+    return tuple(ops.random_partition(z, s, tau, seed=2, hard=False, lengths=length))[:2]
+
+
+@pytest.mark.parametrize("function", [partition_of, products_of, draw_of])
+def test_vmap_over_tau_with_lengths(function):
+    """Values, gradients and, where there are some, hessians of each row with its own temperature and length."""
+    scores, sizes = torch.randn(3, N, dtype=DTYPE), torch.rand(3, K, dtype=DTYPE)
+    taus, lengths = torch.tensor([0.2, 1.0, 5.0]), torch.tensor([4, N, 1])
+    transforms = [lambda f: f, lambda f: torch.func.grad(loss_of(f), (0, 1))]
+    if function is not draw_of:
+        transforms.append(lambda f: torch.func.hessian(loss_of(f)))
+        transforms.append(lambda f: torch.func.jacrev(torch.func.grad(loss_of(f), 1)))
+    for transform in transforms:
+        for dims in ((0, 0, 0, 0), (0, None, 0, 0), (None, 0, 0, None)):
+            inputs = (scores, sizes, taus, lengths)
+            given = [x if d == 0 else x[0] for x, d in zip(inputs, dims, strict=True)]
+            got = tuple_of(torch.vmap(transform(function), dims)(*given))
+            want = []
+            for i in range(3):
+                s, z, tau, length = (x[i] if d == 0 else x for x, d in zip(given, dims, strict=True))
+                want.append(tuple_of(transform(function)(s, z, tau.item(), int(length))))
+            for x, parts in zip(got, zip(*want, strict=True), strict=True):
+                assert_close(x, torch.stack(parts))
+
+
+def test_double_backward_at_mapped_temperatures():
+    """A temperature in a tensor under torch.func, differentiated twice: that of a float."""
+    scores, tau = torch.randn(N, dtype=DTYPE), torch.tensor(0.6)
+    for function in (ops.relaxed_sort, lambda s, tau: ops.relaxed_sort_matmul(s, s.unsqueeze(-1), tau)):
+
+        def second(tau, function=function):
+            return torch.func.hessian(lambda s: (function(s, tau) ** 3).sum())(scores)
+
+        assert_close(torch.vmap(second)(tau.reshape(1))[0], second(tau.item()))
+
+
 ORDER = torch.tensor([2, 0, 1, 3])
 OMEGA = torch.tensor([0.4, -0.2, 0.1], dtype=DTYPE)
 LABELS = torch.tensor([0, 2, 0, 2])

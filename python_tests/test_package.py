@@ -28,3 +28,20 @@ def test_reference_works_without_compiled_kernels_and_ops_say_what_to_do():
     out = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert "torch.Size([2, 2])" in out
     assert "pip install -e ." in out and "drpm.reference works without" in out
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        ("sys.modules['torch'] = None", "drpm needs torch 2.11 or newer, which is not installed"),
+        (
+            "sys.modules['drpm._C'] = None; import torch; torch.__version__ = '2.9.1+cpu'",
+            "drpm: needs torch 2.11 or newer, found 2.9.1+cpu",
+        ),
+    ],
+)
+def test_missing_and_old_torch_are_named(before, message):
+    code = f"import sys; {before}\nimport drpm\ndrpm.ops"
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert message in failed.stderr.splitlines()[-1]

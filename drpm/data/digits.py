@@ -24,12 +24,12 @@ def load_digits(seed: int = 0, held_out: int = 360) -> Digits:
     Raises: ModuleNotFoundError when scikit-learn is missing.
     """
     try:
-        from sklearn import datasets
+        from sklearn.datasets import load_digits as load_all
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "load_digits: needs scikit-learn; install it with: pip install 'drpm[demo]'"
         ) from error
-    source = datasets.load_digits()
+    source = load_all()
     images = torch.from_numpy(source.data / 16.0).float()
     labels = torch.from_numpy(source.target).long()
     if not 1 <= held_out < len(images):

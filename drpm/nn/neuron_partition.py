@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -79,6 +81,9 @@ class NeuronPartition(Annealed):
                 generator=generator if noise else None,
                 seed=seed if noise else None,
             )
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch types a call of any module as Any
 
     def extra_repr(self) -> str:
         return f"hard={self.hard}, conditionals={self.conditionals!r}, noise={self.noise}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +97,9 @@ class RandomPartition(Annealed):
             generator=generator if noise else None,
             seed=seed if noise else None,
         )
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch types a call of any module as Any
 
     def extra_repr(self) -> str:
         parts = [] if self.log_omega is None else [f"num_subsets={self.log_omega.numel()}"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from drpm.nn.temperature import Annealed, Schedule, Temperature
@@ -36,6 +38,9 @@ class RelaxedSort(Annealed):
         if values is None:
             return relaxed_sort(scores, self.tau, hard=self.hard)
         return relaxed_sort_matmul(scores, values, self.tau, hard=self.hard)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch types a call of any module as Any
 
     def extra_repr(self) -> str:
         return f"hard={self.hard}"

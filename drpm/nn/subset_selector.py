@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +122,9 @@ class SubsetSelector(Annealed):
             seed=seed if noise else None,
         )
         return Selection(drawn.assignment[..., 0, :], drawn.sizes[..., 0], drawn.order)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # torch types a call of any module as Any
 
     def extra_repr(self) -> str:
         parts = [] if self.log_scores is None else [f"num_elements={self.log_scores.numel()}"]

@@ -120,6 +120,10 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
         self._finish(x, sizes, state)
         return self
 
+    def fit_predict(self, X: ArrayLike, y: object = None) -> NDArray[np.int64]:
+        """`fit`, then `labels_`: with given sizes the best partition of the whole table, unlike `predict`."""
+        return self.fit(X).labels_
+
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Give the most probable cluster of each row by itself, (n,).
 
