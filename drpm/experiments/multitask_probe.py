@@ -8,7 +8,6 @@ reads the folders that runs of `python -m drpm.experiments multitask` left (log.
 import argparse
 import dataclasses
 import json
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,20 +69,18 @@ def size_gradients(folder: Path, config: MultitaskRun) -> dict[str, Any]:
 
 
 def table(content: dict[str, Any]) -> str:
-    """Give a line per noise ratio: means over the runs' seeds."""
+    """Give a line per run: whether a task loses its neurons differs from seed to seed."""
     points = content["runs"][0]["path"]
     steps = " | ".join(f"step {point['step']}" for point in points)
     lines = [
-        f"| run | {steps} | log-odds at the end | gradient of the left loss | of the right loss | seeds |",
+        f"| run | seed | {steps} | log-odds at the end | gradient of the left loss | of the right loss |",
         "|---" * (5 + len(points)) + "|",
     ]
-    for row in dict.fromkeys(run["row"] for run in content["runs"]):
-        runs = [run for run in content["runs"] if run["row"] == row]
-        path = [f"{statistics.mean(run['path'][i]['sizes'][-1] for run in runs):.1f}" for i in range(len(points))]
-        odds = f"{statistics.mean(run['log_odds'] for run in runs):+.2f}"
-        gradients = [f"{statistics.mean(run['gradients'][task] for run in runs):+.1e}" for task in (0, -1)]
-        seeds = ", ".join(str(run["seed"]) for run in runs)
-        lines.append(f"| `{row}` | {' | '.join([*path, odds, *gradients])} | {seeds} |")
+    for run in content["runs"]:
+        path = [f"{point['sizes'][-1]:.1f}" for point in run["path"]]
+        gradients = [f"{run['gradients'][task]:+.1e}" for task in (0, -1)]
+        cells = [f"`{run['row']}`", str(run["seed"]), *path, f"{run['log_odds']:+.2f}", *gradients]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
