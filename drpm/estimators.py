@@ -25,6 +25,8 @@ from drpm.ops._arguments import Counts
 from drpm.ops._tau import Tau
 from drpm.ops.random_partition_log_prob import partition_sizes
 
+__all__ = ["METHODS", "PartitionKL", "expectation", "leave_one_out", "partition_kl", "partition_kl_bound"]
+
 METHODS = ("marginals", "score", "straight-through")
 
 

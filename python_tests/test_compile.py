@@ -267,10 +267,17 @@ def test_threads_and_runs_do_not_change_a_bit(device):
         outputs = [
             sizes,
             ops.random_partition(log_omega, scores, seed=seed).assignment,
+            ops.mvhg_sample(log_omega, 2500, 2500, seed=seed, hard=False, conditionals="merged"),
             ops.partition(scores, sizes, 0.3, hard=False),
             ops.relaxed_sort_matmul(scores, values),
             ops.plackett_luce_log_prob(order, scores),
             ops.random_partition_log_prob(labels, log_omega, scores),
+            ops.relaxed_sort(scores[:, :200], 0.3),
+            ops.partition_marginals(log_omega, scores[:, :60]),
+            ops.mvhg_log_prob(sizes, log_omega, 2500, 2500),
+            ops.mvhg_covariance(log_omega, 2500, 2500),
+            ops.mvhg_entropy(log_omega, 2500, 2500),
+            ops.mvhg_kl(log_omega, -log_omega, 2500, 2500),
         ]
         weights = [torch.linspace(-1, 1, x.numel(), device=device).reshape(x.shape) for x in outputs]
         return [*outputs, *torch.autograd.grad(outputs, inputs[:3], weights)]

@@ -1,5 +1,6 @@
 """What `import drpm` gives."""
 
+import inspect
 import subprocess
 import sys
 
@@ -10,7 +11,18 @@ import drpm
 
 def test_everything_exported_exists():
     for name in drpm.__all__:
-        assert getattr(drpm, name) is not None
+        part = getattr(drpm, name)
+        assert part is not None
+        for inner in getattr(part, "__all__", ()):
+            assert getattr(part, inner) is not None
+
+
+def test_docstrings_follow_the_template():
+    for name in drpm.ops.__all__:
+        if name.islower():
+            text = inspect.getdoc(getattr(drpm.ops, name))
+            missing = [part for part in ("Args:", "Returns:", "Gradient:", "Raises:") if part not in text]
+            assert not missing, f"{name}: {missing}"
 
 
 def test_unknown_attribute_is_an_attribute_error():

@@ -33,6 +33,7 @@ def gumbel_noise(
         dtype: float32 (b = 32, values in [-2.81, 22.9]) or float64 (b = 53, values in [-3.62, 37.5]); the two are
             different draws.
     Returns: (rows, classes, width) of `dtype`.
+    Gradient: none.
     Raises: ValueError for another dtype, a negative size or an unknown stream.
     Reference: Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011.
     """
