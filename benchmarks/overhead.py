@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.cases import KERNEL, Case, grid_cases
 from benchmarks.problems import cotangent, make_problem
 from benchmarks.registry import contestants
+from drpm.ops._tau import check_tau, settled
 
 
 class _Recorder(TorchDispatchMode):
@@ -80,6 +81,17 @@ def measure(case: Case) -> dict | None:
     }
 
 
+def temperature_checks() -> tuple[float, float]:
+    """Microseconds that the checks of a temperature take in an eager call: a float, and a scalar tensor."""
+    arguments = (torch.zeros(1, 16), torch.zeros(1, 2), 0.5, True, 0.5)
+
+    def checks(tau: float | torch.Tensor) -> object:
+        check_tau("partition", tau)
+        return settled("partition", 2, arguments)
+
+    return microseconds(lambda: checks(0.5)), microseconds(lambda: checks(torch.tensor(0.5)))
+
+
 def render(ops: tuple[str, ...] | None, threads: int, calls: bool) -> str:
     torch.set_num_threads(threads)
     lines = [
@@ -95,4 +107,10 @@ def render(ops: tuple[str, ...] | None, threads: int, calls: bool) -> str:
         cells = [f"{found[key]:.1f}" for key in keys]
         lines.append("| " + " | ".join([f"{case.op}, {case.variant}", *cells, str(len(found["calls"]))]) + " |")
         details.append(f"{case.op}, {case.variant}: {' '.join(found['calls'])}")
+    lines += [
+        "",
+        "Of it, checks of tau: {:.1f} for a float, {:.1f} for a tensor made for the call.".format(
+            *temperature_checks()
+        ),
+    ]
     return "\n".join(lines + (["", *details] if calls else [])) + "\n"
