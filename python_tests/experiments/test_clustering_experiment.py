@@ -146,6 +146,8 @@ def test_tables_and_figures_come_from_the_results(finished: Path, tmp_path: Path
     assert "All methods of a seed but GMM start from the same weights and mixture." in table
     compared = clustering_report.tables(finished / "results" / "clustering")["clustering comparison"]()
     assert "| mnist | DRPM-VC, exact KL (partition) − VaDE (responsibilities) |" in compared
+    lengths = clustering_report.tables(finished / "results" / "clustering")["clustering pre-training"]()
+    assert "| mnist | 6 |" in lengths and "| 0, 1 |" in lengths and "short" not in lengths
     empty = clustering_report.tables(tmp_path)
     assert {name.partition(" ")[0] for name in empty} == {"clustering"}
     assert {make() for make in empty.values()} == {"_No results yet._"}
