@@ -9,7 +9,7 @@ namespace drpm {
 namespace DRPM_ISA {
 
 // log Gamma(x + 1)
-DRPM_HD inline double log_gamma1p(double x) {
+DRPM_OUTLINED DRPM_HD inline double log_gamma1p(double x) {
   double product = 1;
   while (x < 16) {  // Gamma(x + 2) = (x + 1) Gamma(x + 1)
     x += 1;
@@ -19,7 +19,7 @@ DRPM_HD inline double log_gamma1p(double x) {
 }
 
 // psi(x + 1)
-DRPM_HD inline double digamma1p(double x) {
+DRPM_OUTLINED DRPM_HD inline double digamma1p(double x) {
   double shift = 0;
   while (x < 12) {  // psi(x + 2) = psi(x + 1) + 1 / (x + 1)
     x += 1;

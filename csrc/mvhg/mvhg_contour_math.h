@@ -73,7 +73,7 @@ constexpr int kNodeSlots = (kContourNodes + Lane<V>::kWidth * Team::kSize - 1) /
 //   psi(theta) = sum_k m_k [ 1/2 log1p(-4 p_k q_k sin^2 h) + i (atan(d_k tan h) - d_k h) ] + i theta (sum m p - n),
 // with h = theta / 2 and d_k = p_k - q_k, as arg den_k = h + atan(d_k tan h).
 template <class V, class Team, class T>
-DRPM_DEVICE inline void solve_contour(const Team& team, Contour* c, const T* log_omega, double cut) {
+DRPM_OUTLINED DRPM_DEVICE inline void solve_contour(const Team& team, Contour* c, const T* log_omega, double cut) {
   constexpr int64_t kWidth = Lane<V>::kWidth;
   const MvhgRow& row = c->row;
   c->tilt = solve_tilt(team, row, log_omega);
@@ -153,7 +153,7 @@ DRPM_HD inline Complex<V> weight_at(const Contour& c, int64_t j) {
 
 // <rho_k>; E n_k = m_k (p_k + <rho_k>)                                                             (Eq. 13)
 template <class V, class Team>
-DRPM_DEVICE inline double mean_rho(const Team& team, const Contour& c, int64_t k) {
+DRPM_OUTLINED DRPM_DEVICE inline double mean_rho(const Team& team, const Contour& c, int64_t k) {
   V sum{};
   for_nodes<V>(team, c.nodes,
                [&](int64_t j, int64_t) { sum += real_of_product<V>(weight_at<V>(c, j), rho_at<V>(c, k, j)); });
@@ -197,7 +197,8 @@ DRPM_HD inline double stirling_error(double x) {
 
 // log of the Binomial(m, p) probability at x, from log p and log q where p or q may underflow; relaxed x allowed.
 // Loader's saddle-point form: no differences of large log-factorials.                               (Eq. 14)
-DRPM_HD inline double log_binomial_probability(double x, double m, double p, double q, double log_p, double log_q) {
+DRPM_OUTLINED DRPM_HD inline double log_binomial_probability(double x, double m, double p, double q, double log_p,
+                                                             double log_q) {
   const double y = m - x;
   // Ends, and what rounding left of them: the tangent there, with the derivative of log C(m, x) at the end.
   if (x < 1e-7 || y < 1e-7) {

@@ -5,13 +5,6 @@
 #include "mvhg/mvhg_contour_math.h"
 #include "mvhg/mvhg_exact_rows.h"
 
-// Five calls a row: inlined into the device's kernel they quadruple its compile time.
-#if defined(__CUDACC__)
-#define DRPM_OUTLINED __noinline__
-#else
-#define DRPM_OUTLINED
-#endif
-
 namespace drpm {
 namespace DRPM_ISA {
 

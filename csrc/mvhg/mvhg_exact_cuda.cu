@@ -52,7 +52,7 @@ __device__ ExactRow bounded_row(const MvhgExactArgs<T>& args, int64_t parameters
 }
 
 template <class T>
-__global__ void __launch_bounds__(kExactThreads) sample_kernel(MvhgSampleExactCuda<T> call) {
+__global__ void __launch_bounds__(kExactThreads, 1) sample_kernel(MvhgSampleExactCuda<T> call) {
   const MvhgExactArgs<T>& common = call.args.common;
   BlockScratch scratch = block_scratch(call.layout, call.scratch);
   const int warp = threadIdx.x / kWarpSize, warps = blockDim.x / kWarpSize;
@@ -146,8 +146,8 @@ __device__ inline void reverse_tables_block(const SizeTables& t, const ExactRow&
 
 // Samples begin .. end - 1 of a parameter row, which share tables. Returns false where the row is not valid.
 template <class T>
-__device__ bool backward_segment(const MvhgSampleExactBackwardCuda<T>& call, int64_t parameters, int64_t begin,
-                                 int64_t end, BlockScratch* scratch, double* grad) {
+DRPM_OUTLINED __device__ bool backward_segment(const MvhgSampleExactBackwardCuda<T>& call, int64_t parameters,
+                                               int64_t begin, int64_t end, BlockScratch* scratch, double* grad) {
   const MvhgExactArgs<T>& common = call.args.common;
   const int64_t classes = common.classes;
   const ExactRow row = bounded_row(common, parameters, begin * common.batch + parameters, call.largest_n);

@@ -1,6 +1,7 @@
 #include "common/tensors_cuda.h"
 #include "mvhg/mvhg_exact_cuda.h"
 #include "mvhg/mvhg_exact_glue.h"
+#include "mvhg/task_memory.h"
 
 namespace drpm {
 namespace {
@@ -13,6 +14,13 @@ void run(const char* op, const Tensor& like, Call& call, MvhgExactArgs<T>& commo
                              [&](void* stream) { return launch(call, stream); });
 }
 
+// What the CPU refuses is refused here, too, as far as the host knows n.
+template <class Call>
+void check_layout(const Call& call) {
+  check_task_memory(kOp, sizeof(double) * static_cast<double>(call.layout.block_doubles()), call.largest_n,
+                    call.layout.classes, "block");
+}
+
 struct Cuda {
   template <class T>
   static void sample(const MvhgSampleExactArgs<T>& args, const Tensor& like, int64_t largest_n) {
@@ -22,6 +30,7 @@ struct Cuda {
     call.chunks = exact_chunks(common.batch, common.samples, common.order_stride != 0);
     call.group = (common.samples + call.chunks - 1) / call.chunks;
     call.layout = exact_layout_cuda(common, common.batch * call.chunks, largest_n, 4, 1, 0);
+    check_layout(call);
     run(kOp, like, call, common, [](const auto& c, void* stream) { return mvhg_sample_exact_cuda(c, stream); });
   }
 
@@ -31,6 +40,7 @@ struct Cuda {
     MvhgExactArgs<T>& common = call.args.common;
     call.layout =
         exact_layout_cuda(common, common.batch * args.chunks, largest_n, 5, 1, 2 * args.group * common.classes);
+    check_layout(call);
     run(kOp, like, call, common,
         [](const auto& c, void* stream) { return mvhg_sample_exact_backward_cuda(c, stream); });
   }

@@ -45,7 +45,8 @@ struct TiltSums {
 };
 
 template <class Team, class T>
-DRPM_DEVICE inline TiltSums tilt_sums(const Team& team, const MvhgRow& row, const T* log_omega, double tilt) {
+DRPM_OUTLINED DRPM_DEVICE inline TiltSums tilt_sums(const Team& team, const MvhgRow& row, const T* log_omega,
+                                                    double tilt) {
   double small = 0, variance = 0;
   int64_t whole = 0;
   for (int64_t k = team.rank(); k < row.classes; k += Team::kSize) {
@@ -65,7 +66,7 @@ DRPM_DEVICE inline TiltSums tilt_sums(const Team& team, const MvhgRow& row, cons
 // T with sum m_k sigmoid(log omega_k + T) = n for 0 < n < sum m: Newton's method inside a bracket.     (Eq. 10)
 // Eq. 12 holds for any T and the contour's phase carries the excess that is left, so T need not be exact.
 template <class Team, class T>
-DRPM_DEVICE inline double solve_tilt(const Team& team, const MvhgRow& row, const T* log_omega) {
+DRPM_OUTLINED DRPM_DEVICE inline double solve_tilt(const Team& team, const MvhgRow& row, const T* log_omega) {
   double highest = -__builtin_huge_val(), lowest = __builtin_huge_val();
   for (int64_t k = 0; k < row.classes; ++k) {
     if (row.m[k] == 0) continue;

@@ -66,8 +66,8 @@ DRPM_HD inline double class_drop(const ClassWeights& f, int64_t x, const LogFact
 }
 
 // The outcomes within `cut` of the mode, up to the limit.
-DRPM_HD inline ClassWeights class_weights(int64_t m, double a, int64_t limit, double cut, int64_t widest,
-                                          const LogFactorialTable& table) {
+DRPM_OUTLINED DRPM_HD inline ClassWeights class_weights(int64_t m, double a, int64_t limit, double cut, int64_t widest,
+                                                        const LogFactorialTable& table) {
   const int64_t high = m < limit ? m : limit;
   const int64_t mode = static_cast<int64_t>(static_cast<double>(m + 1) * odds_of(a).p);
   ClassWeights f{static_cast<double>(m), a, 0, 0, mode < high ? mode : high, 0};
@@ -129,8 +129,8 @@ struct TotalStretch {
   int64_t low, size, skipped;  // skipped: values of the convolution below low
 };
 
-DRPM_HD inline TotalStretch total_stretch(const SizeTables& t, int64_t p, int64_t n, const TotalMoments& moments,
-                                          double cut, int64_t widest) {
+DRPM_OUTLINED DRPM_HD inline TotalStretch total_stretch(const SizeTables& t, int64_t p, int64_t n,
+                                                        const TotalMoments& moments, double cut, int64_t widest) {
   const double before = moments.all > moments.after ? moments.all - moments.after : 0;
   const double reach = farthest_total(before, moments.after, cut) + 2;
   const double limit = static_cast<double>(n + 1), least = moments.mean - reach;

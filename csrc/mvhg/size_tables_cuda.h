@@ -54,8 +54,8 @@ __device__ inline double correlation_at(const double* kernel, int64_t size, cons
 }
 
 // Cuts values[0 .. size) to what lies within the cut of their maximum and makes that 1 (log 0): table p.
-__device__ inline void finish_table_block(const SizeTables& t, int64_t p, int64_t at, int64_t low, int64_t size,
-                                          double cut, const double* values) {
+DRPM_OUTLINED __device__ inline void finish_table_block(const SizeTables& t, int64_t p, int64_t at, int64_t low,
+                                                        int64_t size, double cut, const double* values) {
   double highest = -__builtin_huge_val();
   for (int64_t i = threadIdx.x; i < size; i += blockDim.x) highest = max_lane<double>(values[i], highest);
   highest = block_reduce(highest, -__builtin_huge_val(), Maximum());
@@ -86,8 +86,8 @@ __device__ inline void finish_table_block(const SizeTables& t, int64_t p, int64_
 
 // All threads of the block together; `work` holds 2 stride doubles.                             (Eq. 18, 19, 19a)
 template <class T>
-__device__ void build_tables_block(const MvhgExactArgs<T>& args, const ExactRow& row, const T* log_omega,
-                                   BlockScratch* scratch) {
+DRPM_OUTLINED __device__ void build_tables_block(const MvhgExactArgs<T>& args, const ExactRow& row, const T* log_omega,
+                                                 BlockScratch* scratch) {
   SizeTables& t = scratch->tables;
   const int64_t classes = t.classes, stride = scratch->stride;
   const int warp = threadIdx.x / kWarpSize, warps = blockDim.x / kWarpSize;

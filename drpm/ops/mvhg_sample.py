@@ -69,8 +69,8 @@ def mvhg_sample(
         (τ·38) more. Tested for log_omega within ±80 and tau 1e-4 … 1e3, counts to 1e5 (1e7 at tau <= 1).
     Memory: tables of 40 K w bytes a thread, w ~ √(cut · min(n, Σ m / 4)), with cut the nats above plus a margin.
         On a device counts in tensors are not read: where neither n nor m is an int, n above 2^20 gives a row of NaN.
-    Raises: ValueError for values out of range (CPU, eager) and for tables of more than 4 GiB a thread (n from about
-        1e12 at K = 10), TypeError for wrong dtypes.
+    Raises: ValueError for values out of range (CPU, eager) and for tables of more than 4 GiB a thread or block (n from
+        about 1e12 at K = 10), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Algorithms 1–4, Eq. 5.1–5.5 and 5.18–5.25; docs/math/mvhg.md, section 5.
     """
     return sample_sizes(

@@ -201,8 +201,10 @@ def test_relaxed_sampling_at_large_counts_takes_little_memory(n):
 
 @BOTH
 @pytest.mark.parametrize("n", [10**13, 10**17])
-def test_counts_whose_tables_would_not_fit_are_refused(conditionals, n):
-    with pytest.raises(ValueError, match="mvhg_sample: n must be small enough for tables of 4 GiB a thread"):
+def test_counts_whose_tables_would_not_fit_are_refused(conditionals, n, test_device):
+    if conditionals == "merged" and test_device != "cpu":
+        pytest.skip("the device's merged chain regenerates its outcomes and keeps no tables")
+    with pytest.raises(ValueError, match=r"mvhg_sample: n must be .* for tables of 4 GiB a (thread|block)"):
         mvhg_sample(torch.zeros(10), n, n, conditionals=conditionals)
     few = mvhg_sample(torch.zeros(10), n, 5, conditionals=conditionals)  # it is n that matters, not m
     assert few.sum() == 5

@@ -81,7 +81,7 @@ UNITS = (
     ("global", r"LDG|STG|LD\b|ST\b|ATOM|RED"),
     ("shared", r"LDS|STS"),
     ("constant", r"LDC|ULDC|LDCU"),
-    ("spill", r"LDL|STL"),
+    ("local", r"LDL|STL"),
     ("shuffle", r"SHFL|VOTE|REDUX"),
     ("barrier", r"BAR|WARPSYNC|BSYNC|BSSY|NANOSLEEP|YIELD"),
     ("control", r"BRA|BRX|CALL|RET|EXIT|JMP|BREAK|PLOP3|RPCMOV"),
@@ -202,7 +202,8 @@ def print_resources(kernels: dict[str, Kernel], architectures: list[int], progra
 def print_mix(kernels: dict[str, Kernel]) -> None:
     units = [unit for unit, _ in UNITS] + ["other"]
     print(f"## Instructions (sm_{MIX_ARCHITECTURE})\n")
-    print("Of the SASS as it stands, each instruction once: loops are not weighted by how often they run.\n")
+    print("Of the SASS as it stands, each instruction once: loops are not weighted by how often they run.")
+    print("Local memory holds arrays, and arguments of functions that are called.\n")
     print("| kernel | all |", " | ".join(units), "|")
     print("|---|---|" + "---|" * len(units))
     for name, kernel in sorted(kernels.items()):
