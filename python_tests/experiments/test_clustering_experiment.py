@@ -175,7 +175,7 @@ def test_report_rewrites_stale_pages_only(finished: Path, tmp_path: Path, capsys
 
 
 def test_every_row_builds() -> None:
-    assert len(rows("clustering")) == 34
+    assert len(rows("clustering")) == 42
     for row in rows("clustering"):
         made = build(ClusteringRun, read_row("clustering", row), "clustering")
         assert made.title
