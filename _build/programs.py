@@ -21,9 +21,9 @@ def find_cmake() -> str | None:
     """The first cmake that runs: the build environment's package, else those on PATH in order."""
     candidates = []
     try:
-        import cmake
+        from cmake import CMAKE_BIN_DIR  # of the package: the folder cmake/ of this repository can be imported, too
 
-        candidates.append(str(Path(cmake.CMAKE_BIN_DIR, "cmake")))
+        candidates.append(str(Path(CMAKE_BIN_DIR, "cmake")))
     except ImportError:
         pass
     candidates += filter(None, (shutil.which("cmake", path=d) for d in os.get_exec_path()))
