@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+
+from drpm.experiments.records import commit_of
 
 PEER_PACKAGES = ("softtorch", "diffsort", "torchsort", "torchpsort")
 
@@ -30,17 +31,10 @@ def memory_available() -> int:
 
 def commit() -> dict:
     """The commit of this checkout, and whether files that are in git differ from it."""
-    root = Path(__file__).resolve().parent.parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
-        except OSError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
-    return {"commit": git("rev-parse", "--short=12", "HEAD"), "dirty": None if changes is None else bool(changes)}
+    found = commit_of(Path(__file__).resolve().parent)
+    if found == "unknown":
+        return {"commit": None, "dirty": None}
+    return {"commit": found[:12], "dirty": found.endswith("-dirty")}
 
 
 def describe(threads: int) -> dict:

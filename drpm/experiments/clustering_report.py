@@ -1,6 +1,5 @@
 """Tables and figures of docs/experiments/clustering.md."""
 
-import json
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +10,7 @@ import numpy as np
 
 from drpm.experiments.configuration import read_row
 from drpm.experiments.demo_tables import SCORES, mean_and_error, mean_and_spread
-from drpm.experiments.records import runs_line
+from drpm.experiments.records import read_runs, runs_line
 
 _METHODS = ("gmm", "latent_gmm", "vade", "drpm_bound", "drpm_exact")
 _THESIS = {  # Table 5.1, means of five seeds: ARI, NMI, ACC
@@ -47,12 +46,6 @@ _SCALE = ("mnist_views_kmeans", "mnist_views_gmm", "mnist_views_drpm")
 _NOTHING = "_No results yet._"
 
 
-def read_runs(results: Path, row: str) -> list[dict[str, Any]]:
-    """Give the runs of a row, by seed."""
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in (results / row).glob("seed*.json")]
-    return sorted(runs, key=lambda run: run["seed"])
-
-
 def tables(results: Path) -> dict[str, Callable[[], str]]:
     """Give what makes each block of the page."""
     found: dict[str, Callable[[], str]] = {f"clustering {data}": partial(table, results, data) for data in _THESIS}
@@ -65,7 +58,7 @@ def tables(results: Path) -> dict[str, Callable[[], str]]:
 
 
 def _read(results: Path, rows: Any) -> dict[str, list[dict[str, Any]]]:
-    found = {row: read_runs(results, row) for row in rows}
+    found = {row: read_runs(results / row) for row in rows}
     return {row: runs for row, runs in found.items() if runs}
 
 
@@ -153,7 +146,7 @@ def pretraining(results: Path) -> str:
     used: dict[str, list[dict[str, Any]]] = {}
     for data in _THESIS:
         for infix in ("short_", ""):
-            found = {method: read_runs(results, f"{data}_{infix}{method}") for method in _METHODS[1:]}
+            found = {method: read_runs(results / f"{data}_{infix}{method}") for method in _METHODS[1:]}
             if not all(found.values()):
                 continue
             used |= {f"{data}_{infix}{method}": runs for method, runs in found.items()}

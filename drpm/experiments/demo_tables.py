@@ -1,9 +1,10 @@
 """Tables of docs/demo.md from the result files of the demo."""
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any
+
+from drpm.experiments.records import read_runs
 
 SCORES = ("ari", "nmi", "acc")
 OPTIONS = (
@@ -11,10 +12,6 @@ OPTIONS = (
     ("exact_conditionals", "bound, exact conditionals"),
     ("exact_kl", "exact KL, exact conditionals"),
 )
-
-
-def read_runs(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("seed*.json"))]
 
 
 def mean_and_spread(values: list[float]) -> str:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from drpm.data.idx import load_images
-from drpm.experiments.clustering_report import read_runs
 from drpm.experiments.configuration import read_row, rows
 from drpm.experiments.demo_tables import mean_and_error, mean_and_spread
 from drpm.experiments.multitask_figures import draw_noise_ratios, draw_sweep
 from drpm.experiments.multitask_probe import table as probe_table
-from drpm.experiments.records import runs_line
+from drpm.experiments.records import read_runs, runs_line
 
 LEVELS = range(10)  # tenths of the pixels
 METHODS = ("uls", "drpm", "drpm_even")  # the names of their rows before _LEVEL
@@ -52,7 +51,7 @@ def figures(results: Path, docs: Path) -> list[Path]:
 
 def read_sweep(results: Path) -> Sweep:
     """Give the runs of Fig. 5.13 by method and tenths of noise, those levels that have any."""
-    found = {method: {level: read_runs(results, f"{method}_{level}") for level in LEVELS} for method in METHODS}
+    found = {method: {level: read_runs(results / f"{method}_{level}") for level in LEVELS} for method in METHODS}
     return {method: {level: runs for level, runs in by.items() if runs} for method, by in found.items()}
 
 
@@ -142,20 +141,20 @@ def _answers(found: Sweep, method: str) -> list[str]:
 def variants_table(results: Path) -> str:
     """Give every row that is not a point of Fig. 5.13, and the points that they are to be compared with."""
     swept = {f"{method}_{level}" for method in METHODS for level in LEVELS}
-    extra = [row for row in rows("multitask") if row not in swept and read_runs(results, row)]
+    extra = [row for row in rows("multitask") if row not in swept and read_runs(results / row)]
     if not extra:
         return _NO_RESULTS
     lines = ["| α | model | accuracy of each task | neurons of each task | constancy | seeds |", "|---" * 6 + "|"]
     every: list[dict[str, Any]] = []
     noises = {(read_row("multitask", row).get("noise", 0.0)) for row in extra}
     compared = [f"{method}_{round(10 * noise)}" for noise in noises for method in METHODS]
-    chosen = [row for row in [*compared, *extra] if read_runs(results, row)]
+    chosen = [row for row in [*compared, *extra] if read_runs(results / row)]
     place = {
         row: (read_row("multitask", row).get("digits", 2), read_row("multitask", row).get("noise", 0.0))
         for row in chosen
     }
     for row in sorted(chosen, key=lambda row: (place[row], row not in swept)):
-        runs = read_runs(results, row)
+        runs = read_runs(results / row)
         tasks = range(len(runs[0]["metrics"]["test"]["accuracy"]))
         accuracy = ", ".join(_cell(runs, "accuracy", task) for task in tasks)
         sizes, constancy = "–", "–"
@@ -173,7 +172,7 @@ def epochs_table(results: Path) -> str:
     lines = []
     length = 0
     for row in ("uls_0", "drpm_even_0", "uls_6", "drpm_even_6"):
-        runs = read_runs(results, row)
+        runs = read_runs(results / row)
         if not runs:
             continue
         curves = [run["metrics"]["curve"] for run in runs]

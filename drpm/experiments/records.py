@@ -25,7 +25,7 @@ def provenance() -> dict[str, Any]:
             versions[package] = metadata.version(package)
     return {
         "versions": versions,
-        "commit": _commit(),
+        "commit": commit_of(Path(__file__).parent),
         "machine": {
             "system": platform.system(),
             "architecture": platform.machine(),
@@ -58,6 +58,12 @@ def runs_line(runs: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def read_runs(folder: Path) -> list[dict[str, Any]]:
+    """Give the results of a row's folder, by seed."""
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("seed*.json")]
+    return sorted(runs, key=lambda run: run["seed"])
+
+
 def write_json(content: dict[str, Any], path: Path) -> None:
     """Write beside the target and rename: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,15 +72,15 @@ def write_json(content: dict[str, Any], path: Path) -> None:
     scratch.replace(path)
 
 
-def _commit() -> str:
-    """The commit of this checkout; "-dirty" where a file that git has, other than a result, differs from it."""
-    commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":/!results")
+def commit_of(folder: Path) -> str:
+    """The commit checked out there; "-dirty" where a file that git has, other than a result, differs from it."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":/!results")
     return "unknown" if commit is None or changes is None else commit + ("-dirty" if changes else "")
 
 
-def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from drpm.experiments.clustering_report import read_runs
 from drpm.experiments.configuration import read_row, rows
 from drpm.experiments.figures import pyplot, save_figure
-from drpm.experiments.records import runs_line
+from drpm.experiments.records import read_runs, runs_line
 from drpm.experiments.weak_supervision_figures import draw_traversals
 
 _NAME = "weak_supervision"
@@ -64,7 +63,7 @@ def part_accuracy(run: dict[str, Any], part: str, level: int | None = None) -> f
 
 
 def _main_runs(results: Path) -> dict[tuple[int, str], Runs]:
-    found = {(n, method): read_runs(results, f"arm_n{n}_{method}") for n in _SHARED for method in _METHODS}
+    found = {(n, method): read_runs(results / f"arm_n{n}_{method}") for n in _SHARED for method in _METHODS}
     return {cell: runs for cell, runs in found.items() if runs}
 
 
@@ -98,7 +97,7 @@ def accuracy_table(results: Path) -> str:
 
 
 def _rows_with(results: Path, prefix: str) -> dict[str, Runs]:
-    found = {row: read_runs(results, row) for row in rows(_NAME) if row.startswith(prefix)}
+    found = {row: read_runs(results / row) for row in rows(_NAME) if row.startswith(prefix)}
     return {row: runs for row, runs in found.items() if runs}
 
 
