@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from drpm import reference
-from drpm.ops import partition_log_prob, partition_mode
+from drpm.ops import partition_mode
 from drpm.testing import FLOAT_DTYPES
 
 
 def log_prob(labels, log_omega, log_scores, m=None):
     n, num_subsets = log_scores.shape[-1], log_omega.shape[-1]
     sizes = torch.nn.functional.one_hot(labels, num_subsets).sum(-2)
-    return reference.mvhg_log_prob(sizes, log_omega, n if m is None else m, n) + partition_log_prob(
+    return reference.mvhg_log_prob(sizes, log_omega, n if m is None else m, n) + reference.partition_log_prob(
         labels, log_scores, num_subsets
     )
 
