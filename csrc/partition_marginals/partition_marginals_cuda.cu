@@ -534,7 +534,7 @@ __device__ void row_windows_backward(const Args<T>& args, int64_t row, double* v
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMarginalThreads) windows_backward_kernel(Args<T> args) {
+__global__ void __launch_bounds__(kMarginalThreads, 4) windows_backward_kernel(Args<T> args) {
   for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
     if (row_is_valid(args, row)) {
       row_windows_backward(args, row, args.block + row * args.slots * marginal_block_scratch(args.n, true));

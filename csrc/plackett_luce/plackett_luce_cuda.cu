@@ -104,7 +104,7 @@ __device__ void plackett_luce_row(const PlackettLuceArgs<T>& args, int64_t row, 
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMaxThreads) plackett_luce_kernel(PlackettLuceArgs<T> args, int64_t rows) {
+__global__ void __launch_bounds__(kMaxThreads, 3) plackett_luce_kernel(PlackettLuceArgs<T> args, int64_t rows) {
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     plackett_luce_row(args, row, args.log_suffix_sum + blockIdx.x * args.n);
     __syncthreads();  // the scratch is used again
