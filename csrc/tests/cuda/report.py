@@ -212,7 +212,7 @@ def print_mix(kernels: dict[str, Kernel]) -> None:
 
 
 # Where the lines of the report lie: kernels, and the headers of row functions that they call.
-KERNEL_FILES = {path.name for path in ROOT.glob("csrc/*/*_cuda.cu")} | {Path(header).name for header in HEADERS}
+KERNEL_FILES = {path.name: path for path in (*ROOT.glob("csrc/*/*_cuda.cu"), *(ROOT / "csrc" / h for h in HEADERS))}
 
 
 def source_frames(program: Path, addresses: list[str]) -> list[list[str]]:
@@ -227,17 +227,19 @@ def source_frames(program: Path, addresses: list[str]) -> list[list[str]]:
     return frames
 
 
+ACCESSES = """## Memory accesses per source line
+
+From the C++ drivers' small cases. Sectors moved over the fewest that the same bytes need (global), ways of bank
+conflicts (shared; 1: none); lines of at least 100 requests. Short rows leave sectors partly used, and what is gathered
+or scattered in the order of the scores (`order[...]`, `element`, `grouped`, `seen`) touches a sector for each element.
+"""
+
+
 def print_accesses() -> None:
     folder = build_drivers("trace")
-    print("## Memory accesses per source line\n")
-    print(
-        "From the C++ drivers' small cases, whose short rows leave sectors partly used. Sectors moved over the fewest"
-    )
-    print(
-        "that the same bytes need (global), ways of bank conflicts (shared; 1: none); lines of at least 100 requests.\n"
-    )
-    print("| line | memory | requests | sectors / least | ways |\n|---|---|---|---|---|")
-    lines: dict[tuple[str, str], list[float]] = {}
+    print(ACCESSES)
+    print("| line | code | memory | requests | sectors / least | ways |\n|---|---|---|---|---|---|")
+    lines: dict[tuple[str, int, str], list[float]] = {}
     for source in sorted((ROOT / FOLDER).glob("test_*.cpp")):
         program = folder / source.stem
         output = subprocess.run([program], capture_output=True, text=True, check=True).stdout
@@ -249,13 +251,16 @@ def print_accesses() -> None:
             line = next((frame for frame in frames if frame.split(":")[0] in KERNEL_FILES), None)
             if line is None:
                 continue
-            total = lines.setdefault((line, f"{space} {kind}"), [0, 0, 0])
+            name, _, number = line.partition(":")
+            total = lines.setdefault((name, int(number), f"{space} {kind}"), [0, 0, 0])
             for i, value in enumerate((1, float(sectors), float(ways))):
                 total[i] += value * int(requests)
-    for (line, memory), (requests, sectors, ways) in sorted(lines.items()):
+    sources = {name: path.read_text().splitlines() for name, path in KERNEL_FILES.items()}
+    for (name, number, memory), (requests, sectors, ways) in sorted(lines.items()):
         if requests >= 100:
             shown = (f"{sectors / requests:.2f}", "") if "global" in memory else ("", f"{ways / requests:.2f}")
-            print(f"| {line} | {memory} | {requests:.0f} | {shown[0]} | {shown[1]} |")
+            code = sources[name][number - 1].strip().partition("  //")[0].replace("|", "\\|")
+            print(f"| {name}:{number} | `{code}` | {memory} | {requests:.0f} | {shown[0]} | {shown[1]} |")
     print()
 
 

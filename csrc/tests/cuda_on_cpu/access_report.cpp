@@ -15,10 +15,20 @@ extern "C" char __data_start, _end, __executable_start;
 
 namespace {
 
-struct RequestKey {  // one warp executing one instruction for the nth time
+// One warp executing one instruction for the nth time since its lanes last met, at a barrier or in a warp intrinsic:
+// lanes that ran a loop more often than others fall in again there.
+struct RequestKey {
   uintptr_t pc;
-  unsigned warp, nth;
-  bool operator<(const RequestKey& o) const { return std::tie(pc, warp, nth) < std::tie(o.pc, o.warp, o.nth); }
+  unsigned warp;
+  uint64_t meetings;
+  unsigned nth;
+  bool operator<(const RequestKey& o) const {
+    return std::tie(pc, warp, meetings, nth) < std::tie(o.pc, o.warp, o.meetings, o.nth);
+  }
+};
+struct Executions {
+  uint64_t meetings = 0;
+  unsigned count = 0;  // since then
 };
 struct Request {
   unsigned size = 0;
@@ -32,8 +42,8 @@ struct Instruction {
 
 std::map<RequestKey, Request> open_requests;
 std::map<uintptr_t, Instruction> instructions;
-std::unordered_map<uint64_t, unsigned> executions;
-uint64_t current_block = ~0ull;
+std::unordered_map<uint64_t, Executions> executions;  // of an instruction by a thread
+uint64_t current_block = ~0ull, current_launch = 0;
 
 void close_requests() {
   for (const auto& [key, request] : open_requests) {
@@ -76,15 +86,18 @@ __attribute__((noinline)) void access(char kind, const volatile void* p, unsigne
       (address >= dynamic && address < dynamic + cuda_on_cpu_dynamic_shared_bytes()) ||
       (address >= reinterpret_cast<uintptr_t>(&__data_start) && address < reinterpret_cast<uintptr_t>(&_end));
   const uint64_t block = blockIdx.x + uint64_t(gridDim.x) * (blockIdx.y + uint64_t(gridDim.y) * blockIdx.z);
-  if (block != current_block) {
+  if (block != current_block || cuda_on_cpu_launches() != current_launch) {
     close_requests();
     current_block = block;
+    current_launch = cuda_on_cpu_launches();
   }
   const unsigned rank = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
   Instruction& instruction = instructions[pc];
   instruction.kind = kind;
   instruction.shared = shared;
-  Request& request = open_requests[{pc, rank / 32, executions[pc * 1024 + rank]++}];
+  Executions& mine = executions[pc * 1024 + rank];
+  if (mine.meetings != cuda_on_cpu_meetings()) mine = {cuda_on_cpu_meetings(), 0};
+  Request& request = open_requests[{pc, rank / 32, mine.meetings, mine.count++}];
   request.size = size;
   request.addresses.push_back(address);
 }

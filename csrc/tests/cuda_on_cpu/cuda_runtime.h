@@ -50,6 +50,8 @@ extern dim3 blockDim, gridDim;
 unsigned char* cuda_on_cpu_dynamic_shared();
 size_t cuda_on_cpu_dynamic_shared_bytes();
 uint64_t cuda_on_cpu_switches();
+uint64_t cuda_on_cpu_launches();
+uint64_t cuda_on_cpu_meetings();  // of the running thread, in this launch: barriers and warp intrinsics
 int cuda_on_cpu_launch(dim3 grid, dim3 block, size_t shared_bytes, const void* kernel, void (*body)(void*),
                        void* context);
 int cuda_on_cpu_allow_shared(const void* kernel, size_t bytes);

@@ -97,6 +97,7 @@ struct Fiber {
   State state = State::kDone;
   uint3 thread{};
   unsigned rank = 0;
+  uint64_t meetings = 0;       // barriers and warp intrinsics that it has come to
   const char* site = nullptr;  // of the block barrier it waits at
   const char* kind = "";       // of the warp intrinsic it waits in
 };
@@ -131,7 +132,7 @@ struct Machine {
   unsigned threads = 0, votes = 0, vote_result = 0;
   std::mt19937 random{1};
   std::string order = "up";
-  uint64_t switches = 0;
+  uint64_t switches = 0, launches = 0;
   char launched, ended;    // happens-before tokens of the launch
   char* tokens = nullptr;  // and of the running block
   int barrier_parity = 0;
@@ -224,6 +225,7 @@ void start_block(size_t first_fiber, std::vector<Fiber*>& sequence) {
     Fiber& f = m.fibers[first_fiber + rank];
     if (__asan_unpoison_memory_region) __asan_unpoison_memory_region(f.stack, kStackBytes);
     f.rank = rank;
+    f.meetings = 0;
     f.state = State::kReady;
     f.thread = {rank % blockDim.x, rank / blockDim.x % blockDim.y, rank / (blockDim.x * blockDim.y)};
     f.context.start(f.stack, fiber_main);
@@ -318,6 +320,8 @@ void cuda_on_cpu_fail(const char* what) {
 }
 
 uint64_t cuda_on_cpu_switches() { return machine().switches; }
+uint64_t cuda_on_cpu_launches() { return machine().launches; }
+uint64_t cuda_on_cpu_meetings() { return machine().now->meetings; }
 unsigned char* cuda_on_cpu_dynamic_shared() { return machine().dynamic_shared; }
 size_t cuda_on_cpu_dynamic_shared_bytes() { return machine().dynamic_shared_bytes; }
 
@@ -330,6 +334,7 @@ int cuda_on_cpu_allow_shared(const void* kernel, size_t bytes) {
 int cuda_on_cpu_block_barrier(const char* site, int predicate) {
   Machine& m = machine();
   Fiber& f = *m.now;
+  ++f.meetings;
   f.site = site;
   f.state = State::kAtBarrier;
   m.votes += predicate;
@@ -343,6 +348,7 @@ int cuda_on_cpu_block_barrier(const char* site, int predicate) {
 unsigned cuda_on_cpu_warp_meet(const char* kind, unsigned mask, uint64_t mine, uint64_t values[32], bool fences) {
   Machine& m = machine();
   Fiber& f = *m.now;
+  ++f.meetings;
   const unsigned warp = f.rank / 32, lane = f.rank % 32;
   Warp& w = m.warps[warp];
   if (!(mask >> lane & 1)) cuda_on_cpu_fail("the calling lane is not in the mask");
@@ -381,6 +387,7 @@ int cuda_on_cpu_launch(dim3 grid, dim3 block, size_t shared_bytes, const void* k
   const uint64_t threads = uint64_t(block.x) * block.y * block.z;
   if (const int error = check_launch(grid, threads, block, shared_bytes, kernel)) return error;
   read_order();
+  ++m.launches;
   blockDim = block;
   gridDim = grid;
   m.threads = unsigned(threads);
