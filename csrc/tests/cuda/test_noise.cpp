@@ -29,6 +29,7 @@ void all() {
   check<T>(2, 3, 5);
   check<T>(3, 2, 129);
   check<T>(1, 1, 2051);
+  check<T>(3, 1, 516);  // whole vectors only
   check<T>(6, 2, 9, 3);
   check<T>(3, 1, 5, 3);
   check<T>(0, 3, 4);
