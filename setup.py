@@ -49,7 +49,7 @@ class CMakeBuild(build_ext):
             "DRPM_PYBIND11_INCLUDE": pybind11_include(),
             "DRPM_EXTENSION_SUFFIX": sysconfig.get_config_var("EXT_SUFFIX"),
             "DRPM_OUTPUT": output,
-            "DRPM_CUDA": os.environ.get("DRPM_CUDA", "0"),
+            "DRPM_CUDA": os.environ.get("DRPM_CUDA", "auto"),
             "DRPM_CUDA_ARCHS": os.environ.get("DRPM_CUDA_ARCHS", "").replace(",", ";"),
         }
         flags = [f"-D{name}={value}" for name, value in definitions.items()]
