@@ -75,7 +75,7 @@ def test_module_asks_for_no_newer_libraries_than_manylinux_2_28():
         pytest.skip("what another compiler takes from its libraries is not known")
     allowed = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11), "GCC": (7, 0, 0)}
     symbols = re.findall(r"(\w+)@(GLIBC|GLIBCXX|CXXABI|GCC)_([0-9.]+)", module_symbols("--undefined-only"))
-    if drpm.build_info()["cuda_architectures"]:  # cudart_static takes what glibc 2.34 moved to libc from other libraries
+    if drpm.build_info()["cuda_architectures"]:  # cudart_static: functions that glibc 2.34 moved to libc
         symbols = [found for found in symbols if not re.match("pthread_|sem_|shm_|dl", found[0])]
     versions = [found[1:] for found in symbols]
     assert versions
