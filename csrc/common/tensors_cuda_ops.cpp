@@ -8,7 +8,7 @@ namespace drpm {
 std::tuple<Tensor, Tensor> stable_sort(const Tensor& rows, bool descending) {
   using torch::stable::detail::from;
   std::array<StableIValue, 4> stack{from(rows), from(std::optional<bool>(true)), from(int64_t{-1}), from(descending)};
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::sort", "stable", stack.data(), TORCH_ABI_VERSION));
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::sort", "stable", stack.data(), TORCH_ABI_VERSION));
   return {torch::stable::detail::to<Tensor>(stack[0]), torch::stable::detail::to<Tensor>(stack[1])};
 }
 
@@ -27,10 +27,10 @@ void* current_stream(int32_t device_index) {
   void* native = nullptr;
   if (torch_stream_native_handle != nullptr) {
     StreamHandle stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_stream(device_index, &stream));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_stream(device_index, &stream));
     const AOTITorchError error = torch_stream_native_handle(stream, &native);
     aoti_torch_delete_stream(stream);
-    STABLE_TORCH_ERROR_CODE_CHECK(error);
+    TORCH_ERROR_CODE_CHECK(error);
     return native;
   }
   using CurrentStream = AOTITorchError (*)(int32_t, void**);
@@ -40,7 +40,7 @@ void* current_stream(int32_t device_index) {
                               : reinterpret_cast<CurrentStream>(dlsym(library, "aoti_torch_get_current_cuda_stream"));
   }();
   STD_TORCH_CHECK(current != nullptr, "drpm: this torch gives no access to its CUDA streams; torch >= 2.11 does");
-  STABLE_TORCH_ERROR_CODE_CHECK(current(device_index, &native));
+  TORCH_ERROR_CODE_CHECK(current(device_index, &native));
   return native;
 }
 
