@@ -42,6 +42,9 @@ Buffer<T> poisoned(int64_t count) {
   return Buffer<T>(count, static_cast<T>(-12345.678));
 }
 
+// Scratch: what is read before it is written makes NaN of what comes of it.
+inline Buffer<double> unset(int64_t count) { return Buffer<double>(count, NAN); }
+
 class Random {
  public:
   explicit Random(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15u + 1) {}

@@ -23,6 +23,7 @@ class Check {
     }
     log_omega_ = random_.template normals<T>(rows * classes, 2);
     other_ = random_.template normals<T>(rows * classes, 2);
+    third_ = random_.template normals<T>(rows * classes, 1);
     if (rows > 4) log_omega_[4 * classes] = static_cast<T>(NAN);
     counts_ = {m_.data(), n_.data(), classes, shared ? 0 : classes, shared ? 0 : 1};
   }
@@ -54,7 +55,7 @@ class Check {
                                    nullptr},
          drpm::mvhg_cumulant_rows, {&mean}, {});
     both("fourth cumulant", scratch,
-         drpm::MvhgCumulantArgs<T>{counts_, log_omega_.data(), other_.data(), other_.data(), other_.data(), mean.data(),
+         drpm::MvhgCumulantArgs<T>{counts_, log_omega_.data(), other_.data(), sizes.data(), third_.data(), mean.data(),
                                    nullptr},
          drpm::mvhg_cumulant_rows, {&mean}, {}, 1e3);  // what is left of squared variances
     auto mean_p = poisoned<T>(elements);
@@ -109,7 +110,7 @@ class Check {
   int64_t rows_, classes_;
   Random random_;
   Buffer<int64_t> m_, n_;
-  Buffer<T> log_omega_, other_;
+  Buffer<T> log_omega_, other_, third_;
   drpm::MvhgCounts counts_;
 };
 

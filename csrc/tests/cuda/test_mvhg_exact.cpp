@@ -24,6 +24,26 @@ class Check {
     for (int64_t row = 0; row < (order == 2 ? rows_ : 1); ++row)
       for (int64_t k = 0; k < classes; ++k) order_.push_back(row % 2 == 0 ? classes - 1 - k : (k + row) % classes);
     log_omega_ = random_.template normals<T>(batch * classes, spread);
+    set_up(order);
+  }
+
+  // One row of these counts and log-weights.
+  Check(Buffer<int64_t> m, int64_t n, Buffer<T> log_omega, int64_t samples)
+      : batch_(1),
+        samples_(samples),
+        rows_(samples),
+        classes_(static_cast<int64_t>(m.size())),
+        largest_(n),
+        random_(n),
+        m_(m),
+        n_{n},
+        log_omega_(log_omega) {
+    set_up(0);
+  }
+
+ private:
+  void set_up(int order) {
+    const int64_t batch = batch_, samples = samples_, classes = classes_;
     table_ = poisoned<double>(drpm::kExactTableSize);
     expect_launched("table", drpm::fill_log_factorials_cuda(table_.data(), drpm::kExactTableSize, nullptr));
     common_.m = m_.data();
@@ -39,6 +59,7 @@ class Check {
     common_.seeds = {seed_.data(), batch, batch % 2 == 0 ? batch / 2 : batch};
   }
 
+ public:
   void sample(double tau, bool hard, bool noise, bool gradient) {
     const int64_t size = rows_ * classes_;
     common_.tau = tau;
@@ -221,6 +242,15 @@ void all() {
   wide.sample(1, true, true, true);
   wide.draw(5000);
   wide.entropy();
+  for (const T weight :
+       {T(-3), T(8)}) {  // supports of 33 outcomes: one more than a warp; the last is likely, or the first
+    Check<T> edges({32, 64, 48}, 64, {weight, weight / 2, 0}, 8);
+    edges.sample(0.7, true, true, true);
+    edges.sample(0.7, false, true, true);
+    edges.draw(1000);
+    edges.draw(64);
+    edges.entropy();
+  }
   Check<T> logs(1, 2, 4, 60, 0, 12);  // weights that would underflow: tables hold logs only
   logs.sample(60, true, true, true);
   if (small_grids_only()) return;

@@ -21,14 +21,34 @@ class Check {
     }
     for (int64_t k = 0; k < classes; ++k) order_.push_back(classes - 1 - k);
     log_omega_ = random_.template normals<T>(batch * classes, 2);
+    set_up(most, ordered);
+  }
+
+  // One row of these counts and log-weights.
+  Check(Buffer<int64_t> m, int64_t n, Buffer<T> log_omega, int64_t samples)
+      : batch_(1),
+        rows_(samples),
+        classes_(static_cast<int64_t>(m.size())),
+        width_(n + 257),
+        random_(n),
+        m_(m),
+        n_{n},
+        log_omega_(log_omega) {
+    set_up(*std::max_element(m.begin(), m.end()), false);
+  }
+
+ private:
+  void set_up(int64_t most, bool ordered) {
+    const int64_t batch = batch_, classes = classes_;
     counts_ = {m_.data(), n_.data(), ordered ? order_.data() : nullptr, batch, classes, classes, 1, 0};
     table_ = poisoned<double>(drpm::kMergedTableSize);
     expect_launched("table", drpm::fill_log_factorials_cuda(table_.data(), drpm::kMergedTableSize, nullptr));
     host_ = drpm::log_factorial_table(classes * most + 1);
     device_ = {table_.data(), drpm::kMergedTableSize};
-    scratch_.assign(drpm::merged_rows_in_flight(rows_) * 3 * classes, -1);
+    scratch_.assign(drpm::merged_rows_in_flight(rows_) * 3 * classes, NAN);
   }
 
+ public:
   void sample(double tau, bool hard, bool noise, bool with_statistics) {
     const int64_t size = rows_ * classes_;
     auto got = poisoned<T>(size), want = poisoned<T>(size);
@@ -139,6 +159,13 @@ void all() {
   Check<T> one_class(2, 1, 1, 9, false, false);
   one_class.sample(1, true, true, true);
   one_class.log_prob();
+  for (const T weight :
+       {T(-3), T(8)}) {  // supports of 33 outcomes: one more than a warp; the last is likely, or the first
+    Check<T> edges({32, 64, 48}, 64, {weight, weight / 2, 0}, 8);
+    edges.sample(0.7, true, true, true);
+    edges.sample(0.7, false, true, true);
+    edges.log_prob();
+  }
   Check<T> wide(2, 3, 5, 700, false, false);
   wide.sample(1, true, true, true);
   wide.log_prob();

@@ -23,7 +23,7 @@ void check(int64_t rows, int64_t n, int64_t classes, double tau, bool whole) {
   }
   const int64_t size = rows * classes * n;
   const auto grad_alpha = random.normals<T>(size, 1);
-  auto boundary = poisoned<double>(rows * classes), rest = poisoned<double>(rows * classes);
+  auto boundary = unset(rows * classes), rest = unset(rows * classes);
   auto cut = poisoned<int64_t>(rows * classes), position_label = poisoned<int64_t>(rows * n),
        labels = poisoned<int64_t>(rows * n);
   auto assignment = poisoned<T>(size), alpha = poisoned<T>(size), grad_sizes = poisoned<T>(rows * classes);

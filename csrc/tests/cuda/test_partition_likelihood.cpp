@@ -63,8 +63,8 @@ void check(int64_t rows, int64_t n, int64_t subsets, double scale, bool invalid,
   for (int64_t row = 0; row < rows; ++row)
     reference_row(log_scores.data() + row * n, labels.data() + row * n, n, subsets, want.data() + row,
                   with_gradient ? want_grad.data() + row * n : nullptr);
-  auto log_sum = poisoned<double>(rows * subsets), value = poisoned<double>(rows * subsets);
-  auto gamma = poisoned<double>(rows * subsets), point = poisoned<double>(rows * n);
+  auto log_sum = unset(rows * subsets), value = unset(rows * subsets);
+  auto gamma = unset(rows * subsets), point = unset(rows * n);
   const drpm::PartitionRule& rule = drpm::partition_rule<T>();
   drpm::PartitionLikelihoodCudaArgs<T> args{};
   args.log_scores = log_scores.data();
@@ -99,6 +99,7 @@ void all() {
   check<T>(1, 0, 2, 1, false, true);
   if (small_grids_only()) return;
   check<T>(1, 900, 2, 1, false, true);
+  check<T>(1, 9000, 2, 0.3, false, true);  // threads that multiply more ratios than one product takes
 }
 
 void body() {

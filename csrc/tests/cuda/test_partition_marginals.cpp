@@ -8,7 +8,7 @@ using namespace drpm_test;
 struct Case {
   int64_t rows, n, subsets, slots;
   double scale;
-  int64_t capacity;  // of each subset; -1: n
+  int64_t capacity;  // of the last subset, the one before has one more; -1: n
 };
 
 // Everything that the CPU kernels make of one row, in the order of the elements.
@@ -77,7 +77,8 @@ void check(const Case& c) {
   Random random(rows * 7 + n * 3 + subsets);
   const auto log_scores = random.normals<T>(rows * n, c.scale), log_omega = random.normals<T>(rows * subsets, 0.7);
   const auto grad = random.normals<T>(rows * size, 1);
-  Buffer<int64_t> m(rows * subsets, c.capacity < 0 ? n : c.capacity), order(rows * n);
+  Buffer<int64_t> m(rows * subsets), order(rows * n);
+  for (int64_t i = 0; i < rows * subsets; ++i) m[i] = c.capacity < 0 ? n : c.capacity + subsets - 1 - i % subsets;
   for (int64_t row = 0; row < rows; ++row) {
     const auto begin = order.begin() + row * n;
     const T* x = log_scores.data() + row * n;
@@ -86,11 +87,11 @@ void check(const Case& c) {
   }
   auto marginals = poisoned<T>(rows * size), grad_omega = poisoned<T>(rows * subsets),
        grad_scores = poisoned<T>(rows * n);
-  auto score = poisoned<double>(rows * n), tables = poisoned<double>(rows * drpm::marginal_table_scratch(n, subsets));
+  auto score = unset(rows * n), tables = unset(rows * drpm::marginal_table_scratch(n, subsets));
   Buffer<drpm::MarginalMap> map(rows);
-  auto inside = poisoned<double>(rows * size), block = poisoned<double>(items * drpm::marginal_block_scratch(n, true));
-  auto partial = poisoned<double>(items * size), sorted_grad = poisoned<double>(rows * size);
-  auto partial_score = poisoned<double>(items * n), grad_inside = poisoned<double>(rows * size);
+  auto inside = unset(rows * size), block = unset(items * drpm::marginal_block_scratch(n, true));
+  auto partial = unset(items * size), sorted_grad = unset(rows * size);
+  auto partial_score = unset(items * n), grad_inside = unset(rows * size);
   drpm::PartitionMarginalsCudaArgs<T> args{};
   args.rows = rows;
   args.n = n;
@@ -141,7 +142,8 @@ void body() {
   check<float>({2, 6, 3, 9, 2, 3});
   check<float>({2, 7, 2, 8, 1, 1});  // impossible counts
   check<double>({1, 40, 3, 16, 1, -1});
-  check<float>({1, 140, 2, 8, 1, -1});  // two tiles
+  check<float>({1, 140, 2, 8, 1, -1});   // two tiles
+  check<double>({1, 128, 3, 8, 1, 50});  // whole tiles, capacities that bind
 }
 
 DRPM_CUDA_DRIVER(body)

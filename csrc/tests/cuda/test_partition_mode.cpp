@@ -57,10 +57,10 @@ void check(int64_t rows, int64_t n, int64_t subsets, double scale, int64_t capac
   const int64_t nodes = drpm::isa_baseline::mode_node_count(n), width = n + 1, intervals = n * (n + 1) / 2;
   const auto factorials = drpm::log_factorial_table(n + 1);
   const Buffer<double> table(factorials.value, factorials.value + n + 1);
-  auto node_scale = poisoned<double>(nodes), node_base = poisoned<double>(nodes);
-  auto score = poisoned<double>(rows * n), rest = poisoned<double>(rows * width);
-  auto interval = poisoned<double>(rows * intervals), weight = poisoned<double>(rows * subsets * width);
-  auto best = poisoned<double>(rows * 2 * width);
+  auto node_scale = unset(nodes), node_base = unset(nodes);
+  auto score = unset(rows * n), rest = unset(rows * width);
+  auto interval = poisoned<double>(rows * intervals), weight = unset(rows * subsets * width);
+  auto best = unset(rows * 2 * width);
   auto start = poisoned<int64_t>(rows * subsets * width), cut = poisoned<int64_t>(rows * (subsets + 1));
   auto labels = poisoned<int64_t>(rows * n), want_labels = labels;
   drpm::PartitionModeCudaArgs<T> args{rows,
@@ -95,7 +95,8 @@ void all() {
   check<T>(3, 5, 3, 1, -1);
   check<T>(2, 37, 4, 2, -1);
   check<T>(2, 20, 3, 30, 6);
-  check<T>(2, 12, 3, 1, 1);  // mostly impossible
+  check<T>(2, 12, 3, 1, 1);   // mostly impossible
+  check<T>(1, 64, 5, 1, 12);  // whole warps, capacities that bind
 }
 
 void body() {

@@ -24,7 +24,8 @@ void check(int64_t rows, int64_t n, double scale, Order kind, bool with_gradient
   auto got = poisoned<T>(rows), want = poisoned<T>(rows);
   auto got_grad = poisoned<T>(gradients), want_grad = poisoned<T>(gradients);
   Buffer<double> suffix(n), ranked(n);
-  auto scratch = poisoned<double>(drpm::plackett_luce_cuda_blocks(rows) * n);
+  // for an index beyond the row the counter behind the last must not look taken
+  Buffer<double> scratch(drpm::plackett_luce_cuda_blocks(rows) * n, kind == Order::kOutside ? 0 : NAN);
   drpm::PlackettLuceArgs<T> args{log_scores.data(),
                                  kind == Order::kNone ? nullptr : order.data(),
                                  want.data(),
