@@ -1,11 +1,11 @@
 """`make mutate-cuda`: does the emulator notice broken kernels? Resumable: results are kept in build/mutate-cuda.
 
-A mutant drops one barrier, moves one bound or one index by one, or lets another thread do what one thread does, in a
-.cu file or in a header of row functions. All mutants are compiled into one set of drivers, each behind a switch (an
-environment variable), so that a mutant costs the run of a driver and not a build. First every driver runs unchanged
-and notes by which mutants it comes; then each mutant meets the drivers that come by it, the quickest first, until one
-fails: thread orders up, random and down; those that are left AddressSanitizer, then ThreadSanitizer. Those that pass
-survive; survivors.json says why each of them may.
+A mutant drops one barrier, moves one bound (either way) or one index by one, or lets every thread do what one thread
+does, in a .cu file or in a header of row functions. All mutants are compiled into one set of drivers, each behind a
+switch (an environment variable), so that a mutant costs the run of a driver and not a build. First every driver runs
+unchanged and notes by which mutants it comes; then each mutant meets the drivers that come by it, the quickest first,
+until one fails: thread orders up, random and down; those that are left AddressSanitizer, then ThreadSanitizer. Those
+that pass survive; survivors.json says why each of them may.
 
 Mutants come in the order of their hashes: a run that stops early (`--limit`, `--seconds`) has tried a random sample.
 """
@@ -49,17 +49,25 @@ HEADERS = (
 # Kernels that run in another driver than the one of their file's name.
 DRIVER_OF = {"log_factorial": "test_hypergeometric", "mvhg_draw": "test_mvhg_exact", "mvhg_entropy": "test_mvhg_exact"}
 INDEX = r"(?:[\w.>-]+(?: [-+*/%] [\w.>-]+)*)"  # what stands in brackets, without brackets of its own
+COMPARED = r"(?<=[\w\])]) {} (?=[\w(])"
+# Each rule: the places, and the code there; {s} is 1 in the mutant and 0 else.
 RULES = (
-    ("drop barrier", re.compile(r"__syncthreads\(\);|__syncwarp\(\);|team\.sync\(\);|Warp\(\)\.sync\(\);")),
-    ("bound < moved by one", re.compile(r"(?<=[\w\])]) < (?=[\w(])")),
-    ("bound <= moved by one", re.compile(r"(?<=[\w\])]) <= (?=[\w(])")),
-    ("bound > moved by one", re.compile(r"(?<=[\w\])]) > (?=[\w(])")),
-    ("bound >= moved by one", re.compile(r"(?<=[\w\])]) >= (?=[\w(])")),
-    ("index moved by one", re.compile(rf"(?<=[\w\])])\[({INDEX})\]")),
-    ("another thread", re.compile(r"threadIdx\.x == 0|lane == 0|(?<=return )rank\(\) == 0")),
+    ("drop barrier", r"__syncthreads\(\);|__syncwarp\(\);|team\.sync\(\);|Warp\(\)\.sync\(\);", "if (!{s}) {0}"),
+    ("bound < moved by one", COMPARED.format("<"), " < {s} + "),
+    ("bound < moved back by one", COMPARED.format("<"), " < -{s} + "),
+    ("bound <= moved by one", COMPARED.format("<="), " <= -{s} + "),
+    ("bound <= moved back by one", COMPARED.format("<="), " <= {s} + "),
+    ("bound > moved by one", COMPARED.format(">"), " > -{s} + "),
+    ("bound > moved back by one", COMPARED.format(">"), " > {s} + "),
+    ("bound >= moved by one", COMPARED.format(">="), " >= {s} + "),
+    ("bound >= moved back by one", COMPARED.format(">="), " >= -{s} + "),
+    ("last of the doubling steps dropped", r" < (?=kWarpSize; \w+ \*= 2\))", " < -{s} * kWarpSize / 2 + "),
+    ("index moved by one", rf"(?<=[\w\])])\[({INDEX})\]", "[{1} + {s}]"),
+    ("every thread", r"(?:threadIdx\.x|lane) == 0|(?<=return )rank\(\) == 0", "({0} || {s})"),
 )
-SIGN = {"<": "+", "<=": "-", ">": "-", ">=": "+"}  # one more iteration, or one less
-SKIPPED_LINE = re.compile(r"\s*(//|#|template|constexpr|static_assert|using|__shared__|double \w+\[|T \w+\[)|.*\[\]\(")
+SKIPPED_LINE = re.compile(r"\s*(//|#|template|constexpr|static_assert|using|__shared__)|.*\[\]\(")
+ARRAY = re.compile(r"\s*(?!return\b|else\b)(const )?[\w:]+(<[^>]*>)?[*&]? (\w+\[\w+\], )*\w+$")  # ... and its length
+MINIMUM = re.compile(r"\s*(?P<b>[^?:;{}&|]+?) \? (?P<c>[^?:;{}]+?) : (static_cast<\w+>\()?(?P<d>[^;,:{}]*)")
 FLAGS = ["-std=gnu++17", "-DDRPM_ISA=isa_cuda", "-w", f"-I{EMULATOR}", f"-I{OUT / 'csrc'}"]
 SANITIZERS = {
     "plain": ["-O2"],
@@ -96,32 +104,42 @@ class Mutant:
         return f"csrc/{self.file}:{self.line}"
 
 
-def switched(rule: str, match: re.Match[str], number: int) -> str:
-    """The code that is the original while cuda_on_cpu_mutant(number) is 0."""
-    switch = f"cuda_on_cpu_mutant({number})"
-    if rule == "drop barrier":
-        return f"if (!{switch}) {match.group(0)}"
-    if rule == "index moved by one":
-        return f"[{match.group(1)} + {switch}]"
-    if rule == "another thread":
-        return match.group(0)[:-1] + switch
-    sign = match.group(0).strip()
-    return f" {sign} {'-' if SIGN[sign] == '-' else ''}{switch} + "
+def changes_nothing(text: str, match: re.Match[str], rule: str) -> bool:
+    """Whether the comparison of whole numbers gives the same either way: a < b ? a : b and a > 0 ? a : 0, moved by one
+    towards equality; steps that double and miss one more; thresholds of formulas, which are no bounds."""
+    before, after = text[max(0, match.start() - 160) : match.start()], text[match.end() : match.end() + 160]
+    if re.match(r"\w+; \w+ \*= 2\)|1e-", after):
+        return True
+    found = MINIMUM.match(after)
+    if found is None or "back" in rule:
+        return False
+    b, c, d = found["b"], found["c"], found["d"].rstrip(" )")
+    if ">" in rule and b != "0":
+        return False
+    if re.search(rf"\b(double|T|float) [^;()]*\b{re.escape(b)} =", text):
+        return False
+    return before.endswith(c) and d == b.rstrip(")")
 
 
 def mutants_of(file: str, first: int) -> list[Mutant]:
     text = (CSRC / file).read_text()
     found: list[Mutant] = []
-    for rule, pattern in RULES:
-        for match in pattern.finditer(text):
+    for rule, pattern, code in RULES:
+        for match in re.finditer(pattern, text):
             begin = text.rfind("\n", 0, match.start()) + 1
             line = text[begin : text.find("\n", match.start())]
             comment = line.find("//")
             if SKIPPED_LINE.match(line) or 0 <= comment < match.start() - begin:
                 continue
+            if rule.startswith("bound") and changes_nothing(text, match, rule):
+                continue
+            if rule.startswith("index") and ARRAY.match(text[begin : match.start()]):
+                continue
             number = first + len(found)
             place = (match.start(), match.end(), text.count("\n", 0, match.start()) + 1)
-            found.append(Mutant(number, file, *place, rule, switched(rule, match, number), line.strip()))
+            groups = [match.group(0), *match.groups()]
+            mutant = code.format(*groups, s=f"cuda_on_cpu_mutant({number})")
+            found.append(Mutant(number, file, *place, rule, mutant, line.strip()))
     return found
 
 
@@ -359,9 +377,9 @@ def print_counts(title: str, groups: dict[str, list[bool]]) -> None:
 HEAD = """# CUDA kernels: which faults the tests notice
 
 Written by `make -s mutate-cuda ARGS=--report > docs/cuda_mutants.md` from what `make mutate-cuda` has found. A mutant
-drops one barrier, moves one bound or one index by one, or lets another thread do what one does. The C++ drivers of
-`make test-cuda` run with it on the CPU (docs/cuda.md), in three thread orders and under three sanitizer settings, until
-a check fails.
+drops one barrier, moves one bound (either way) or one index by one, or lets every thread do what one does. The C++
+drivers of `make test-cuda` run with it on the CPU (docs/cuda.md), in three thread orders and under three sanitizer
+settings, until a check fails.
 
 **{noticed} of {known} mutants are noticed: {share}** ({all} exist; those that were not run are a random remainder).
 """
