@@ -5,7 +5,8 @@ does, in a .cu file or in a header of row functions. All mutants are compiled in
 switch (an environment variable), so that a mutant costs the run of a driver and not a build. First every driver runs
 unchanged and notes by which mutants it comes; then each mutant meets the drivers that come by it, the quickest first,
 until one fails: thread orders up, random and down; those that are left AddressSanitizer, then ThreadSanitizer. Those
-that pass survive; survivors.json says why each of them may.
+that pass survive. survivors.json says why each of them may: "same", no run can show a difference, or "choice", another
+right way, which differs in rounding or in the work done. Such mutants meet no sanitizer.
 
 Mutants come in the order of their hashes: a run that stops early (`--limit`, `--seconds`) has tried a random sample.
 """
@@ -272,6 +273,7 @@ class Record:
     """What is known of each mutant, on disk: {"noticed": by what, or "", "passed": sanitizers, "where", ...}."""
 
     def __init__(self) -> None:
+        self.reasons: dict[str, dict[str, str]] = json.loads((ROOT / FOLDER / "survivors.json").read_text())
         self.file = OUT / "results.json"
         self.lock = Lock()
         self.results: dict[str, dict[str, str]] = json.loads(self.file.read_text()) if self.file.is_file() else {}
@@ -280,9 +282,22 @@ class Record:
         empty = {"rule": mutant.rule, "source": mutant.source, "noticed": "", "passed": ""}
         return self.results.setdefault(mutant.key(), empty)
 
+    def reason(self, mutant: Mutant) -> dict[str, str]:
+        """{"kind": "same" or "choice", "why": ...}, or empty."""
+        return self.reasons.get(f"{mutant.file}: {mutant.rule}: {mutant.source}", {})
+
     def decided(self, mutant: Mutant) -> bool:
         result = self.results.get(mutant.key())
-        return result is not None and bool(result["noticed"] or result["passed"].split() == list(SANITIZERS))
+        if result is None:
+            return False
+        needed = ["plain"] if self.reason(mutant) else list(SANITIZERS)
+        return bool(result["noticed"]) or set(needed) <= set(result["passed"].split())
+
+    def forget(self, mutant: Mutant) -> None:
+        """What has survived is tried again, but for what has a reason to."""
+        result = self.results.get(mutant.key())
+        if result is not None and not result["noticed"] and not (self.reason(mutant) and result["passed"]):
+            del self.results[mutant.key()]
 
     def save(self) -> None:
         temporary = self.file.with_suffix(".tmp")
@@ -346,15 +361,19 @@ def main() -> None:
         print_report(mutants, record)
         return
     if arguments.again:
-        record.results = {key: result for key, result in record.results.items() if result["noticed"]}
+        for mutant in chosen:
+            record.forget(mutant)
     started = time.monotonic()
     write_tree(chosen)
     (OUT / "suppressions.txt").write_text(SUPPRESSIONS)
     try_mutants(chosen, record, lambda: time.monotonic() - started > arguments.seconds)
     known, survivors = split(chosen, record)
-    share = 100 * (1 - len(survivors) / len(known)) if known else 0.0
-    print(f"{len(known)} of {len(chosen)} mutants tried, {len(survivors)} not noticed: {share:.1f} % noticed")
-    for mutant, result in survivors:
+    unexplained = [(mutant, result) for mutant, result in survivors if not record.reason(mutant)]
+    noticed = len(known) - len(survivors)
+    share = 100 * noticed / max(noticed + len(unexplained), 1)
+    print(f"{len(known)} of {len(chosen)} mutants tried, {noticed} noticed, {len(survivors)} not", end="")
+    print(f", {len(unexplained)} of them without a reason: {share:.1f} % of those that break something are noticed")
+    for mutant, result in unexplained:
         reach = "" if result["reached"] else " (no driver comes by)"
         print(f"  {mutant.where()}: {mutant.rule}: {mutant.source}{reach}")
     sys.exit(share < 95)
@@ -381,17 +400,21 @@ drops one barrier, moves one bound (either way) or one index by one, or lets eve
 drivers of `make test-cuda` run with it on the CPU (docs/cuda.md), in three thread orders and under three sanitizer
 settings, until a check fails.
 
-**{noticed} of {known} mutants are noticed: {share}** ({all} exist; those that were not run are a random remainder).
+**{noticed} of {known} mutants are noticed, {share}** ({all} exist). Of the {left} others, {same} cannot show in any
+run, and {choice} are another right way to the same result: other rounding, other nodes, other work. **Of the {broken}
+that break something {of_broken} are noticed.** Those with such a reason met the thread orders, not the sanitizers.
 """
 
 
 def print_report(mutants: list[Mutant], record: Record) -> None:
     """docs/cuda_mutants.md"""
     known, survivors = split(mutants, record)
-    reasons: dict[str, str] = json.loads((ROOT / FOLDER / "survivors.json").read_text())
     noticed = len(known) - len(survivors)
-    share = f"{100 * noticed / len(known):.1f} %" if known else "none"
-    print(HEAD.format(noticed=noticed, known=len(known), share=share, all=len(mutants)))
+    kinds = [record.reason(mutant).get("kind", "") for mutant, _ in survivors]
+    broken = noticed + kinds.count("")
+    counts = {"same": kinds.count("same"), "choice": kinds.count("choice"), "left": len(survivors), "broken": broken}
+    share, of_broken = (f"{100 * noticed / max(total, 1):.1f} %" for total in (len(known), broken))
+    print(HEAD.format(noticed=noticed, known=len(known), share=share, all=len(mutants), of_broken=of_broken, **counts))
     by_file: dict[str, list[bool]] = {}
     by_rule: dict[str, list[bool]] = {}
     stages: dict[str, int] = {}
@@ -406,13 +429,14 @@ def print_report(mutants: list[Mutant], record: Record) -> None:
     for stage, count in sorted(stages.items(), key=lambda pair: -pair[1]):
         print(f"| {stage} | {count} |")
     print("\n## Survivors\n\n| place | what is broken | why it is not noticed |\n|---|---|---|")
-    for mutant, result in survivors:
-        reason = reasons.get(f"{mutant.file}: {mutant.rule}: {mutant.source}", "")
+    for mutant, result in sorted(survivors, key=lambda found: (found[0].file, found[0].line)):
+        reason = record.reason(mutant)
+        why = f"{reason['kind']}: {reason['why']}" if reason else ""
         if not reason and not record.decided(mutant):
-            reason = "open: not tried under " + ", ".join(s for s in SANITIZERS if s not in result["passed"].split())
-        reason = reason or ("no driver comes by" if not result["reached"] else "")
+            why = "open: not tried under " + ", ".join(s for s in SANITIZERS if s not in result["passed"].split())
+        why = why or ("no driver comes by" if not result["reached"] else "open")
         code = mutant.source.replace("|", "\\|")
-        print(f"| {mutant.where()} | {mutant.rule}: `{code}` | {reason} |")
+        print(f"| {mutant.where()} | {mutant.rule}: `{code}` | {why} |")
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class Check {
 
   // The host may know a smaller bound on n than the rows keep to: those rows are NaN, the others as before.
   void beyond_the_bound() {
-    const int64_t size = rows_ * classes_, known = largest_;
+    const int64_t size = rows_ * classes_, known = largest_, bound = n_[0] - 1;  // row 0 asks for one more
     common_.tau = 1;
     common_.hard = common_.noise = true;
     common_.use = drpm::TableUse::kRelaxedSample;
@@ -107,7 +107,7 @@ class Check {
     auto statistics = poisoned<double>(3 * size);
     drpm::MvhgSampleExactArgs<T> args{on_host(), want.data(), statistics.data()};
     drpm::mvhg_sample_exact_rows(args, 0, rows_);
-    largest_ = 5;
+    largest_ = bound;
     for (int64_t row = 0; row < rows_; ++row)
       if (n_[row % batch_] > largest_)
         for (int64_t k = 0; k < classes_; ++k) want[row * classes_ + k] = static_cast<T>(NAN);
@@ -127,6 +127,14 @@ class Check {
       for (int64_t k = 0; k < classes_; ++k) expected[b * classes_ + k] = n_[b] > largest_ || b == 1 ? NAN : 0;
     expect_close("beyond the bound, gradient", grad, expected, 1e-6);
     largest_ = known;
+  }
+
+  // An order that names a class that is not there makes NaN of its rows.
+  void with_order_entry(int64_t position, int64_t klass) {
+    const int64_t before = order_[position];
+    order_[position] = klass;
+    sample(1, true, true, true);
+    order_[position] = before;
   }
 
   void draw(int64_t largest_table) {
@@ -225,7 +233,11 @@ void all() {
     check.sample(0.5, false, true, true);
     check.sample(1, true, true, false);
     check.sample(0.1, true, false, true);
-    if (order > 0) continue;
+    if (order > 0) {
+      check.with_order_entry(0, -1);
+      check.with_order_entry(2, 3);
+      continue;
+    }
     check.beyond_the_bound();
     check.draw(1000);
     check.draw(0);
@@ -249,6 +261,7 @@ void all() {
     edges.sample(0.7, false, true, true);
     edges.draw(1000);
     edges.draw(64);
+    edges.draw(63);
     edges.entropy();
   }
   Check<T> logs(1, 2, 4, 60, 0, 12);  // weights that would underflow: tables hold logs only

@@ -49,7 +49,7 @@ void check(int64_t rows, int64_t n, int64_t subsets, double scale, bool invalid,
   for (int64_t& label : labels) label = random.below(subsets);
   if (subsets > 3)
     for (int64_t& label : labels) label = label == 1 ? 2 : label;  // an empty subset
-  if (invalid) labels[rows * n - 1] = subsets;
+  if (invalid) labels[rows * n - 1] = subsets, labels[0] = -1;
   for (int64_t row = 0; row < rows; ++row) {
     const auto begin = grouped.begin() + row * n;
     const int64_t* of_row = labels.data() + row * n;

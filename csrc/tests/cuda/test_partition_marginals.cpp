@@ -142,7 +142,9 @@ void body() {
   check<float>({2, 6, 3, 9, 2, 3});
   check<float>({2, 7, 2, 8, 1, 1});  // impossible counts
   check<double>({1, 40, 3, 16, 1, -1});
-  check<float>({1, 140, 2, 8, 1, -1});   // two tiles
+  check<double>({1, 12, 7, 8, 1, -1});  // subsets in groups of eight: one less, one more
+  check<double>({1, 12, 9, 8, 1, -1});
+  check<float>({1, 129, 2, 8, 1, -1});   // two tiles, one element in the second
   check<double>({1, 128, 3, 8, 1, 50});  // whole tiles, capacities that bind
 }
 

@@ -97,6 +97,8 @@ void all() {
   check<T>(2, 20, 3, 30, 6);
   check<T>(2, 12, 3, 1, 1);   // mostly impossible
   check<T>(1, 64, 5, 1, 12);  // whole warps, capacities that bind
+  check<T>(1, 70, 2, 1, -1);  // several candidates a lane
+  check<T>(3, 3, 5, 1, 0);    // subsets without capacity
 }
 
 void body() {
