@@ -275,7 +275,9 @@ def main() -> None:
     print("# CUDA kernels: what is known without a device\n")
     given = f" ARGS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else ""
     release = version.group(1) if version else "?"
-    print(f"Written by `make -s cuda-report{given} > docs/cuda_report.md` (nvcc {release}).")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
+    versions = f"nvcc {release}, commit {commit.stdout.strip() or '?'}"
+    print(f"Written by `make -s cuda-report{given} > docs/cuda_report.md` ({versions}).")
     print("**No number on this page is a measured GPU time**: registers and spills are the compiler's, occupancy is")
     print(
         "NVIDIA's calculator, accesses are counted while the kernels run thread by thread on the CPU, rooflines are\n"
