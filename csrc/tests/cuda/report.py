@@ -232,6 +232,7 @@ ACCESSES = """## Memory accesses per source line
 From the C++ drivers' small cases. Sectors moved over the fewest that the same bytes need (global), ways of bank
 conflicts (shared; 1: none); lines of at least 100 requests. Short rows leave sectors partly used, and what is gathered
 or scattered in the order of the scores (`order[...]`, `element`, `grouped`, `seen`) touches a sector for each element.
+Where noise is drawn (`c.at(x)`, `here[-x]`), a lane takes the two or four neighbours that one Philox block serves.
 """
 
 
