@@ -271,7 +271,16 @@ void all() {
   many.sample(1, true, true, true);
 }
 
+// Without a bound on n the layout is that of the largest n that tables are made for.
+void unknown_bound() {
+  drpm::MvhgExactArgs<double> args{};
+  args.classes = 3;
+  const auto doubles = [&](int64_t n) { return drpm::exact_layout_cuda(args, 1, n, 4, 1, 0).block_doubles(); };
+  if (doubles(-1) <= doubles(100000)) fail("layout without a bound");
+}
+
 void body() {
+  unknown_bound();
   all<float>();
   all<double>();
 }

@@ -8,7 +8,8 @@ using namespace drpm_test;
 struct Case {
   int64_t rows, n, subsets, slots;
   double scale;
-  int64_t capacity;  // of the last subset, the one before has one more; -1: n
+  int64_t capacity;   // of the last subset, the one before has one more; -1: n
+  double odds = 0.7;  // standard deviation of log omega
 };
 
 // Everything that the CPU kernels make of one row, in the order of the elements.
@@ -75,7 +76,7 @@ template <class T>
 void check(const Case& c) {
   const int64_t rows = c.rows, n = c.n, subsets = c.subsets, size = subsets * n, items = rows * c.slots;
   Random random(rows * 7 + n * 3 + subsets);
-  const auto log_scores = random.normals<T>(rows * n, c.scale), log_omega = random.normals<T>(rows * subsets, 0.7);
+  const auto log_scores = random.normals<T>(rows * n, c.scale), log_omega = random.normals<T>(rows * subsets, c.odds);
   const auto grad = random.normals<T>(rows * size, 1);
   Buffer<int64_t> m(rows * subsets), order(rows * n);
   for (int64_t i = 0; i < rows * subsets; ++i) m[i] = c.capacity < 0 ? n : c.capacity + subsets - 1 - i % subsets;
@@ -89,6 +90,7 @@ void check(const Case& c) {
        grad_scores = poisoned<T>(rows * n);
   auto score = unset(rows * n), tables = unset(rows * drpm::marginal_table_scratch(n, subsets));
   Buffer<drpm::MarginalMap> map(rows);
+  std::memset(static_cast<void*>(map.data()), 0xff, map.size() * sizeof(drpm::MarginalMap));  // NaN until it is set
   auto inside = unset(rows * size), block = unset(items * drpm::marginal_block_scratch(n, true));
   auto partial = unset(items * size), sorted_grad = unset(rows * size);
   auto partial_score = unset(items * n), grad_inside = unset(rows * size);
@@ -144,8 +146,9 @@ void body() {
   check<double>({1, 40, 3, 16, 1, -1});
   check<double>({1, 12, 7, 8, 1, -1});  // subsets in groups of eight: one less, one more
   check<double>({1, 12, 9, 8, 1, -1});
-  check<float>({1, 129, 2, 8, 1, -1});   // two tiles, one element in the second
-  check<double>({1, 128, 3, 8, 1, 50});  // whole tiles, capacities that bind
+  check<float>({1, 129, 2, 8, 1, -1});       // two tiles, one element in the second
+  check<double>({1, 128, 3, 8, 1, 50});      // whole tiles, capacities that bind
+  check<double>({1, 65, 3, 8, 1, -1, 3.0});  // laws of the sizes that begin above 0
 }
 
 DRPM_CUDA_DRIVER(body)

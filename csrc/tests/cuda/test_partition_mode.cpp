@@ -95,15 +95,17 @@ void all() {
   check<T>(3, 5, 3, 1, -1);
   check<T>(2, 37, 4, 2, -1);
   check<T>(2, 20, 3, 30, 6);
-  check<T>(2, 12, 3, 1, 1);   // mostly impossible
-  check<T>(1, 64, 5, 1, 12);  // whole warps, capacities that bind
-  check<T>(1, 70, 2, 1, -1);  // several candidates a lane
-  check<T>(3, 3, 5, 1, 0);    // subsets without capacity
+  check<T>(2, 12, 3, 1, 1);    // mostly impossible
+  check<T>(1, 64, 5, 1, 12);   // whole warps, capacities that bind
+  check<T>(1, 70, 2, 1, -1);   // several candidates a lane
+  check<T>(3, 3, 5, 1, 0);     // subsets without capacity
+  check<T>(5, 4, 6, 0.3, -1);  // empty subsets compete
 }
 
 void body() {
   all<float>();
   all<double>();
+  if (!small_grids_only()) check<double>(1, 257, 2, 1, -1);  // one element more than threads in a block
 }
 
 DRPM_CUDA_DRIVER(body)
