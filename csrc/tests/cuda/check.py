@@ -36,8 +36,12 @@ MISUSES = (
 )
 FOLDER = Path("csrc", "tests", "cuda")
 LOGS = ROOT / "build" / "test-cuda"  # what each check printed
-# Static shared variables are reused by every block of the emulated grid; the kernels name them so.
+# Across the grid: static shared variables are reused by every block of the emulated grid; the kernels name them so.
 SUPPRESSIONS = "race:block_shared_\n"
+
+
+def tsan_options(races: str, suppressions: Path) -> str:
+    return "halt_on_error=1" + (f":suppressions={suppressions}" if races == "grid" else "")
 
 
 def torch_folder() -> Path:
@@ -135,14 +139,13 @@ def check_drivers(checks: Checks, plain: Path, address: Path, thread: Path) -> N
         checks.start("drivers", f"emulator stops at {misuse}", [plain / "selftest", misuse], fails=True)
     suppressions = ROOT / "build" / "cuda-thread" / "suppressions.txt"
     suppressions.write_text(SUPPRESSIONS)
-    tsan = f"halt_on_error=1:suppressions={suppressions}"
     for source in sorted((ROOT / FOLDER).glob("test_*.cpp")):
         name = source.stem
         for order in ORDERS:
             checks.start("drivers", f"{name}, thread order {order}", [plain / name], CUDA_ON_CPU_ORDER=order)
         checks.start("sanitizers", f"{name}, AddressSanitizer and UBSan", [address / name])
         for races in ("block", "grid"):
-            variables = {"CUDA_ON_CPU_RACES": races, "TSAN_OPTIONS": tsan}
+            variables = {"CUDA_ON_CPU_RACES": races, "TSAN_OPTIONS": tsan_options(races, suppressions)}
             checks.start("sanitizers", f"{name}, ThreadSanitizer, {races}", [thread / name], **variables)
 
 

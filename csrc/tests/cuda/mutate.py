@@ -29,7 +29,7 @@ from pathlib import Path
 from threading import Lock
 
 sys.path.insert(0, str(Path(__file__).parent))
-from check import FOLDER, ROOT, SUPPRESSIONS, build_drivers
+from check import FOLDER, ROOT, SUPPRESSIONS, build_drivers, tsan_options
 
 CSRC = ROOT / "csrc"
 EMULATOR = CSRC / "tests" / "cuda_on_cpu"
@@ -221,7 +221,7 @@ def driver_names() -> list[str]:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    tsan = f"halt_on_error=1:suppressions={OUT / 'suppressions.txt'}"
+    tsan = tsan_options(variables.get("CUDA_ON_CPU_RACES", ""), OUT / "suppressions.txt")
     return {"PATH": os.environ["PATH"], "TSAN_OPTIONS": tsan, "DRPM_FIRST_FAILURE": "1", **variables}
 
 
