@@ -5,8 +5,8 @@ does, in a .cu file or in a header of row functions. All mutants are compiled in
 switch (an environment variable), so that a mutant costs the run of a driver and not a build. First every driver runs
 unchanged and notes by which mutants it comes; then each mutant meets the drivers that come by it, the quickest first,
 until one fails: thread orders up, random and down; those that are left AddressSanitizer, then ThreadSanitizer. Those
-that pass survive. survivors.json says why each of them may: "same", no run can show a difference, or "choice", another
-right way, which differs in rounding or in the work done. Such mutants meet no sanitizer.
+that pass survive. survivors.json says why: "same", no run can show a difference, or "choice", another right way, which
+differs in rounding or in the work done (such mutants meet no sanitizer); "open": a gap of the drivers.
 
 Mutants come in the order of their hashes: a run that stops early (`--limit`, `--seconds`) has tried a random sample.
 """
@@ -283,20 +283,23 @@ class Record:
         return self.results.setdefault(mutant.key(), empty)
 
     def reason(self, mutant: Mutant) -> dict[str, str]:
-        """{"kind": "same" or "choice", "why": ...}, or empty."""
+        """{"kind": "same", "choice" or "open", "why": ...}, or empty."""
         return self.reasons.get(f"{mutant.file}: {mutant.rule}: {mutant.source}", {})
+
+    def breaks_nothing(self, mutant: Mutant) -> bool:
+        return self.reason(mutant).get("kind") in ("same", "choice")
 
     def decided(self, mutant: Mutant) -> bool:
         result = self.results.get(mutant.key())
         if result is None:
             return False
-        needed = ["plain"] if self.reason(mutant) else list(SANITIZERS)
+        needed = ["plain"] if self.breaks_nothing(mutant) else list(SANITIZERS)
         return bool(result["noticed"]) or set(needed) <= set(result["passed"].split())
 
     def forget(self, mutant: Mutant) -> None:
         """What has survived is tried again, but for what has a reason to."""
         result = self.results.get(mutant.key())
-        if result is not None and not result["noticed"] and not (self.reason(mutant) and result["passed"]):
+        if result is not None and not result["noticed"] and not (self.breaks_nothing(mutant) and result["passed"]):
             del self.results[mutant.key()]
 
     def save(self) -> None:
@@ -368,11 +371,11 @@ def main() -> None:
     (OUT / "suppressions.txt").write_text(SUPPRESSIONS)
     try_mutants(chosen, record, lambda: time.monotonic() - started > arguments.seconds)
     known, survivors = split(chosen, record)
-    unexplained = [(mutant, result) for mutant, result in survivors if not record.reason(mutant)]
+    unexplained = [(mutant, result) for mutant, result in survivors if not record.breaks_nothing(mutant)]
     noticed = len(known) - len(survivors)
     share = 100 * noticed / max(noticed + len(unexplained), 1)
     print(f"{len(known)} of {len(chosen)} mutants tried, {noticed} noticed, {len(survivors)} not", end="")
-    print(f", {len(unexplained)} of them without a reason: {share:.1f} % of those that break something are noticed")
+    print(f", {len(unexplained)} of them breaking something: {share:.1f} % of what breaks something is noticed")
     for mutant, result in unexplained:
         reach = "" if result["reached"] else " (no driver comes by)"
         print(f"  {mutant.where()}: {mutant.rule}: {mutant.source}{reach}")
@@ -411,7 +414,7 @@ def print_report(mutants: list[Mutant], record: Record) -> None:
     known, survivors = split(mutants, record)
     noticed = len(known) - len(survivors)
     kinds = [record.reason(mutant).get("kind", "") for mutant, _ in survivors]
-    broken = noticed + kinds.count("")
+    broken = noticed + len(survivors) - kinds.count("same") - kinds.count("choice")
     counts = {"same": kinds.count("same"), "choice": kinds.count("choice"), "left": len(survivors), "broken": broken}
     share, of_broken = (f"{100 * noticed / max(total, 1):.1f} %" for total in (len(known), broken))
     print(HEAD.format(noticed=noticed, known=len(known), share=share, all=len(mutants), of_broken=of_broken, **counts))

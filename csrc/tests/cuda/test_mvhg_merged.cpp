@@ -173,7 +173,7 @@ void all() {
   Check<T> many(520, 1, 2, 6, false, false);
   many.sample(1, true, true, true);
   many.log_prob();
-  Check<T> more_than_in_flight(3000, 3, 2, 2, false, false);
+  Check<T> more_than_in_flight(8200, 1, 2, 2, false, false);
   more_than_in_flight.sample(1, true, true, true);
   more_than_in_flight.log_prob();
 }
