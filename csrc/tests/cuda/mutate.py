@@ -101,6 +101,10 @@ class Mutant:
         """Of what is broken and where, not of line numbers: results stand as long as the file's code around does."""
         return hashlib.sha256(f"{self.file}\n{self.rule}\n{self.source}\n{self.start}".encode()).hexdigest()[:16]
 
+    def place(self) -> str:
+        """Its name in survivors.json; the same for several on one line."""
+        return f"{self.file}: {self.rule}: {self.source}"
+
     def where(self) -> str:
         return f"csrc/{self.file}:{self.line}"
 
@@ -284,7 +288,7 @@ class Record:
 
     def reason(self, mutant: Mutant) -> dict[str, str]:
         """{"kind": "same", "choice" or "open", "why": ...}, or empty."""
-        return self.reasons.get(f"{mutant.file}: {mutant.rule}: {mutant.source}", {})
+        return self.reasons.get(mutant.place(), {})
 
     def breaks_nothing(self, mutant: Mutant) -> bool:
         return self.reason(mutant).get("kind") in ("same", "choice")
@@ -355,6 +359,8 @@ def main() -> None:
     chosen = sorted(chosen, key=Mutant.key)[: arguments.limit or None]
     OUT.mkdir(parents=True, exist_ok=True)
     record = Record()
+    for place in sorted(record.reasons.keys() - {mutant.place() for mutant in mutants}):
+        print(f"survivors.json: there is no such mutant any more: {place}", file=sys.stderr)
     if arguments.list:
         for mutant in chosen:
             print(f"{mutant.where()}: {mutant.rule}: {mutant.source}")
@@ -398,14 +404,15 @@ def print_counts(title: str, groups: dict[str, list[bool]]) -> None:
 
 HEAD = """# CUDA kernels: which faults the tests notice
 
-Written by `make -s mutate-cuda ARGS=--report > docs/cuda_mutants.md` from what `make mutate-cuda` has found. A mutant
-drops one barrier, moves one bound (either way) or one index by one, or lets every thread do what one does. The C++
-drivers of `make test-cuda` run with it on the CPU (docs/cuda.md), in three thread orders and under three sanitizer
-settings, until a check fails.
+Written by `make -s mutate-cuda ARGS=--report > docs/cuda_mutants.md` (commit {commit}) from what `make mutate-cuda` has
+found. A mutant drops one barrier, moves one bound (either way) or one index by one, or lets every thread do what one
+does. The C++ drivers of `make test-cuda` run with it on the CPU (docs/cuda.md), in three thread orders and under three
+sanitizer settings, until a check fails.
 
 **{noticed} of {known} mutants are noticed, {share}** ({all} exist). Of the {left} others, {same} cannot show in any
-run, and {choice} are another right way to the same result: other rounding, other nodes, other work. **Of the {broken}
-that break something {of_broken} are noticed.** Those with such a reason met the thread orders, not the sanitizers.
+run, and {choice} are another right way to the same result: other rounding, other nodes, other work; judged one by one,
+the reasons are below, and these met the thread orders, not the sanitizers. **Of the {broken} that break something
+{of_broken} are noticed.**
 """
 
 
@@ -417,7 +424,9 @@ def print_report(mutants: list[Mutant], record: Record) -> None:
     broken = noticed + len(survivors) - kinds.count("same") - kinds.count("choice")
     counts = {"same": kinds.count("same"), "choice": kinds.count("choice"), "left": len(survivors), "broken": broken}
     share, of_broken = (f"{100 * noticed / max(total, 1):.1f} %" for total in (len(known), broken))
-    print(HEAD.format(noticed=noticed, known=len(known), share=share, all=len(mutants), of_broken=of_broken, **counts))
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
+    shares = {"share": share, "of_broken": of_broken, "commit": git.stdout.strip() or "?"}
+    print(HEAD.format(noticed=noticed, known=len(known), all=len(mutants), **shares, **counts))
     by_file: dict[str, list[bool]] = {}
     by_rule: dict[str, list[bool]] = {}
     stages: dict[str, int] = {}
