@@ -6,7 +6,7 @@ switch (an environment variable), so that a mutant costs the run of a driver and
 unchanged and notes by which mutants it comes; then each mutant meets the drivers that come by it, the quickest first,
 until one fails: thread orders up, random and down; those that are left AddressSanitizer, then ThreadSanitizer. Those
 that pass survive. survivors.json says why: "same", no run can show a difference, or "choice", another right way, which
-differs in rounding or in the work done (such mutants meet no sanitizer); "open": a gap of the drivers.
+differs in rounding or in the work done (such mutants do not meet ThreadSanitizer); "open": a gap of the drivers.
 
 Mutants come in the order of their hashes: a run that stops early (`--limit`, `--seconds`) has tried a random sample.
 """
@@ -297,13 +297,13 @@ class Record:
         result = self.results.get(mutant.key())
         if result is None:
             return False
-        needed = ["plain"] if self.breaks_nothing(mutant) else list(SANITIZERS)
+        needed = ["plain", "address"] if self.breaks_nothing(mutant) else list(SANITIZERS)
         return bool(result["noticed"]) or set(needed) <= set(result["passed"].split())
 
     def forget(self, mutant: Mutant) -> None:
         """What has survived is tried again, but for what has a reason to."""
         result = self.results.get(mutant.key())
-        if result is not None and not result["noticed"] and not (self.breaks_nothing(mutant) and result["passed"]):
+        if result is not None and not result["noticed"] and not (self.breaks_nothing(mutant) and self.decided(mutant)):
             del self.results[mutant.key()]
 
     def save(self) -> None:
@@ -411,7 +411,7 @@ sanitizer settings, until a check fails.
 
 **{noticed} of {known} mutants are noticed, {share}** ({all} exist). Of the {left} others, {same} cannot show in any
 run, and {choice} are another right way to the same result: other rounding, other nodes, other work; judged one by one,
-the reasons are below, and these met the thread orders, not the sanitizers. **Of the {broken} that break something
+the reasons are below; these met the thread orders and AddressSanitizer. **Of the {broken} that break something
 {of_broken} are noticed.**
 """
 
