@@ -44,6 +44,12 @@ def tsan_options(races: str, suppressions: Path) -> str:
     return "halt_on_error=1" + (f":suppressions={suppressions}" if races == "grid" else "")
 
 
+def commit() -> str:
+    """Of this checkout, for the pages: writing one changes the tree, so changes are not told."""
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
+    return git.stdout.strip() or "?"
+
+
 def torch_folder() -> Path:
     spec = importlib.util.find_spec("torch")
     if spec is None or not spec.submodule_search_locations:

@@ -1,4 +1,4 @@
-"""`make mutate-cuda`: does the emulator notice broken kernels? Resumable: results are kept in build/mutate-cuda.
+"""`make mutate-cuda`: does the emulator notice broken kernels? Resumable: results are in results/cuda/mutants.json.
 
 A mutant drops one barrier, moves one bound (either way) or one index by one, or lets every thread do what one thread
 does, in a .cu file or in a header of row functions. All mutants are compiled into one set of drivers, each behind a
@@ -29,11 +29,12 @@ from pathlib import Path
 from threading import Lock
 
 sys.path.insert(0, str(Path(__file__).parent))
-from check import FOLDER, ROOT, SUPPRESSIONS, build_drivers, tsan_options
+from check import FOLDER, ROOT, SUPPRESSIONS, build_drivers, commit, tsan_options
 
 CSRC = ROOT / "csrc"
 EMULATOR = CSRC / "tests" / "cuda_on_cpu"
 OUT = ROOT / "build" / "mutate-cuda"
+RESULTS = ROOT / "results" / "cuda" / "mutants.json"
 # Code of the kernels that lies in headers. What they hold is in the namespace of the instruction set: the CPU kernels
 # of the same program keep their own, unbroken copy.
 HEADERS = (
@@ -278,7 +279,7 @@ class Record:
 
     def __init__(self) -> None:
         self.reasons: dict[str, dict[str, str]] = json.loads((ROOT / FOLDER / "survivors.json").read_text())
-        self.file = OUT / "results.json"
+        self.file = RESULTS
         self.lock = Lock()
         self.results: dict[str, dict[str, str]] = json.loads(self.file.read_text()) if self.file.is_file() else {}
 
@@ -308,7 +309,7 @@ class Record:
 
     def save(self) -> None:
         temporary = self.file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.results, indent=1))
+        temporary.write_text(json.dumps(self.results, indent=1) + "\n")
         temporary.replace(self.file)
 
 
@@ -421,11 +422,10 @@ def print_report(mutants: list[Mutant], record: Record) -> None:
     known, survivors = split(mutants, record)
     noticed = len(known) - len(survivors)
     kinds = [record.reason(mutant).get("kind", "") for mutant, _ in survivors]
-    broken = noticed + len(survivors) - kinds.count("same") - kinds.count("choice")
+    broken = noticed + sum(not record.breaks_nothing(mutant) for mutant, _ in survivors)
     counts = {"same": kinds.count("same"), "choice": kinds.count("choice"), "left": len(survivors), "broken": broken}
     share, of_broken = (f"{100 * noticed / max(total, 1):.1f} %" for total in (len(known), broken))
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
-    shares = {"share": share, "of_broken": of_broken, "commit": git.stdout.strip() or "?"}
+    shares = {"share": share, "of_broken": of_broken, "commit": commit()}
     print(HEAD.format(noticed=noticed, known=len(known), all=len(mutants), **shares, **counts))
     by_file: dict[str, list[bool]] = {}
     by_rule: dict[str, list[bool]] = {}

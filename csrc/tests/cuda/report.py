@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from check import FOLDER, ROOT, build_drivers
+from check import FOLDER, ROOT, build_drivers, commit
 from compiled import Compiled, demangled
 from mutate import HEADERS
 from roofline import print_roofline
@@ -276,8 +276,7 @@ def main() -> None:
     print("# CUDA kernels: what is known without a device\n")
     given = f" ARGS='{' '.join(sys.argv[1:])}'" if sys.argv[1:] else ""
     release = version.group(1) if version else "?"
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
-    versions = f"nvcc {release}, commit {commit.stdout.strip() or '?'}"
+    versions = f"nvcc {release}, commit {commit()}"
     print(f"Written by `make -s cuda-report{given} > docs/cuda_report.md` ({versions}).")
     print("**No number on this page is a measured GPU time**: registers and spills are the compiler's, occupancy is")
     print(

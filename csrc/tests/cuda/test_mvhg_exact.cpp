@@ -41,25 +41,6 @@ class Check {
     set_up(0);
   }
 
- private:
-  void set_up(int order) {
-    const int64_t batch = batch_, samples = samples_, classes = classes_;
-    table_ = poisoned<double>(drpm::kExactTableSize);
-    expect_launched("table", drpm::fill_log_factorials_cuda(table_.data(), drpm::kExactTableSize, nullptr));
-    common_.m = m_.data();
-    common_.n = n_.data();
-    common_.order = order == 0 ? nullptr : order_.data();
-    common_.batch = batch;
-    common_.samples = samples;
-    common_.classes = classes;
-    common_.m_stride = classes;
-    common_.n_stride = 1;
-    common_.order_stride = order == 2 ? classes : 0;
-    common_.log_omega = log_omega_.data();
-    common_.seeds = {seed_.data(), batch, batch % 2 == 0 ? batch / 2 : batch};
-  }
-
- public:
   void sample(double tau, bool hard, bool noise, bool gradient) {
     const int64_t size = rows_ * classes_;
     common_.tau = tau;
@@ -181,6 +162,23 @@ class Check {
   }
 
  private:
+  void set_up(int order) {
+    const int64_t batch = batch_, samples = samples_, classes = classes_;
+    table_ = poisoned<double>(drpm::kExactTableSize);
+    expect_launched("table", drpm::fill_log_factorials_cuda(table_.data(), drpm::kExactTableSize, nullptr));
+    common_.m = m_.data();
+    common_.n = n_.data();
+    common_.order = order == 0 ? nullptr : order_.data();
+    common_.batch = batch;
+    common_.samples = samples;
+    common_.classes = classes;
+    common_.m_stride = classes;
+    common_.n_stride = 1;
+    common_.order_stride = order == 2 ? classes : 0;
+    common_.log_omega = log_omega_.data();
+    common_.seeds = {seed_.data(), batch, batch % 2 == 0 ? batch / 2 : batch};
+  }
+
   drpm::MvhgExactArgs<T> on_host() {
     drpm::MvhgExactArgs<T> args = common_;
     drpm::TableSizes sizes{};
@@ -254,8 +252,8 @@ void all() {
   wide.sample(1, true, true, true);
   wide.draw(5000);
   wide.entropy();
-  for (const T weight :
-       {T(-3), T(8)}) {  // supports of 33 outcomes: one more than a warp; the last is likely, or the first
+  // Supports of 33 outcomes, one more than a warp; the last is likely, or the first.
+  for (const T weight : {T(-3), T(8)}) {
     Check<T> edges({32, 64, 48}, 64, {weight, weight / 2, 0}, 8);
     edges.sample(0.7, true, true, true);
     edges.sample(0.7, false, true, true);

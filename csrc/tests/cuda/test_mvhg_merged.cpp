@@ -37,18 +37,6 @@ class Check {
     set_up(*std::max_element(m.begin(), m.end()), false);
   }
 
- private:
-  void set_up(int64_t most, bool ordered) {
-    const int64_t batch = batch_, classes = classes_;
-    counts_ = {m_.data(), n_.data(), ordered ? order_.data() : nullptr, batch, classes, classes, 1, 0};
-    table_ = poisoned<double>(drpm::kMergedTableSize);
-    expect_launched("table", drpm::fill_log_factorials_cuda(table_.data(), drpm::kMergedTableSize, nullptr));
-    host_ = drpm::log_factorial_table(classes * most + 1);
-    device_ = {table_.data(), drpm::kMergedTableSize};
-    scratch_.assign(drpm::merged_rows_in_flight(rows_) * 3 * classes, NAN);
-  }
-
- public:
   void sample(double tau, bool hard, bool noise, bool with_statistics) {
     const int64_t size = rows_ * classes_;
     auto got = poisoned<T>(size), want = poisoned<T>(size);
@@ -137,6 +125,16 @@ class Check {
   }
 
  private:
+  void set_up(int64_t most, bool ordered) {
+    const int64_t batch = batch_, classes = classes_;
+    counts_ = {m_.data(), n_.data(), ordered ? order_.data() : nullptr, batch, classes, classes, 1, 0};
+    table_ = poisoned<double>(drpm::kMergedTableSize);
+    expect_launched("table", drpm::fill_log_factorials_cuda(table_.data(), drpm::kMergedTableSize, nullptr));
+    host_ = drpm::log_factorial_table(classes * most + 1);
+    device_ = {table_.data(), drpm::kMergedTableSize};
+    scratch_.assign(drpm::merged_rows_in_flight(rows_) * 3 * classes, NAN);
+  }
+
   int64_t batch_, rows_, classes_, width_;
   Random random_;
   Buffer<int64_t> m_, n_, order_, seed_{42, -7};
@@ -159,8 +157,8 @@ void all() {
   Check<T> one_class(2, 1, 1, 9, false, false);
   one_class.sample(1, true, true, true);
   one_class.log_prob();
-  for (const T weight :
-       {T(-3), T(8)}) {  // supports of 33 outcomes: one more than a warp; the last is likely, or the first
+  // Supports of 33 outcomes, one more than a warp; the last is likely, or the first.
+  for (const T weight : {T(-3), T(8)}) {
     Check<T> edges({32, 64, 48}, 64, {weight, weight / 2, 0}, 8);
     edges.sample(0.7, true, true, true);
     edges.sample(0.7, false, true, true);

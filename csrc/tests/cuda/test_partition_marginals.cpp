@@ -146,9 +146,9 @@ void body() {
   check<double>({1, 40, 3, 16, 1, -1});
   check<double>({1, 12, 7, 8, 1, -1});  // subsets in groups of eight: one less, one more
   check<double>({1, 12, 9, 8, 1, -1});
-  check<float>({1, 129, 2, 8, 1, -1});       // two tiles, one element in the second
+  check<float>({1, 129, 3, 8, 1, -1});       // two tiles, one element in the second; laws that begin above 0
   check<double>({1, 128, 3, 8, 1, 50});      // whole tiles, capacities that bind
-  check<double>({1, 65, 3, 8, 1, -1, 3.0});  // laws of the sizes that begin above 0
+  check<double>({1, 65, 3, 8, 1, -1, 3.0});  // a subset that is nearly empty
 }
 
 DRPM_CUDA_DRIVER(body)
