@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.cases import KERNEL, Case, grid_cases
 from benchmarks.problems import cotangent, make_problem
 from benchmarks.registry import contestants
-from drpm.ops._tau import check_tau, settled
+from drpm.ops._tau import check_tau, with_tau_read
 
 
 class _Recorder(TorchDispatchMode):
@@ -87,7 +87,7 @@ def temperature_checks() -> tuple[float, float]:
 
     def checks(tau: float | torch.Tensor) -> object:
         check_tau("partition", tau)
-        return settled("partition", 2, arguments)
+        return with_tau_read("partition", 2, arguments)
 
     return microseconds(lambda: checks(0.5)), microseconds(lambda: checks(torch.tensor(0.5)))
 

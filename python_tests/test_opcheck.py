@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import drpm.ops  # noqa: F401  registers the ops
-from drpm.ops._tau import kernel
+from drpm.ops._tau import library_op
 
 B, K, N = 2, 3, 5
 DTYPE = torch.float64
@@ -84,7 +84,7 @@ def samples():
         ),
     }
     for name, call in list(calls.items()):
-        at = kernel(name).tau_at
+        at = library_op(name).tau_at
         if at >= 0:
             tau = torch.tensor(call[at], dtype=torch.float64)
             calls[f"{name}_tensor_tau"] = (*call[:at], tau, *call[at + 1 :])

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from drpm._build_info import _C
+from drpm.ops._modes import PLAIN
 
 _COMPUTED = (torch.float32, torch.float64)
-_PLAIN = (Tensor, torch.nn.Parameter)
 
 Counts = int | Sequence[int] | Tensor
 """Whole numbers: a Python int, a sequence of them, or an int64 tensor."""
@@ -39,7 +39,7 @@ def is_readable(x: Any) -> bool:
     if not isinstance(x, Tensor):
         return True
     return (
-        type(x) in _PLAIN
+        type(x) in PLAIN
         and x.is_cpu
         and not torch.compiler.is_compiling()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)

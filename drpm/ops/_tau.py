@@ -55,7 +55,7 @@ def _changes(tau: float) -> bool:
     return not statically_known_true(tau > 0)
 
 
-class Kernel(NamedTuple):
+class LibraryOp(NamedTuple):
     """An op of the library and, where it takes a temperature, its sibling for one in a tensor."""
 
     op: OpOverload
@@ -67,15 +67,15 @@ class Kernel(NamedTuple):
 
 
 @functools.cache
-def kernel(name: str) -> Kernel:
+def library_op(name: str) -> LibraryOp:
     """`torch.ops.drpm.<name>`; defines the sibling where there is a temperature."""
     op = getattr(torch.ops.drpm, name).default
     position = next((i for i, x in enumerate(op._schema.arguments) if x.name == "tau"), -1)
     if position < 0:
-        return Kernel(op, None, position)
+        return LibraryOp(op, None, position)
 
     def read(*arguments: Any) -> Any:
-        return op(*arguments[:position], value(name, arguments[position]), *arguments[position + 1 :])
+        return op(*arguments[:position], read_tau(name, arguments[position]), *arguments[position + 1 :])
 
     def fake(*arguments: Any) -> Any:
         return op(*arguments[:position], 1.0, *arguments[position + 1 :])
@@ -88,12 +88,12 @@ def kernel(name: str) -> Kernel:
     _library.define(schema, tags=tags)
     _library.impl(sibling, read, "CompositeExplicitAutograd")
     torch.library.register_fake(f"drpm::{sibling}", fake, lib=_library)
-    return Kernel(op, getattr(torch.ops.drpm, sibling).default, position)
+    return LibraryOp(op, getattr(torch.ops.drpm, sibling).default, position)
 
 
-def call(name: str) -> Callable[..., Any]:
+def with_either_tau(name: str) -> Callable[..., Any]:
     """`torch.ops.drpm.<name>` by position, with the temperature as a float or as a tensor."""
-    op, with_tensor, tau_at = kernel(name)
+    op, with_tensor, tau_at = library_op(name)
     if with_tensor is None:
         return op
 
@@ -103,15 +103,15 @@ def call(name: str) -> Callable[..., Any]:
     return chosen
 
 
-def value(name: str, tau: Tensor) -> float:
+def read_tau(name: str, tau: Tensor) -> float:
     read = float(tau)
     require(0 < read < math.inf, name, "tau", "be positive and finite", read)
     return read
 
 
-def settled(name: str, tau_at: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+def with_tau_read(name: str, tau_at: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arguments of drpm::<name> with the temperature as a float, if it can be read."""
     tau = arguments[tau_at]
     if not isinstance(tau, Tensor) or not is_readable(tau):
         return arguments
-    return (*arguments[:tau_at], value(name, tau), *arguments[tau_at + 1 :])
+    return (*arguments[:tau_at], read_tau(name, tau), *arguments[tau_at + 1 :])

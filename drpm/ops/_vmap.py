@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from drpm.ops._tau import kernel
+from drpm.ops._tau import library_op
 
 Rule = Callable[[Callable[..., Any], int, Sequence[Any], Sequence[Any]], tuple[Any, Any]]
 
@@ -104,5 +104,5 @@ def register_vmap(name: str, rule: Rule) -> None:
 
         torch.library.register_vmap(op._name, registered)
 
-    for op in kernel(name).both():
+    for op in library_op(name).both():
         register(op)

@@ -23,7 +23,7 @@ from drpm.ops._arguments import (
     result_dtype,
     rows,
 )
-from drpm.ops._autograd import differentiable
+from drpm.ops._eager import differentiable
 
 _OP = "hypergeometric_log_weights"
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import Counts, as_dtype
-from drpm.ops._autograd import differentiable
+from drpm.ops._eager import differentiable
 from drpm.ops._mvhg_arguments import mvhg_arguments
 from drpm.ops._vmap import fold
 

@@ -17,7 +17,7 @@ from drpm.ops._arguments import (
     rows,
 )
 from drpm.ops._arguments import result_dtype as promoted_dtype
-from drpm.ops._autograd import differentiable
+from drpm.ops._eager import differentiable
 from drpm.ops._mvhg_arguments import mvhg_arguments
 from drpm.ops._vmap import fold
 from drpm.ops.mvhg_covariance import covariance_product

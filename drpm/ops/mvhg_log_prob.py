@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import Counts, argument_error, as_dtype, check_same_device, rows
-from drpm.ops._autograd import differentiable, wants_gradient
+from drpm.ops._eager import differentiable
+from drpm.ops._modes import wants_gradient
 from drpm.ops._mvhg_arguments import check_conditionals, mvhg_arguments
 from drpm.ops._vmap import fold, register_vmap
 from drpm.ops.mvhg_covariance import covariance_product

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import Counts, argument_error
-from drpm.ops._autograd import differentiable, first_order, wants_gradient
+from drpm.ops._derivatives import first_order
+from drpm.ops._eager import differentiable
+from drpm.ops._modes import wants_gradient
 from drpm.ops._mvhg_arguments import (
     as_class_order,
     check_conditionals,
@@ -18,7 +20,7 @@ from drpm.ops._mvhg_arguments import (
     sample_count,
 )
 from drpm.ops._random import seed_tensor
-from drpm.ops._tau import Tau, call, check_tau
+from drpm.ops._tau import Tau, check_tau, with_either_tau
 from drpm.ops._vmap import fold, register_vmap
 
 _OP = "mvhg_sample"
@@ -204,7 +206,7 @@ def _backward_exact(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Te
 
 
 _exact = differentiable("mvhg_sample_exact", _backward_exact, _setup_context_exact, _DRAWN)
-_exact_backward = call("mvhg_sample_exact_backward")
+_exact_backward = with_either_tau("mvhg_sample_exact_backward")
 register_vmap("mvhg_sample_exact_backward", fold(shared=(2, 3, 5), by_sample=(0, 5, 9)))
 
 

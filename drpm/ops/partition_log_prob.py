@@ -22,8 +22,10 @@ from drpm.ops._arguments import (
     require,
     rows,
 )
-from drpm.ops._autograd import differentiable, second_order, wants_gradient
+from drpm.ops._derivatives import second_order
+from drpm.ops._eager import differentiable
 from drpm.ops._lengths import ODDS_SPACING, pad_scores, row_lengths
+from drpm.ops._modes import wants_gradient
 from drpm.ops._partition_gradient import partition_gradient
 
 _OP = "partition_log_prob"

@@ -18,7 +18,8 @@ from drpm.ops._arguments import (
     result_dtype,
     rows,
 )
-from drpm.ops._autograd import differentiable, unwrapped
+from drpm.ops._derivatives import unwrapped
+from drpm.ops._eager import differentiable
 from drpm.ops._marginals_formula import marginals
 from drpm.ops._mvhg_arguments import mvhg_arguments
 

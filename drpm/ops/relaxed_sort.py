@@ -20,7 +20,8 @@ from drpm.ops._arguments import (
     result_dtype,
     rows,
 )
-from drpm.ops._autograd import differentiable, first_order, first_order_error
+from drpm.ops._derivatives import first_order, first_order_error
+from drpm.ops._eager import differentiable
 from drpm.ops._lengths import SORT_SPACING, pad_scores, row_lengths
 from drpm.ops._tangents import Product, ProductBackward, relaxed_sort_matmul_second, relaxed_sort_second
 from drpm.ops._tau import Tau, check_tau

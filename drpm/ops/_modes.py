@@ -1,0 +1,40 @@
+"""What torch is doing around a call, as far as an op must know: tracing, transforming, dispatching.
+
+Some of it is not public. A torch without it takes the registered way everywhere (HAS_EAGER_PATH is False), a few
+microseconds slower.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+try:
+    from torch._C import _AutoDispatchBelowAutograd, _len_torch_dispatch_stack  # noqa: F401  the first: of _eager.py
+    from torch._C._functorch import peek_interpreter_stack
+except ImportError:
+    HAS_EAGER_PATH = False
+else:
+    HAS_EAGER_PATH = True
+
+PLAIN = (Tensor, torch.nn.Parameter)
+"""Types that no subclass has taken over."""
+
+
+def wants_gradient(*inputs: Tensor) -> bool:
+    """Whether a gradient may be asked of an op of these inputs. Inside torch.func's transforms that is not visible."""
+    if not torch.is_grad_enabled():
+        return False
+    if any(x.requires_grad for x in inputs):
+        return True
+    return HAS_EAGER_PATH and not torch.compiler.is_compiling() and peek_interpreter_stack() is not None
+
+
+def backward_is_recorded() -> bool:
+    """Within a backward: whether its result is to be tied to the inputs, as it may be differentiated again."""
+    return (
+        HAS_EAGER_PATH
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and (peek_interpreter_stack() is not None or not _len_torch_dispatch_stack())
+    )
