@@ -1,5 +1,5 @@
 # The CUDA kernels, where DRPM_CUDA says so and there is an nvcc (also one that is a wrapper script). Sets
-#   DRPM_WITH_CUDA   whether drpm_cuda (an object library of csrc/*/*_cuda.cu) exists
+#   DRPM_WITH_CUDA   whether drpm_cuda (an object library of every *_cuda.cu) exists
 #   DRPM_CUDA_BUILT  what was compiled, for build_info(): "sm_80 sm_90 compute_90"
 set(DRPM_WITH_CUDA OFF)
 set(DRPM_CUDA_BUILT "")

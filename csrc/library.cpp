@@ -6,8 +6,8 @@
 #else
 #include <pybind11/pybind11.h>
 
-#include "common/finite.h"
-#include "common/simd.h"
+#include "glue/finite.h"
+#include "lanes/simd.h"
 #define DRPM_LIBRARY(m) STABLE_TORCH_LIBRARY(drpm, m)
 #endif
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "common/host_device.h"
+#include "lanes/host_device.h"
 
 namespace drpm {
 namespace DRPM_ISA {

@@ -2,9 +2,9 @@
 // side of relaxed_outcome.h.
 #pragma once
 
-#include "common/cuda_launch.h"
-#include "common/philox.h"
+#include "device/cuda_launch.h"
 #include "mvhg/outcome.h"
+#include "noise/philox.h"
 
 namespace drpm {
 namespace DRPM_ISA {

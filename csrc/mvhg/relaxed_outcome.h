@@ -1,8 +1,8 @@
 // One outcome of a size: noise, argmax, and the moments of the softmax that stands for it in the backward.
 #pragma once
 
-#include "common/noise_tile.h"
 #include "mvhg/outcome.h"
+#include "noise/noise_tile.h"
 
 namespace drpm {
 namespace DRPM_ISA {

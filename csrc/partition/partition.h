@@ -2,8 +2,8 @@
 // All arrays are row-major and contiguous; B rows, K classes, n elements.
 #pragma once
 
-#include "common/simd.h"
-#include "relaxed_sort/band_scratch.h"
+#include "band/band_scratch.h"
+#include "lanes/simd.h"
 
 namespace drpm {
 

@@ -1,7 +1,7 @@
+#include "band/band_block.h"
+#include "band/short_rows.h"
 #include "partition/partition.h"
 #include "partition/partition_math.h"
-#include "relaxed_sort/band_block.h"
-#include "relaxed_sort/short_rows.h"
 
 namespace drpm {
 namespace DRPM_ISA {

@@ -1,4 +1,4 @@
-#include "common/cuda_launch.h"
+#include "device/cuda_launch.h"
 #include "partition/partition_cuda.h"
 #include "partition/partition_math.h"
 

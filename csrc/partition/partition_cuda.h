@@ -1,4 +1,4 @@
-// Subset weights on a CUDA device: what the partition needs beside the band's sums (relaxed_sort/band_cuda.h).
+// Subset weights on a CUDA device: what the partition needs beside the band's sums (band/band_cuda.h).
 // All arrays are row-major, contiguous device memory; B rows, K classes, n elements or sorted positions.
 #pragma once
 

@@ -1,6 +1,6 @@
+#include "band/band_cuda_ops.h"
 #include "partition/partition_cuda.h"
 #include "partition/partition_glue.h"
-#include "relaxed_sort/band_cuda_ops.h"
 
 namespace drpm {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <tuple>
 
-#include "common/tensors.h"
+#include "glue/tensors.h"
 
 namespace drpm {
 namespace {

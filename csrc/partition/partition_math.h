@@ -1,7 +1,7 @@
 // Numerics of the subset weights alpha_k[i] = f_k(i) - f_{k-1}(i) (docs/math/partition.md); positions i are 0-based.
 #pragma once
 
-#include "relaxed_sort/relaxed_sort_math.h"
+#include "band/band_math.h"
 
 namespace drpm {
 namespace DRPM_ISA {

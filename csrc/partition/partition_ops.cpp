@@ -1,6 +1,6 @@
+#include "band/band_run.h"
 #include "partition/partition.h"
 #include "partition/partition_glue.h"
-#include "relaxed_sort/band_run.h"
 
 namespace drpm {
 namespace {

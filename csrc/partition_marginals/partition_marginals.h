@@ -10,7 +10,7 @@
 
 #include <cstdint>
 
-#include "common/simd.h"
+#include "lanes/simd.h"
 
 namespace drpm {
 

@@ -1,4 +1,4 @@
-#include "common/cuda_launch.h"
+#include "device/cuda_launch.h"
 #include "partition_marginals/partition_marginals_cuda.h"
 #include "partition_marginals/partition_marginals_math.h"
 

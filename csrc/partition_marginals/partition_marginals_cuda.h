@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "common/host_device.h"
+#include "lanes/host_device.h"
 #include "partition_marginals/partition_marginals.h"
 
 namespace drpm {

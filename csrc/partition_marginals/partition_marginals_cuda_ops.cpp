@@ -1,8 +1,8 @@
 #include <algorithm>
 
+#include "band/band_cuda_ops.h"
 #include "partition_marginals/partition_marginals_cuda.h"
 #include "partition_marginals/partition_marginals_glue.h"
-#include "relaxed_sort/band_cuda_ops.h"
 
 namespace drpm {
 namespace {

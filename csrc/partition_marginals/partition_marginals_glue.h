@@ -4,7 +4,7 @@
 
 #include <tuple>
 
-#include "common/tensors.h"
+#include "glue/tensors.h"
 #include "partition_marginals/partition_marginals.h"
 
 namespace drpm {

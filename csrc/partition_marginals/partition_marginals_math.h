@@ -1,8 +1,8 @@
 // Numerics of the exact marginals (docs/math/partition_marginals.md). No torch headers.
 #pragma once
 
-#include "common/lane_math.h"
-#include "partition_likelihood/partition_likelihood_math.h"
+#include "lanes/lane_math.h"
+#include "partition_log_prob/partition_log_prob_math.h"
 #include "partition_marginals/partition_marginals.h"
 
 namespace drpm {

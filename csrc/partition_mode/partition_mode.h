@@ -7,8 +7,8 @@
 
 #include <cstdint>
 
-#include "common/log_factorial.h"
-#include "common/simd.h"
+#include "lanes/simd.h"
+#include "special/log_factorial.h"
 
 namespace drpm {
 

@@ -1,4 +1,4 @@
-#include "common/cuda_launch.h"
+#include "device/cuda_launch.h"
 #include "partition_mode/partition_mode_cuda.h"
 #include "partition_mode/partition_mode_math.h"
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "common/log_factorial.h"
+#include "special/log_factorial.h"
 
 namespace drpm {
 

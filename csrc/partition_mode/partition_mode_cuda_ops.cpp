@@ -1,8 +1,8 @@
-#include "common/log_factorial_cuda.h"
+#include "band/band_cuda_ops.h"
 #include "partition_mode/partition_mode_cuda.h"
 #include "partition_mode/partition_mode_glue.h"
 #include "partition_mode/partition_mode_math.h"
-#include "relaxed_sort/band_cuda_ops.h"
+#include "special/log_factorial_cuda.h"
 
 namespace drpm {
 namespace {

@@ -2,7 +2,7 @@
 // fills labels (B, n), B and n > 0.
 #pragma once
 
-#include "common/tensors.h"
+#include "glue/tensors.h"
 #include "partition_mode/partition_mode.h"
 
 namespace drpm {

@@ -1,9 +1,9 @@
 // Numerics of the most probable partition (docs/math/partition_likelihood.md, section on the mode). No torch headers.
 #pragma once
 
-#include "common/log_factorial.h"
-#include "partition_likelihood/partition_likelihood_math.h"
+#include "partition_log_prob/partition_log_prob_math.h"
 #include "partition_mode/partition_mode.h"
+#include "special/log_factorial.h"
 
 namespace drpm {
 namespace DRPM_ISA {

@@ -2,9 +2,9 @@
 // (docs/math/relaxed_sort.md). All arrays are row-major and contiguous; B rows, n elements.
 #pragma once
 
-#include "common/simd.h"
-#include "relaxed_sort/band_scratch.h"
-#include "relaxed_sort/sort_order.h"
+#include "band/band_scratch.h"
+#include "band/sort_order.h"
+#include "lanes/simd.h"
 
 namespace drpm {
 

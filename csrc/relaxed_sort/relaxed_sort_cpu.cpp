@@ -1,6 +1,6 @@
-#include "relaxed_sort/band_block.h"
+#include "band/band_block.h"
+#include "band/short_rows.h"
 #include "relaxed_sort/relaxed_sort.h"
-#include "relaxed_sort/short_rows.h"
 
 namespace drpm {
 namespace DRPM_ISA {

@@ -1,4 +1,4 @@
-#include "relaxed_sort/band_cuda_ops.h"
+#include "band/band_cuda_ops.h"
 #include "relaxed_sort/relaxed_sort_glue.h"
 
 namespace drpm {

@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "relaxed_sort/band_run.h"
+#include "band/band_run.h"
 #include "relaxed_sort/relaxed_sort.h"
 #include "relaxed_sort/relaxed_sort_glue.h"
 

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "common/simd.h"
+#include "lanes/simd.h"
 
 namespace drpm_test {
 

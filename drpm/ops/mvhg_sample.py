@@ -181,7 +181,7 @@ def _fake_exact_backward(
     largest_n: int = -1,
 ) -> Tensor:
     batch, classes = log_omega.shape
-    groups = (samples + 63) // 64  # kGroup of csrc/mvhg/mvhg_exact_glue.h
+    groups = (samples + 63) // 64  # kGroup of csrc/mvhg/tables/exact_glue.h
     return log_omega.new_empty((batch, groups, classes), dtype=torch.float64)
 
 

@@ -74,7 +74,7 @@ class Compiled:
         """All kernels on all architectures, of the last build()."""
         pieces = BUILT.split(self.log.read_text())[1:]
         latest = dict(zip(pieces[::2], pieces[1::2], strict=True))
-        sources = {str(path.relative_to(ROOT / "csrc")) for path in ROOT.glob("csrc/*/*_cuda.cu")}
+        sources = {str(path.relative_to(ROOT / "csrc")) for path in ROOT.glob("csrc/**/*_cuda.cu")}
         if missing := sources - latest.keys():
             sys.exit(f"{self.log} says nothing of {', '.join(sorted(missing))}: remove {self.folder} and try again")
         found = []

@@ -38,18 +38,25 @@ RESULTS = ROOT / "results" / "cuda" / "mutants.json"
 # Code of the kernels that lies in headers. What they hold is in the namespace of the instruction set: the CPU kernels
 # of the same program keep their own, unbroken copy.
 HEADERS = (
-    "common/cuda_launch.h",
-    "mvhg/mvhg_contour_math.h",
-    "mvhg/mvhg_contour_rows.h",
-    "mvhg/mvhg_cumulant_math.h",
-    "mvhg/mvhg_entropy_rows.h",
-    "mvhg/mvhg_exact_rows.h",
-    "mvhg/mvhg_merged_rows.h",
+    "device/cuda_launch.h",
+    "mvhg/contour/contour_math.h",
+    "mvhg/contour/contour_rows.h",
+    "mvhg/contour/cumulant_math.h",
+    "mvhg/contour/entropy_rows.h",
+    "mvhg/tables/exact_rows.h",
+    "mvhg/two_class/merged_rows.h",
     "mvhg/outcomes_cuda.h",
-    "mvhg/size_tables_cuda.h",
+    "mvhg/tables/size_tables_cuda.h",
 )
 # Kernels that run in another driver than the one of their file's name.
-DRIVER_OF = {"log_factorial": "test_hypergeometric", "mvhg_draw": "test_mvhg_exact", "mvhg_entropy": "test_mvhg_exact"}
+DRIVER_OF = {
+    "log_factorial": "test_hypergeometric_log_weights",
+    "exact": "test_mvhg_exact",
+    "draw": "test_mvhg_exact",
+    "entropy": "test_mvhg_exact",
+    "contour": "test_mvhg_contour",
+    "merged": "test_mvhg_merged",
+}
 INDEX = r"(?:[\w.>-]+(?: [-+*/%] [\w.>-]+)*)"  # what stands in brackets, without brackets of its own
 COMPARED = r"(?<=[\w\])]) {} (?=[\w(])"
 # Each rule: the places, and the code there; {s} is 1 in the mutant and 0 else.
@@ -150,7 +157,7 @@ def mutants_of(file: str, first: int) -> list[Mutant]:
 
 
 def all_mutants() -> list[Mutant]:
-    files = [str(path.relative_to(CSRC)) for path in sorted(CSRC.glob("*/*_cuda.cu"))]
+    files = [str(path.relative_to(CSRC)) for path in sorted(CSRC.glob("**/*_cuda.cu"))]
     mutants: list[Mutant] = []
     for file in [*files, *HEADERS]:
         mutants += mutants_of(file, len(mutants))
@@ -162,7 +169,7 @@ def write_tree(mutants: list[Mutant]) -> None:
     by_file: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         by_file.setdefault(mutant.file, []).append(mutant)
-    for path in sorted(CSRC.glob("*/*")):
+    for path in sorted(CSRC.glob("**/*")):
         file = str(path.relative_to(CSRC))
         if path.suffix not in (".h", ".cu") or file.startswith("tests/"):
             continue
@@ -190,9 +197,9 @@ def build_mutants(name: str, files: set[str]) -> Path:
     objects = build_drivers("" if name == "plain" else name) / "CMakeFiles"
     out.mkdir(parents=True, exist_ok=True)
     run(["g++", "-O2", "-c", str(EMULATOR / "mutants.cpp"), "-o", str(out / "mutants.o")])
-    headers = b"".join(path.read_bytes() for path in sorted((OUT / "csrc").glob("*/*.h")))
+    headers = b"".join(path.read_bytes() for path in sorted((OUT / "csrc").glob("**/*.h")))
     linked, commands, stamps = [str(out / "mutants.o")], [], {}
-    for source in sorted((OUT / "csrc").glob("*/*_cuda.cu")):
+    for source in sorted((OUT / "csrc").glob("**/*_cuda.cu")):
         if not files & {*HEADERS, str(source.relative_to(OUT / "csrc"))}:
             linked.append(str(next(objects.glob(f"emulated_kernels.dir/**/{source.name}.o"))))
             continue

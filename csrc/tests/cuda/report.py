@@ -212,7 +212,7 @@ def print_mix(kernels: dict[str, Kernel]) -> None:
 
 
 # Where the lines of the report lie: kernels, and the headers of row functions that they call.
-KERNEL_FILES = {path.name: path for path in (*ROOT.glob("csrc/*/*_cuda.cu"), *(ROOT / "csrc" / h for h in HEADERS))}
+KERNEL_FILES = {path.name: path for path in (*ROOT.glob("csrc/**/*_cuda.cu"), *(ROOT / "csrc" / h for h in HEADERS))}
 
 
 def source_frames(program: Path, addresses: list[str]) -> list[list[str]]:

@@ -38,7 +38,7 @@ ESTIMATES = (
     Estimate("partition, relaxed columns", "2*B*K*n*4 + B*n*(8+4)", "B*n*w*10*ceil(K/8)", "B*n*w*(28*ceil(K/8)+2*K)"),
     Estimate("partition, hard backward sums", "B*K*n*4 + B*n*(8+8+8+4)", "B*n*w*24", "B*n*w*62"),
     Estimate("plackett_luce, value and gradient", "B*n*(8+4+4)", "B*n*150"),
-    Estimate("partition_likelihood, factors", "B*n*(8+8+4+8)", "B*n*60", "B*n*(L+14)*32"),
+    Estimate("partition_log_prob, factors", "B*n*(8+8+4+8)", "B*n*60", "B*n*(L+14)*32"),
     Estimate("partition_marginals, nodes", "B*N*(3*n*8) + B*K*n*8", "B*N*(n*90 + n*W*3 + n*W*(4+2*3))"),
     Estimate("partition_marginals, nodes backward", "B*N*(3*n*8 + 4*n*W*8)", "B*N*(n*90 + n*W*3 + n*W*(14+4*K))"),
     Estimate("partition_mode, intervals", "B*n*n/2*8", "B*n*n/2*(J*0.6)*44"),

@@ -2,7 +2,7 @@
 #include <functional>
 #include <numeric>
 
-#include "relaxed_sort/band_cuda.h"
+#include "band/band_cuda.h"
 #include "tests/cuda/driver.h"
 
 using namespace drpm_test;

@@ -1,4 +1,4 @@
-#include "mvhg/mvhg_contour_cuda.h"
+#include "mvhg/contour/contour_cuda.h"
 #include "tests/cuda/driver.h"
 
 using namespace drpm_test;

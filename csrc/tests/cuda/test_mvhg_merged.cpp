@@ -1,5 +1,5 @@
-#include "common/log_factorial_cuda.h"
-#include "mvhg/mvhg_merged_cuda.h"
+#include "mvhg/two_class/merged_cuda.h"
+#include "special/log_factorial_cuda.h"
 #include "tests/cuda/driver.h"
 
 using namespace drpm_test;

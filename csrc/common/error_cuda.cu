@@ -1,9 +1,0 @@
-#include <cuda_runtime.h>
-
-#include "common/error_cuda.h"
-
-namespace drpm {
-
-const char* cuda_error_string(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
-
-}  // namespace drpm

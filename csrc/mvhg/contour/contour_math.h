@@ -1,0 +1,217 @@
+// Numerics of the contour sum (docs/math/mvhg.md, section 4). Packs, and the members of a team, run over the nodes:
+// each member keeps to its own.
+#pragma once
+
+#include "mvhg/contour/contour.h"
+#include "mvhg/tilt_math.h"
+#include "special/gamma.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+
+constexpr double kPi = 3.14159265358979323846;
+
+// What one row's nodes know. Arrays are padded with nodes of weight 0 to whole packs.
+struct Contour {
+  MvhgRow row;
+  double tilt, log_total;  // log P_S
+  bool point;              // n = 0 or n = sum m: nothing is random
+  int64_t nodes;           // padded
+  double *p, *q;           // (K)
+  double *cosine, *sine;   // of theta
+  double *real, *imag;     // c_j e^psi / sum of the real parts: the complex weights of < >
+};
+
+DRPM_HD inline Contour place_contour(const MvhgRow& row, double* scratch) {
+  Contour c{};
+  c.row = row;
+  c.point = row.n == 0 || row.n == row.total;
+  double** arrays[] = {&c.cosine, &c.sine, &c.real, &c.imag};
+  for (double** array : arrays) *array = scratch, scratch += kContourNodes;
+  c.p = scratch;
+  c.q = scratch + row.classes + 8;
+  return c;
+}
+
+// arcsin on [0, 1)
+DRPM_HD inline double arcsine(double x) { return atan_lane<double>(x / __builtin_sqrt((1 - x) * (1 + x))); }
+
+// N points, of which nodes 0 ... last carry weight above e^-L.                                      (Eq. 11)
+struct ContourGrid {
+  int64_t points, last;
+  double step;  // of theta
+};
+
+DRPM_HD inline ContourGrid contour_grid(double variance, int64_t total, double cut) {
+  const double deviation = __builtin_sqrt(variance);
+  const double count = __builtin_ceil(__builtin_sqrt(2 * cut) * deviation + 0.5 * cut + 8);
+  const double largest = static_cast<double>(total) + 1;
+  const int64_t points = static_cast<int64_t>(count < largest ? count : largest) | 1;  // odd: theta never is pi
+  const double step = 2 * kPi / static_cast<double>(points);
+  const double reach = __builtin_sqrt(0.5 * cut);
+  const double farthest = reach < deviation ? 2 * arcsine(reach / deviation) : kPi;
+  int64_t last = static_cast<int64_t>(farthest / step) + 1;
+  last = last < points / 2 ? last : points / 2;
+  last = last < kContourNodes - 1 ? last : kContourNodes - 1;
+  return {points, last, step};
+}
+
+// Calls each(j, slot) for the team member's own packs of nodes j ... j + width - 1; slot counts them.
+template <class V, class Team, class Each>
+DRPM_DEVICE inline void for_nodes(const Team& team, int64_t nodes, const Each& each) {
+  constexpr int64_t kStep = Lane<V>::kWidth * Team::kSize;
+  for (int64_t slot = 0; slot < (kContourNodes + kStep - 1) / kStep; ++slot) {
+    const int64_t j = slot * kStep + team.rank() * Lane<V>::kWidth;
+    if (j >= nodes) break;
+    each(j, slot);
+  }
+}
+template <class V, class Team>
+constexpr int kNodeSlots = (kContourNodes + Lane<V>::kWidth * Team::kSize - 1) / (Lane<V>::kWidth * Team::kSize);
+
+// Evaluates c_j e^psi at the nodes and normalises.                                                   (Eq. 12)
+//   psi(theta) = sum_k m_k [ 1/2 log1p(-4 p_k q_k sin^2 h) + i (atan(d_k tan h) - d_k h) ] + i theta (sum m p - n),
+// with h = theta / 2 and d_k = p_k - q_k, as arg den_k = h + atan(d_k tan h).
+template <class V, class Team, class T>
+DRPM_OUTLINED DRPM_DEVICE inline void solve_contour(const Team& team, Contour* c, const T* log_omega, double cut) {
+  constexpr int64_t kWidth = Lane<V>::kWidth;
+  const MvhgRow& row = c->row;
+  c->tilt = solve_tilt(team, row, log_omega);
+  team.sync();  // p and q may still be read for the row before
+  for (int64_t k = team.rank(); k < row.classes; k += Team::kSize) {
+    const Odds odds = odds_of(static_cast<double>(log_omega[k]) + c->tilt);
+    c->p[k] = odds.p;
+    c->q[k] = odds.q;
+  }
+  team.sync();
+  const TiltSums sums = tilt_sums(team, row, log_omega, c->tilt);
+  const ContourGrid grid = contour_grid(sums.variance, row.total, cut);
+  c->nodes = (grid.last + kWidth) / kWidth * kWidth;
+
+  double lane_index[kWidth];
+  for (int64_t i = 0; i < kWidth; ++i) lane_index[i] = static_cast<double>(i);
+  double total = 0;
+  for_nodes<V>(team, c->nodes, [&](int64_t j, int64_t) {
+    const V index = load<V>(lane_index) + static_cast<double>(j);
+    const V live = index <= splat<V>(static_cast<double>(grid.last)) ? splat<V>(1) : splat<V>(0);
+    const V half = index * live * (0.5 * grid.step);  // padding repeats node 0, at weight 0
+    const SinCos<V> at_half = sincos_lane<V>(half);
+    const V tangent = at_half.sin / at_half.cos, square = at_half.sin * at_half.sin * -4.0;
+    V modulus{}, phase = half * (2 * sums.excess);
+    for (int64_t k = 0; k < row.classes; ++k) {
+      const double m = static_cast<double>(row.m[k]), difference = c->p[k] - c->q[k];
+      modulus += log1p_lane<V>(square * (c->p[k] * c->q[k])) * (0.5 * m);
+      phase += (atan_lane<V>(tangent * difference) - half * difference) * m;
+    }
+    const V weight = exp_lane<V>(modulus) * (index == splat<V>(0) ? splat<V>(1) : live * 2.0);
+    const SinCos<V> turn = sincos_lane<V>(phase);
+    store<V>(c->cosine + j, splat<V>(1) + square * 0.5);
+    store<V>(c->sine + j, at_half.sin * at_half.cos * 2.0);
+    store<V>(c->real + j, weight * turn.cos);
+    store<V>(c->imag + j, weight * turn.sin);
+    total += sum_lanes<V>(weight * turn.cos);
+  });
+  total = team.sum(total);
+  c->log_total = log_lane<double>(total / static_cast<double>(grid.points));
+  const double inverse = 1 / total;
+  for_nodes<V>(team, c->nodes, [&](int64_t j, int64_t) {
+    store<V>(c->real + j, load<V>(c->real + j) * inverse);
+    store<V>(c->imag + j, load<V>(c->imag + j) * inverse);
+  });
+}
+
+template <class V>
+struct Complex {
+  V re, im;
+};
+
+template <class V>
+DRPM_HD inline Complex<V> times(Complex<V> a, Complex<V> b) {
+  return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
+}
+
+template <class V>
+DRPM_HD inline V real_of_product(Complex<V> a, Complex<V> b) {
+  return a.re * b.re - a.im * b.im;
+}
+
+// rho_k = p_k q_k (e^{i theta} - 1) / den_k, the deviation of the class's complex probability r_k from p_k.
+template <class V>
+DRPM_HD inline Complex<V> rho_at(const Contour& c, int64_t k, int64_t j) {
+  const V e_re = load<V>(c.cosine + j), e_im = load<V>(c.sine + j);
+  const double p = c.p[k], q = c.q[k], pq = p * q;
+  const V den_re = e_re * p + q, den_im = e_im * p;
+  const V scale = splat<V>(pq) / (den_re * den_re + den_im * den_im);
+  const V shift = e_re - 1.0;
+  return {(shift * den_re + e_im * den_im) * scale, (e_im * den_re - shift * den_im) * scale};
+}
+
+template <class V>
+DRPM_HD inline Complex<V> weight_at(const Contour& c, int64_t j) {
+  return {load<V>(c.real + j), load<V>(c.imag + j)};
+}
+
+// <rho_k>; E n_k = m_k (p_k + <rho_k>)                                                             (Eq. 13)
+template <class V, class Team>
+DRPM_OUTLINED DRPM_DEVICE inline double mean_rho(const Team& team, const Contour& c, int64_t k) {
+  V sum{};
+  for_nodes<V>(team, c.nodes,
+               [&](int64_t j, int64_t) { sum += real_of_product<V>(weight_at<V>(c, j), rho_at<V>(c, k, j)); });
+  return team.sum(sum_lanes<V>(sum));
+}
+
+// log P0 = log P_S + sum m_k softplus(log omega_k + T) - n T                                        (Eq. 12)
+template <class Team, class T>
+DRPM_DEVICE inline double log_normalizer_of(const Team& team, const Contour& c, const T* log_omega) {
+  double sum = 0;
+  for (int64_t k = team.rank(); k < c.row.classes; k += Team::kSize)
+    sum += static_cast<double>(c.row.m[k]) * softplus(static_cast<double>(log_omega[k]) + c.tilt);
+  return c.log_total + (team.sum(sum) - static_cast<double>(c.row.n) * c.tilt);
+}
+
+// x log(x / y) + y - x without cancellation, x > 0, y > 0 (Loader 2000)
+DRPM_HD inline double deviance(double x, double y) {
+  const double difference = x - y, v = difference / (x + y);
+  if (v < 0.1 && v > -0.1) {
+    const double v2 = v * v;
+    double power = 2 * x * v * v2, sum = difference * v + power / 3;
+    for (int j = 5; j < 32; j += 2) {
+      power *= v2;
+      const double next = sum + power / j;
+      if (next == sum) break;
+      sum = next;
+    }
+    return sum;
+  }
+  return x * log_lane<double>(x / y) - difference;
+}
+
+// log Gamma(x + 1) - [(x + 1/2) log x - x + log sqrt(2 pi)], x > 0: what Stirling's formula lacks
+DRPM_HD inline double stirling_error(double x) {
+  if (x >= 16) {
+    const double r = 1 / x, r2 = r * r;
+    return r * (1.0 / 12 - r2 * (1.0 / 360 - r2 * (1.0 / 1260 - r2 * (1.0 / 1680 - r2 * (1.0 / 1188)))));
+  }
+  return log_gamma1p(x) - (x + 0.5) * log_lane<double>(x) + x - 0.91893853320467274178;
+}
+
+// log of the Binomial(m, p) probability at x, from log p and log q where p or q may underflow; relaxed x allowed.
+// Loader's saddle-point form: no differences of large log-factorials.                               (Eq. 14)
+DRPM_OUTLINED DRPM_HD inline double log_binomial_probability(double x, double m, double p, double q, double log_p,
+                                                             double log_q) {
+  const double y = m - x;
+  // Ends, and what rounding left of them: the tangent there, with the derivative of log C(m, x) at the end.
+  if (x < 1e-7 || y < 1e-7) {
+    if (m < 0.5) return 0;
+    const double harmonic = digamma1p(m) + 0.57721566490153286061;
+    return x < y ? m * log_q + x * (log_p - log_q + harmonic) : m * log_p + y * (log_q - log_p + harmonic);
+  }
+  // m p and m q as they stand lose nothing: p and q are accurate to the last place. Where one underflows, logs do.
+  const double to_x = p > 1e-290 ? deviance(x, m * p) : x * (log_lane<double>(x / m) - log_p) - x;
+  const double to_y = q > 1e-290 ? deviance(y, m * q) : y * (log_lane<double>(y / m) - log_q) - y;
+  return stirling_error(m) - stirling_error(x) - stirling_error(y) - to_x - to_y +
+         0.5 * log_lane<double>(m / (2 * kPi * x * y));
+}
+
+}  // namespace DRPM_ISA
+}  // namespace drpm

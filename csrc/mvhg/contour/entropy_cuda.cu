@@ -1,0 +1,66 @@
+#include "device/cuda_launch.h"
+#include "mvhg/contour/entropy_rows.h"
+#include "mvhg/tables/exact_cuda.h"
+#include "mvhg/tables/size_tables.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+namespace {
+
+// f phi of one class, 32 outcomes at a time, one a lane.
+struct WarpOutcomes {
+  int64_t low, size, mode;
+  double mass;
+  ClassWeights weights;
+  LogFactorialTable table;
+  double own;
+
+  __device__ void enter(int64_t i) {
+    const int64_t x = low + i + Warp().rank();
+    const double phi = x < low + size ? -class_drop(weights, x, table) : 0;
+    own = exp_lane<double>(phi) * phi;
+  }
+  __device__ double at(int64_t t) const { return __shfl_sync(kFullWarp, own, static_cast<int>(t)); }
+};
+
+template <class T>
+__device__ WarpOutcomes open_class(const MvhgExactArgs<T>& args, int64_t m, double a) {
+  WarpOutcomes out{0, 0, 0, 0, class_weights(m, a, m, table_cut(args), m + 1, args.log_factorials), args.log_factorials,
+                   0};
+  out.low = out.weights.low;
+  out.size = out.weights.high - out.low + 1;
+  out.mode = out.weights.mode;
+  double mass = 0;
+  for (int64_t x = out.low + Warp().rank(); x <= out.weights.high; x += kWarpSize)
+    mass += exp_lane<double>(-class_drop(out.weights, x, args.log_factorials));
+  out.mass = Warp().sum(mass);
+  return out;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kExactThreads, 1) entropy_kernel(MvhgEntropyArgs<T> args) {
+  double* const contours = args.contours;
+  for_warp_items(args.common.batch, [&](int64_t row, int64_t warp) {
+    args.contours = contours + warp * entropy_doubles(args.common.classes);
+    entropy_row<double>(Warp(), args, row, [&](int64_t, int64_t m, double a) { return open_class(args.common, m, a); });
+  });
+}
+
+template <class T>
+int launch_entropy(const MvhgEntropyArgs<T>& args, void* stream) {
+  const int64_t warps = entropy_rows_in_flight(args.common.batch);
+  return launch_spread_warps(&entropy_kernel<T>, warps, kExactThreads, stream, args);
+}
+
+}  // namespace
+}  // namespace DRPM_ISA
+
+int mvhg_entropy_cuda(const MvhgEntropyArgs<float>& args, void* stream) {
+  return DRPM_ISA::launch_entropy(args, stream);
+}
+
+int mvhg_entropy_cuda(const MvhgEntropyArgs<double>& args, void* stream) {
+  return DRPM_ISA::launch_entropy(args, stream);
+}
+
+}  // namespace drpm

@@ -1,0 +1,75 @@
+#include "mvhg/draw/draw_rows.h"
+#include "mvhg/tables/size_tables.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+namespace {
+
+constexpr double kNaN = __builtin_nan("");
+
+// Inversion: the first x whose cumulated weight f_p(x) b_p(r - x) exceeds u of the total.
+int64_t invert(const SizeTables& t, int64_t p, int64_t r, double u, double* weights) {
+  const OutcomeWindow support = conditional_support(t, p, r);
+  if (support.low > support.high) return negligible_outcome(t, p, r);
+  const int64_t low = support.low, high = support.high;
+  const double *f = t.f + t.f_at[p] + (low - t.f_low[p]), *b = t.b + t.b_at[p] + (r - low - t.b_low[p]);
+  const int64_t count = high - low + 1;
+  double total = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    total += f[i] * b[-i];
+    weights[i] = total;
+  }
+  int64_t first = 0, last = count - 1;
+  const double target = u * total;
+  while (first < last) {
+    const int64_t middle = first + (last - first) / 2;
+    if (weights[middle] > target)
+      last = middle;
+    else
+      first = middle + 1;
+  }
+  return low + first;
+}
+
+template <class T>
+struct DrawGroup {
+  int64_t parameters = -1;
+  ExactRow row{};
+  SizeTables tables{};
+  double tilt = 0;
+};
+
+template <class T>
+void draw_item(const MvhgDrawArgs<T>& args, int64_t item, DrawGroup<T>* group) {
+  const MvhgExactArgs<T>& common = args.common;
+  const int64_t parameters = item / common.samples, row = item % common.samples * common.batch + parameters;
+  const T* log_omega = common.log_omega + parameters * common.classes;
+  if (group->parameters != parameters) {
+    group->parameters = parameters;
+    group->row = exact_row(common, parameters, row);
+    if (group->row.parameters.valid && !group->row.point) {
+      if (group->row.parameters.n <= args.largest_table)
+        group->tables = build_tables<T>(common, group->row.parameters, log_omega, nullptr);
+      else
+        group->tilt = solve_tilt(Alone(), group->row.parameters, log_omega);
+    }
+  }
+  draw_row<VD>(Alone(), args, group->row, group->tilt, log_omega, row, [&](int64_t k, int64_t remaining, double u) {
+    return invert(group->tables, k, remaining, u, common.scratch.work);
+  });
+}
+
+}  // namespace
+
+void mvhg_draw_rows(const MvhgDrawArgs<float>& args, int64_t begin, int64_t end) {
+  DrawGroup<float> group;
+  for (int64_t item = begin; item < end; ++item) draw_item(args, item, &group);
+}
+
+void mvhg_draw_rows(const MvhgDrawArgs<double>& args, int64_t begin, int64_t end) {
+  DrawGroup<double> group;
+  for (int64_t item = begin; item < end; ++item) draw_item(args, item, &group);
+}
+
+}  // namespace DRPM_ISA
+}  // namespace drpm

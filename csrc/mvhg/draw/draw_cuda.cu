@@ -1,0 +1,71 @@
+#include "mvhg/draw/draw_rows.h"
+#include "mvhg/tables/exact_cuda.h"
+#include "mvhg/tables/size_tables_cuda.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+namespace {
+
+// Inversion: the first x whose cumulated weight f_p(x) b_p(r - x) exceeds u of the total. By a warp.
+__device__ inline int64_t invert(const SizeTables& t, int64_t p, int64_t r, double u) {
+  const OutcomeWindow support = conditional_support(t, p, r);
+  if (support.low > support.high) return negligible_outcome(t, p, r);
+  const double *f = t.f + t.f_at[p] - t.f_low[p], *b = t.b + t.b_at[p] - t.b_low[p];
+  double total = 0;
+  for (int64_t x = support.low + Warp().rank(); x <= support.high; x += kWarpSize) total += f[x] * b[r - x];
+  const double target = u * Warp().sum(total);
+  double before = 0;  // of the tiles passed
+  for (int64_t tile = support.low; tile <= support.high; tile += kWarpSize) {
+    const int64_t x = tile + Warp().rank();
+    double up_to = x <= support.high ? f[x] * b[r - x] : 0;
+#pragma unroll
+    for (int delta = 1; delta < kWarpSize; delta *= 2) {
+      const double earlier = shuffle_up(up_to, delta);
+      if (Warp().rank() >= delta) up_to += earlier;
+    }
+    const unsigned beyond = __ballot_sync(kFullWarp, before + up_to > target);
+    if (beyond != 0) {
+      const int64_t found = tile + __ffs(static_cast<int>(beyond)) - 1;
+      return found < support.high ? found : support.high;
+    }
+    before += __shfl_sync(kFullWarp, up_to, kWarpSize - 1);
+  }
+  return support.high;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kExactThreads, 1) draw_kernel(MvhgDrawCuda<T> call) {
+  MvhgDrawArgs<T>& args = call.args;
+  const MvhgExactArgs<T>& common = args.common;
+  BlockScratch scratch = block_scratch(call.layout, call.scratch);
+  const int warp = threadIdx.x / kWarpSize, warps = blockDim.x / kWarpSize;
+  args.contours = scratch.extra + warp * contour_scratch(common.classes);
+  for (int64_t item = blockIdx.x; item < common.batch * call.chunks; item += gridDim.x) {
+    const int64_t parameters = item / call.chunks, begin = item % call.chunks * call.group;
+    const int64_t end = begin + call.group < common.samples ? begin + call.group : common.samples;
+    const ExactRow row = exact_row(common, parameters, parameters);
+    const T* log_omega = common.log_omega + parameters * common.classes;
+    double tilt = 0;
+    if (row.parameters.valid && !row.point) {
+      if (row.parameters.n <= args.largest_table)
+        build_tables_block(common, row, log_omega, &scratch);
+      else
+        tilt = solve_tilt(Warp(), row.parameters, log_omega);
+    }
+    for (int64_t sample = begin + warp; sample < end; sample += warps)
+      draw_row<double>(Warp(), args, row, tilt, log_omega, sample * common.batch + parameters,
+                       [&](int64_t k, int64_t remaining, double u) { return invert(scratch.tables, k, remaining, u); });
+  }
+}
+
+}  // namespace
+}  // namespace DRPM_ISA
+
+#define DRPM_DEFINE_PLAIN(T)                                                                                \
+  int mvhg_draw_cuda(const MvhgDrawCuda<T>& call, void* stream) {                                           \
+    return DRPM_ISA::launch(&DRPM_ISA::draw_kernel<T>, call.layout.blocks, kExactThreads, 0, stream, call); \
+  }
+DRPM_DEFINE_PLAIN(float)
+DRPM_DEFINE_PLAIN(double)
+
+}  // namespace drpm

@@ -1,0 +1,116 @@
+// Sizes without a relaxation, along one row, for a team of the CPU or the device (docs/math/mvhg.md, section 6).
+#pragma once
+
+#include "mvhg/contour/contour_math.h"
+#include "mvhg/tables/exact_rows.h"
+#include "noise/philox.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+
+DRPM_HD inline double plain_uniform(const NoiseRow& at, int64_t klass, int64_t element) {
+  const PhiloxBlock block =
+      noise_block(at, kStreamPlain, static_cast<uint32_t>(klass), static_cast<uint32_t>(element / 2));
+  return uniform_of(block, static_cast<int>(element % 2), double());
+}
+
+// log Pr[X_0 + ... = total] for independent X_l ~ Binomial(m_l, sigmoid(log_omega_l + tilt)), by a contour that is
+// tilted to this total; the difference of the tilts enters through log1p, not as a difference of large terms.
+template <class V, class Team, class T>
+DRPM_OUTLINED DRPM_DEVICE inline double log_total_probability(const Team& team, const int64_t* m, const T* log_omega,
+                                                              int64_t classes, int64_t total, double tilt,
+                                                              double* scratch) {
+  const MvhgRow row = mvhg_row(m, total, classes, log_omega);
+  if (!row.valid) return -__builtin_huge_val();
+  Contour c = place_contour(row, scratch);
+  double sum = 0;
+  if (c.point) {
+    for (int64_t l = 0; l < classes; ++l) {
+      const double a = log_omega[l] + tilt;
+      sum -= static_cast<double>(m[l]) * softplus(total == 0 ? a : -a);
+    }
+    return sum;
+  }
+  solve_contour<V>(team, &c, log_omega, 38);
+  const double shift = c.tilt - tilt;
+  for (int64_t l = 0; l < classes; ++l) {
+    const double p = odds_of(log_omega[l] + tilt).p;
+    sum += static_cast<double>(m[l]) * log1p_lane<double>(p * expm1_lane<double>(shift));
+  }
+  return c.log_total + (sum - static_cast<double>(total) * shift);
+}
+
+// Rejection for a log-concave law whose mode and its probability are known (Devroye 1987): about 4 trials.
+template <class V, class Team, class T>
+DRPM_DEVICE inline int64_t reject(const Team& team, const MvhgDrawArgs<T>& args, const MvhgRow& row, const T* log_omega,
+                                  int64_t k, int64_t r, double tilt, const NoiseRow& at) {
+  const int64_t classes = row.classes - k;
+  const int64_t* m = row.m + k;
+  const T* weights = log_omega + k;
+  double* scratch = args.contours;
+  const MvhgRow here = mvhg_row(m, r, classes, weights);
+  if (r == 0 || r == here.total) return r == 0 ? 0 : m[0];
+  const double log_all = log_total_probability<V>(team, m, weights, classes, r, tilt, scratch);
+  const Odds odds = odds_of(weights[0] + tilt);
+  const double a = weights[0] + tilt, log_p = -softplus(-a), log_q = -softplus(a);
+  auto log_prob = [&](int64_t x) {
+    if (x < 0 || x > m[0] || x > r) return -__builtin_huge_val();
+    const double rest = log_total_probability<V>(team, m + 1, weights + 1, classes - 1, r - x, tilt, scratch);
+    return log_binomial_probability(static_cast<double>(x), static_cast<double>(m[0]), odds.p, odds.q, log_p, log_q) +
+           rest - log_all;
+  };
+  Contour c = place_contour(here, scratch);
+  solve_contour<V>(team, &c, weights, 38);
+  const double mean = static_cast<double>(m[0]) * (c.p[0] + mean_rho<V>(team, c, 0));
+  int64_t mode = static_cast<int64_t>(mean + 0.5);
+  const int64_t later = here.total - m[0];
+  const int64_t low = r > later ? r - later : 0, high = m[0] < r ? m[0] : r;
+  mode = mode < low ? low : (mode > high ? high : mode);
+  double at_mode = log_prob(mode);
+  for (int64_t direction = -1; direction <= 1; direction += 2) {
+    for (double next = log_prob(mode + direction); next > at_mode; next = log_prob(mode + direction)) {
+      mode += direction;
+      at_mode = next;
+    }
+  }
+  const double peak = exp_lane<double>(at_mode), width = 1 + 0.5 * peak;
+  for (int64_t element = 0;; element += 4) {
+    const double u = plain_uniform(at, k, element), v = plain_uniform(at, k, element + 1);
+    const double w = plain_uniform(at, k, element + 2), s = plain_uniform(at, k, element + 3);
+    const bool body = u <= width / (1 + width);
+    const double y = body ? v * width / peak : (width - log_lane<double>(v)) / peak;
+    const double bound = body ? 0 : width - peak * y;
+    if (y > 9e15) continue;
+    const int64_t distance = static_cast<int64_t>(y + 0.5), x = s < 0.5 ? mode - distance : mode + distance;
+    if (x < low || x > high) continue;
+    if (log_lane<double>(w) + bound <= log_prob(x) - at_mode) return x;
+  }
+}
+
+// `table_draw(k, remaining, u)` inverts the conditional in the tables; rows beyond them are drawn by rejection. `tilt`
+// is that of the row.
+template <class V, class Team, class T, class TableDraw>
+DRPM_DEVICE inline void draw_row(const Team& team, const MvhgDrawArgs<T>& args, const ExactRow& group, double tilt,
+                                 const T* log_omega, int64_t row, const TableDraw& table_draw) {
+  const int64_t classes = args.common.classes;
+  T* sizes = args.sizes + row * classes;
+  if (!group.parameters.valid) return team_fill(team, sizes, classes, __builtin_nan(""));
+  const NoiseRow at = noise_row(args.common.seeds, row);
+  int64_t remaining = group.parameters.n;
+  for (int64_t k = 0; k < classes; ++k) {
+    int64_t x = remaining;
+    if (k < classes - 1) {
+      if (group.point)
+        x = group.parameters.n == 0 ? 0 : group.parameters.m[k];
+      else if (group.parameters.n <= args.largest_table)
+        x = table_draw(k, remaining, plain_uniform(at, k, 0));
+      else
+        x = reject<V>(team, args, group.parameters, log_omega, k, remaining, tilt, at);
+    }
+    if (team.first()) sizes[k] = static_cast<T>(x);
+    remaining -= x;
+  }
+}
+
+}  // namespace DRPM_ISA
+}  // namespace drpm

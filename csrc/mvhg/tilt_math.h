@@ -1,0 +1,93 @@
+// The exponential tilt of the MVHG: independent binomials with success probabilities p_k = sigmoid(log omega_k + T),
+// where sum m_k p_k = n, conditioned on their total (docs/math/mvhg.md, section 4).
+#pragma once
+
+#include "lanes/lane_math.h"
+#include "lanes/team.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+
+struct MvhgRow {
+  const int64_t* m;  // (K)
+  int64_t n, classes, total;
+  bool valid;
+};
+
+// `log_omega` is the row's own (K).
+template <class T>
+DRPM_HD inline MvhgRow mvhg_row(const int64_t* m, int64_t n, int64_t classes, const T* log_omega) {
+  MvhgRow row{m, n, classes, 0, true};
+  for (int64_t k = 0; k < classes; ++k) {
+    if (m[k] < 0 || !(log_omega[k] - log_omega[k] == 0)) row.valid = false;  // inf - inf is NaN
+    row.total += m[k];
+  }
+  if (n < 0 || n > row.total) row.valid = false;
+  return row;
+}
+
+struct Odds {
+  double p, q;  // sigmoid(a), sigmoid(-a), both with full relative accuracy
+};
+
+DRPM_HD inline Odds odds_of(double a) {
+  const double e = exp_lane<double>(a < 0 ? a : -a), big = 1 / (1 + e), small = e * big;
+  return a < 0 ? Odds{small, big} : Odds{big, small};
+}
+
+DRPM_HD inline double softplus(double a) {
+  return (a > 0 ? a : 0) + log1p_lane<double>(exp_lane<double>(a < 0 ? a : -a));
+}
+
+struct TiltSums {
+  double excess;    // sum m p - n, from the smaller of p and q so that large counts do not cancel
+  double variance;  // sum m p q
+};
+
+template <class Team, class T>
+DRPM_OUTLINED DRPM_DEVICE inline TiltSums tilt_sums(const Team& team, const MvhgRow& row, const T* log_omega,
+                                                    double tilt) {
+  double small = 0, variance = 0;
+  int64_t whole = 0;
+  for (int64_t k = team.rank(); k < row.classes; k += Team::kSize) {
+    const double m = static_cast<double>(row.m[k]), a = static_cast<double>(log_omega[k]) + tilt;
+    const Odds odds = odds_of(a);
+    if (a > 0) {
+      whole += row.m[k];
+      small -= m * odds.q;
+    } else {
+      small += m * odds.p;
+    }
+    variance += m * odds.p * odds.q;
+  }
+  return {static_cast<double>(team.sum(whole) - row.n) + team.sum(small), team.sum(variance)};
+}
+
+// T with sum m_k sigmoid(log omega_k + T) = n for 0 < n < sum m: Newton's method inside a bracket.     (Eq. 10)
+// Eq. 12 holds for any T and the contour's phase carries the excess that is left, so T need not be exact.
+template <class Team, class T>
+DRPM_OUTLINED DRPM_DEVICE inline double solve_tilt(const Team& team, const MvhgRow& row, const T* log_omega) {
+  double highest = -__builtin_huge_val(), lowest = __builtin_huge_val();
+  for (int64_t k = 0; k < row.classes; ++k) {
+    if (row.m[k] == 0) continue;
+    const double a = log_omega[k];
+    highest = a > highest ? a : highest;
+    lowest = a < lowest ? a : lowest;
+  }
+  const double n = static_cast<double>(row.n);
+  const double centre = log_lane<double>(n) - log_lane<double>(static_cast<double>(row.total) - n);
+  double low = centre - highest, high = centre - lowest, tilt = 0.5 * (low + high);
+  for (int iteration = 0; iteration < 200; ++iteration) {
+    const TiltSums sums = tilt_sums(team, row, log_omega, tilt);
+    if (sums.excess <= 1e-8 * (1 + sums.variance) && sums.excess >= -1e-8 * (1 + sums.variance)) break;
+    (sums.excess > 0 ? high : low) = tilt;
+    double next = sums.variance > 0 ? tilt - sums.excess / sums.variance : low - 1;
+    if (!(next > low && next < high)) next = 0.5 * (low + high);
+    tilt = next;
+    if (high - low < 1e-14) break;
+  }
+  return tilt;
+}
+
+}  // namespace DRPM_ISA
+}  // namespace drpm

@@ -1,0 +1,94 @@
+// The merged chain along one row, for a team of the CPU or the device (docs/math/mvhg.md, sections 2 and 3).
+#pragma once
+
+#include "lanes/team.h"
+#include "mvhg/support.h"
+#include "mvhg/two_class/merged_math.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+
+// `draw(c, row, k, relaxed)` draws from one two-class conditional, the same for every member of the team.
+template <class Team, class T, class Draw>
+DRPM_DEVICE inline void sample_row(const Team& team, const MvhgSampleMergedArgs<T>& args, int64_t row,
+                                   const Draw& draw) {
+  const int64_t classes = args.counts.classes;
+  const T* log_omega = args.log_omega + row % args.counts.batch * classes;
+  T* sizes = args.sizes + row * classes;
+  double* statistics = args.statistics == nullptr ? nullptr : args.statistics + row * classes * 2;
+  const MergedRow parameters = merged_row(args.counts, log_omega, row);
+  if (!parameters.valid) {
+    team_fill(team, sizes, classes, kNaN);
+    if (statistics != nullptr) team_fill(team, statistics, 2 * classes, kNaN);
+    return;
+  }
+  double *log_mass = args.classes, *log_later = args.classes + classes;
+  team.sync();  // the scratch may still be read for the previous row
+  if (team.first()) merged_masses(parameters, log_omega, log_mass, log_later);
+  team.sync();
+  int64_t m_right = 0;
+  for (int64_t k = 0; k < classes; ++k) m_right += parameters.m[k];
+  int64_t remaining = parameters.n;
+  double relaxed_remaining = static_cast<double>(parameters.n);
+  for (int64_t p = 0; p < classes; ++p) {
+    const int64_t k = class_at(parameters, p);
+    m_right -= parameters.m[k];
+    RelaxedOutcome outcome{remaining, relaxed_remaining, 0, 0};  // the last class takes what remains
+    if (p < classes - 1) {
+      const TwoClass c = make_two_class(log_omega[k], merged_log_omega(log_later[p], m_right), parameters.m[k], m_right,
+                                        static_cast<double>(remaining));
+      outcome = draw(c, row, k, !args.hard || statistics != nullptr);
+    }
+    if (team.first()) {
+      sizes[k] = args.hard ? static_cast<T>(outcome.hard) : static_cast<T>(outcome.mean);
+      if (statistics != nullptr) {
+        statistics[2 * k] = outcome.variance / args.tau;
+        statistics[2 * k + 1] = outcome.slope / args.tau;
+      }
+    }
+    remaining -= outcome.hard;
+    relaxed_remaining -= outcome.mean;
+  }
+}
+
+// `sum(c)` gives the TwoClassSums of one two-class conditional, the same for every member of the team.
+template <class Team, class T, class Sum>
+DRPM_DEVICE inline void log_prob_row(const Team& team, const MvhgLogProbMergedArgs<T>& args, int64_t row,
+                                     const Sum& sum) {
+  const int64_t classes = args.counts.classes;
+  const T* log_omega = args.log_omega + row * classes;
+  const T* sizes = args.sizes + row * classes;
+  double* statistics = args.statistics + row * classes * 2;
+  const MergedRow parameters = merged_row(args.counts, log_omega, row);
+  const bool possible = parameters.valid && sizes_are_possible(parameters.m, parameters.n, classes, sizes);
+  team_fill(team, statistics, 2 * classes, 0);
+  if (!possible) {
+    if (team.first()) args.log_prob[row] = static_cast<T>(parameters.valid ? -__builtin_huge_val() : kNaN);
+    return;
+  }
+  double *log_mass = args.classes, *log_later = args.classes + classes;
+  team.sync();  // the scratch may still be read for the previous row; the statistics are written again below
+  if (team.first()) merged_masses(parameters, log_omega, log_mass, log_later);
+  team.sync();
+  int64_t m_right = 0;
+  for (int64_t k = 0; k < classes; ++k) m_right += parameters.m[k];
+  double remaining = static_cast<double>(parameters.n), log_prob = 0;
+  for (int64_t k = 0; k < classes - 1; ++k) {
+    m_right -= parameters.m[k];
+    const TwoClass c =
+        make_two_class(log_omega[k], merged_log_omega(log_later[k], m_right), parameters.m[k], m_right, remaining);
+    const TwoClassSums sums = sum(c);
+    const double x = sizes[k];
+    log_prob += (x - static_cast<double>(sums.window.mode)) * c.log_odds -
+                (log_factorials_at_size(c, x, args.log_factorials) - sums.window.log_factorials_at_mode) - sums.log_sum;
+    if (team.first()) {
+      statistics[2 * k] = static_cast<double>(sums.window.mode) + sums.mean;
+      statistics[2 * k + 1] = remainder_slope(c, static_cast<double>(sums.window.low)) + sums.slope;
+    }
+    remaining -= x;
+  }
+  if (team.first()) args.log_prob[row] = static_cast<T>(log_prob);
+}
+
+}  // namespace DRPM_ISA
+}  // namespace drpm

@@ -1,0 +1,131 @@
+// The two-class conditional of the MVHG as an object: where its weight lies, and its log weights over that window
+// (docs/math/mvhg.md, section 1). Everything in double.
+#pragma once
+
+#include "mvhg/concave_window.h"
+#include "mvhg/two_class/hypergeometric_log_weights_math.h"
+#include "special/gamma.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+
+struct TwoClass {
+  double log_odds;  // log omega_L - log omega_R; the common factor omega_R^r drops out
+  double m_left, m_right;
+  double r;           // items drawn from the two classes; whole, or real where sizes are relaxed
+  int64_t low, high;  // support of x at the nearest whole r
+  bool whole;
+};
+
+DRPM_HD inline TwoClass make_two_class(double log_left, double log_right, int64_t m_left, int64_t m_right, double r) {
+  const int64_t nearest = static_cast<int64_t>(r + 0.5);
+  const SupportRange support = hypergeometric_support(m_left, m_right, nearest);
+  return {log_left - log_right, static_cast<double>(m_left),      static_cast<double>(m_right), r, support.low,
+          support.high,         r == static_cast<double>(nearest)};
+}
+
+// log Gamma(a + 1), from the table at whole a.
+DRPM_HD inline double log_count_factorial(const TwoClass& c, double a, const LogFactorialTable& table) {
+  return c.whole ? log_factorial(a, table) : log_gamma1p(a);
+}
+
+// log [x! (m_L - x)! (r - x)! (m_R - r + x)!]                                              (Eq. 2)
+DRPM_HD inline double two_class_log_factorials(const TwoClass& c, double x, const LogFactorialTable& table) {
+  return (log_factorial(x, table) + log_factorial(c.m_left - x, table)) +
+         (log_count_factorial(c, c.r - x, table) + log_count_factorial(c, c.m_right - c.r + x, table));
+}
+
+// The smallest mode: w(x + 1) <= w(x) iff (m_L - x)(r - x) omega <= (x + 1)(m_R - r + x + 1).        (Eq. 3)
+// Products of whole numbers are exact, so equal weights are found equal and the first index wins.
+DRPM_HD inline int64_t two_class_mode(const TwoClass& c) {
+  const double bounded = c.log_odds < -700 ? -700 : (c.log_odds > 700 ? 700 : c.log_odds);
+  const double omega = c.log_odds == 0 ? 1 : exp_lane<double>(bounded);
+  int64_t low = c.low, high = c.high;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    const double x = static_cast<double>(middle);
+    if ((c.m_left - x) * (c.r - x) * omega <= (x + 1) * (c.m_right - c.r + x + 1))
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return low;
+}
+
+struct TwoClassWindow {
+  int64_t low, high, mode;
+  double log_factorials_at_mode;
+};
+
+DRPM_HD inline double two_class_drop(const TwoClass& c, const TwoClassWindow& window, int64_t x,
+                                     const LogFactorialTable& table) {  // log w(mode) - log w(x)
+  return two_class_log_factorials(c, static_cast<double>(x), table) - window.log_factorials_at_mode -
+         static_cast<double>(x - window.mode) * c.log_odds;
+}
+
+// Outcomes whose log weight is at most `cut` below the mode's: contiguous, as log w is concave.
+DRPM_HD inline TwoClassWindow two_class_window(const TwoClass& c, double cut, const LogFactorialTable& table) {
+  const int64_t mode = two_class_mode(c);
+  TwoClassWindow window{mode, mode, mode, two_class_log_factorials(c, static_cast<double>(mode), table)};
+  if (cut <= 0) return window;
+  const OutcomeWindow range =
+      concave_window(mode, c.low, c.high, cut, [&](int64_t x) { return two_class_drop(c, window, x, table); });
+  window.low = range.low;
+  window.high = range.high;
+  return window;
+}
+
+// log w(x) - log w(mode) for x = low .. low + count - 1
+template <class T>
+inline void two_class_log_weights(const TwoClass& c, const TwoClassWindow& window, int64_t low, int64_t count,
+                                  const LogFactorialTable& table, T* out) {
+  const double odds = c.log_odds, at_mode = window.log_factorials_at_mode;
+  const double start = static_cast<double>(low - window.mode);
+  const double largest = c.m_left > c.r ? c.m_left : c.r;
+  if (c.whole && (c.m_right > largest ? c.m_right : largest) < static_cast<double>(table.size)) {
+    const int64_t r = static_cast<int64_t>(c.r), m_left = static_cast<int64_t>(c.m_left);
+    const double* drawn = table.value + low;
+    const double* left = table.value + (m_left - low);
+    const double* right_drawn = table.value + (r - low);
+    const double* right = table.value + (static_cast<int64_t>(c.m_right) - r + low);
+    for (int64_t i = 0; i < count; ++i)
+      out[i] = static_cast<T>((start + static_cast<double>(i)) * odds -
+                              (((drawn[i] + left[-i]) + (right_drawn[-i] + right[i])) - at_mode));
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i)
+    out[i] = static_cast<T>((start + static_cast<double>(i)) * odds -
+                            (two_class_log_factorials(c, static_cast<double>(low + i), table) - at_mode));
+}
+
+// The part of d log w(x) / d r that depends on x: d(x) = psi(m_R - r + x + 1) - psi(r - x + 1). Here its step
+// d(x + 1) - d(x) = (m_R + 1) / ((m_R - r + x + 1)(r - x)).                                         (Eq. 6)
+DRPM_HD inline double remainder_slope_step(const TwoClass& c, int64_t x) {
+  const double at = static_cast<double>(x);
+  return (c.m_right + 1) / ((c.m_right - c.r + at + 1) * (c.r - at));
+}
+
+// d(x) - d(low) for x = low .. low + count - 1
+template <class T>
+inline void two_class_remainder_slopes(const TwoClass& c, int64_t low, int64_t count, T* out) {
+  double slope = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = static_cast<T>(slope);
+    slope += remainder_slope_step(c, low + i);  // read only while r > x
+  }
+}
+
+// log sum_x exp(log w(x) - log w(mode)), and the means of x - mode and d(x) - d(low), over a window.
+struct TwoClassSums {
+  double log_sum, mean, slope;
+  TwoClassWindow window;
+};
+
+// log [x! (m_L - x)! (r - x)! (m_R - r + x)!] at a size that a relaxation may have made real.
+DRPM_HD inline double log_factorials_at_size(const TwoClass& c, double x, const LogFactorialTable& table) {
+  if (x == static_cast<double>(static_cast<int64_t>(x))) return two_class_log_factorials(c, x, table);
+  return (log_gamma1p(x) + log_gamma1p(c.m_left - x)) + (log_gamma1p(c.r - x) + log_gamma1p(c.m_right - c.r + x));
+}
+
+}  // namespace DRPM_ISA
+}  // namespace drpm
