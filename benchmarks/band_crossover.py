@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from drpm.experiments.records import write_json
+from drpm.training.provenance import write_json
 
 WIDTHS = (50, 100, 150, 200, 300, 400, 600, 1000, 2000, 4000)
 DROP = {"float32": 17.5, "float64": 38.0}

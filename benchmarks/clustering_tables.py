@@ -31,8 +31,8 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks import machine
 from drpm.data import load_keel
-from drpm.experiments.records import write_json
 from drpm.sklearn import PartitionClustering
+from drpm.training.provenance import write_json
 
 STARTS = 20
 FRESH = {"satimage": "satimage, 2000 rows", "penbased": "penbased, 2000 rows"}

@@ -22,8 +22,8 @@ from torch import Tensor
 from benchmarks import machine
 from drpm.distributions import RandomPartition
 from drpm.estimators import expectation
-from drpm.experiments.records import write_json
 from drpm.ops import partition_marginals
+from drpm.training.provenance import write_json
 
 TEMPERATURES = (0.1, 0.5, 1.0)
 DRAWS = 4  # S of one estimate

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
-from drpm.experiments.records import commit_of
+from drpm.training.provenance import commit_of
 
 PEER_PACKAGES = ("softtorch", "diffsort", "torchsort", "torchpsort")
 

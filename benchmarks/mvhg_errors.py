@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from benchmarks import machine
-from drpm.experiments.records import write_json
 from drpm.ops import mvhg_covariance, mvhg_entropy, mvhg_kl, mvhg_log_normalizer, mvhg_log_prob, mvhg_mean
+from drpm.training.provenance import write_json
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import machine
-from drpm.experiments.records import write_json
 from drpm.ops import partition_log_prob_bounds, random_partition_log_prob
+from drpm.training.provenance import write_json
 
 CASES = ((6, 3), (20, 3), (20, 10), (256, 3), (256, 10))
 SPREADS = (1.0, 3.0)

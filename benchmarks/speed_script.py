@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks import machine
-from drpm.experiments.records import write_json
+from drpm.training.provenance import write_json
 
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 

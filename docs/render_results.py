@@ -1,7 +1,7 @@
 """Rebuild the tables of README.md and docs/ from results/: `python docs/render_results.py` (`--check` only compares).
 
 A block stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; NAME picks a function of BLOCKS.
-`python -m drpm.experiments report` rebuilds those of the experiments alone, and their figures.
+`python -m experiments report` rebuilds those of the experiments alone, and their figures.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks import (  # noqa: E402
 )
 from benchmarks.report import head_line, lead_table, series_of, series_table  # noqa: E402
 from benchmarks.results import Results  # noqa: E402
-from drpm.experiments import report  # noqa: E402
+from experiments.runner import report  # noqa: E402
 
 SMALL = "results/benchmarks/small.json"
 MVHG = "results/benchmarks/mvhg.json"

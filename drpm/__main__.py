@@ -30,7 +30,7 @@ def _add_commands_that_need_kernels(commands: "argparse._SubParsersAction[argpar
 
         commands.add_parser("demo", help="needs the compiled kernels").set_defaults(run=say_why)
         return
-    from drpm.experiments import demo
+    from drpm.demo import demo
 
     demo.add_command(commands)
 

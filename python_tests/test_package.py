@@ -1,8 +1,12 @@
 """What `import drpm` gives."""
 
 import inspect
+import os
+import shutil
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +61,36 @@ def test_missing_and_old_torch_are_named(before, message):
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert failed.returncode == 1
     assert message in failed.stderr.splitlines()[-1]
+
+
+def test_the_wheel_holds_the_package_alone(tmp_path):
+    """No experiments, no YAML: those are for a checkout."""
+    root, copy = Path(__file__).parents[1], tmp_path / "checkout"  # a copy: a build leaves files behind
+    unwanted = shutil.ignore_patterns("__pycache__", "*.so")
+    for folder in ("drpm", "experiments", "_build"):
+        shutil.copytree(root / folder, copy / folder, ignore=unwanted)
+    for file in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(root / file, copy)
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
+    environment = os.environ | {"DRPM_KERNELS": "0"}
+    subprocess.run([sys.executable, "-c", build], cwd=copy, env=environment, check=True, capture_output=True)
+    (wheel,) = (copy / "dist").glob("*.whl")
+    names = [Path(name) for name in zipfile.ZipFile(wheel).namelist()]
+    package = {name for name in names if name.parts[0] == "drpm"}
+    others = {name.parts[0] for name in set(names) - package}
+    assert len(others) == 1 and others.pop().endswith(".dist-info")
+    assert {name.suffix for name in package} == {".py", ".typed"}
+    assert Path("drpm/training/provenance.py") in package
+
+
+def test_the_package_does_not_know_the_experiments():
+    """Nothing below the experiments imports them, and only their tests import the benchmarks."""
+    root = Path(__file__).parents[1]
+    for folder, unknown in (("drpm", ("experiments", "benchmarks")), ("experiments", ("benchmarks",))):
+        for path in (root / folder).rglob("*.py"):
+            words = [
+                line.split()[1]
+                for line in path.read_text().splitlines()
+                if line.lstrip().startswith(("from ", "import "))
+            ]
+            assert not [word for word in words if word.split(".")[0] in unknown], path

@@ -7,18 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from idx_files import write_idx
 
 pytest.importorskip("sklearn")
 pytest.importorskip("tqdm")
 pytest.importorskip("yaml")
 pytest.importorskip("matplotlib")
 
-from drpm.experiments import clustering_report, report
-from drpm.experiments.__main__ import main
-from drpm.experiments.clustering import Clustering, ClusteringRun
-from drpm.experiments.configuration import build, read_row, rows
-from drpm.experiments.records import write_json
-from drpm.experiments.runner import Interrupted, Options, run
+from drpm.training.provenance import write_json
+from experiments.__main__ import main
+from experiments.clustering import report as clustering_report
+from experiments.clustering.experiment import Clustering, ClusteringRun
+from experiments.runner import report
+from experiments.runner.configuration import build, read_row, rows
+from experiments.runner.runner import Interrupted, Options, run
 
 SMALL = {
     "hidden": (24, 24),
@@ -42,11 +44,6 @@ ROWS = {
     "drpm_bound": {"method": "drpm", "conditionals": "merged", "kl": "bound"},
     "drpm_exact": {"method": "drpm", "conditionals": "exact", "kl": "exact"},
 }
-
-
-def write_idx(path: Path, array: np.ndarray) -> None:
-    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-    path.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
 
 
 @pytest.fixture(scope="module")

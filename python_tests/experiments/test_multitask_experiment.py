@@ -13,15 +13,16 @@ pytest.importorskip("tqdm")
 pytest.importorskip("yaml")
 pytest.importorskip("matplotlib")
 
-from drpm.experiments import multitask_probe, multitask_report
-from drpm.experiments.__main__ import main
-from drpm.experiments.configuration import build, read_row, rows
-from drpm.experiments.multitask import Multitask, MultitaskRun, make_data, make_model, normalised
-from drpm.experiments.records import write_json
-from drpm.experiments.runner import Interrupted, Options, run
-from drpm.models.multitask import multitask_loss
+from idx_files import write_idx
 
-from .test_clustering_experiment import write_idx
+from drpm.models.multitask import multitask_loss
+from drpm.training.provenance import write_json
+from experiments.__main__ import main
+from experiments.multitask import probe as multitask_probe
+from experiments.multitask import report as multitask_report
+from experiments.multitask.experiment import Multitask, MultitaskRun, make_data, make_model, normalised
+from experiments.runner.configuration import build, read_row, rows
+from experiments.runner.runner import Interrupted, Options, run
 
 SMALL = {"features": 12, "batch_size": 32, "epochs": 2, "train_images": 96, "test_images": 40}
 

@@ -2,11 +2,11 @@
 
 import json
 
-from drpm.experiments import mvhg_ks_test, mvhg_minimal_example
+from experiments.mvhg import ks_test, minimal_example
 
 
 def test_each_sampler_passes_against_its_own_law_only(tmp_path, capsys):
-    mvhg_ks_test.main(["--samples", "4000", "--out", str(tmp_path)])
+    ks_test.main(["--samples", "4000", "--out", str(tmp_path)])
     result = json.loads((tmp_path / "ks_test.json").read_text())
     passed = {name: comparison["passed"] for name, comparison in result["comparisons"].items()}
     assert passed["exact conditionals vs exact law"] == 30
@@ -18,11 +18,11 @@ def test_each_sampler_passes_against_its_own_law_only(tmp_path, capsys):
 
 
 def test_minimal_example_recovers_the_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(mvhg_minimal_example, "WEIGHTS", (5,))
-    mvhg_minimal_example.main(["--epochs", "4", "--out", str(tmp_path)])
+    monkeypatch.setattr(minimal_example, "WEIGHTS", (5,))
+    minimal_example.main(["--epochs", "4", "--out", str(tmp_path)])
     (entry,) = json.loads((tmp_path / "minimal_example.json").read_text())["datasets"]
-    guess = mvhg_minimal_example.estimate(entry, "maximum_likelihood")
+    guess = minimal_example.estimate(entry, "maximum_likelihood")
     assert max(abs(g - t) for g, t in zip(guess, entry["truth"], strict=True)) < 0.06
-    exact = mvhg_minimal_example.estimate(entry, "exact")
+    exact = minimal_example.estimate(entry, "exact")
     assert abs(exact[1] - entry["truth"][1]) < 0.15
     assert (tmp_path / "minimal_example.png").stat().st_size > 0

@@ -16,11 +16,11 @@ pytest.importorskip("matplotlib")
 
 from drpm.data import MPI3D, ArmScene, render_all
 from drpm.data.multiple_features import VIEWS, WIDTHS
-from drpm.experiments import weak_supervision_report
-from drpm.experiments.configuration import build, read_row, rows
-from drpm.experiments.linear_probes import probe_scores
-from drpm.experiments.runner import Interrupted, Options, run
-from drpm.experiments.weak_supervision import METHODS, WeakSupervision, WeakSupervisionRun
+from experiments.runner.configuration import build, read_row, rows
+from experiments.runner.runner import Interrupted, Options, run
+from experiments.weak_supervision import report as weak_supervision_report
+from experiments.weak_supervision.experiment import METHODS, WeakSupervision, WeakSupervisionRun
+from experiments.weak_supervision.linear_probes import probe_scores
 
 SMALL = {"latent": 4, "batch_size": 8, "train_tuples": 400, "probe_train": 200, "probe_test": 120, "joint_values": 2}
 IMAGES = SMALL | {"pretrain_steps": 3, "pretrain_batch_size": 4, "steps": 4}

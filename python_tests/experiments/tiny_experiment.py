@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drpm.experiments.runner import EpochBatches, Experiment, Options, run
-from drpm.experiments.world import World
+from drpm.training.world import World
+from experiments.runner.runner import EpochBatches, Experiment, Options, run
 
 DELAY = 0.0  # seconds a step takes longer
 

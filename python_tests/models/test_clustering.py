@@ -12,8 +12,8 @@ pytest.importorskip("sklearn")
 
 import drpm.ops
 from drpm.distributions import RandomPartition
-from drpm.experiments.cluster_scores import match_clusters, score_clusters
 from drpm.models import ClusteringConfig, PartitionClustering
+from drpm.models.cluster_scores import match_clusters, score_clusters
 from drpm.models.clustering import Encoding, split_evenly
 from drpm.models.clustering_config import annealed
 from drpm.models.clustering_phases import fit_gaussian_mixture, linear_arrangement, parameter_groups

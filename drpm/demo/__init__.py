@@ -1,0 +1,1 @@
+"""`drpm demo`: real handwritten digits, partitioned without labels."""

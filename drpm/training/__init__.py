@@ -1,0 +1,1 @@
+"""What the demo, the experiments and the benchmarks share: runs that resume, and where a result comes from."""

@@ -1,0 +1,1 @@
+"""Clustering, thesis 5.3.1: docs/experiments/clustering.md."""

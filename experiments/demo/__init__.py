@@ -1,0 +1,1 @@
+"""Tables of docs/demo.md; the demo itself is `drpm.demo`."""

@@ -1,0 +1,1 @@
+"""What all experiments share: the run, its configuration, the report."""

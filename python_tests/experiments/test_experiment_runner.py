@@ -1,0 +1,230 @@
+"""The runner: a killed and resumed run equals an uninterrupted one bit for bit; logs, results, torchrun, options."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("tqdm")
+pytest.importorskip("yaml")
+
+from tiny_experiment import Tiny, TinyConfig
+
+from drpm.training.world import World
+from experiments.runner.configuration import LOCATION, build, parse_settings, recorded
+from experiments.runner.runner import EpochBatches, Interrupted, Options, run, seed_everything
+
+SCRIPT = Path(__file__).parent / "tiny_experiment.py"
+
+
+def options(out: Path, **changes) -> Options:
+    base = Options(out=out, log_every=4, tensorboard=False, progress=False)
+    return dataclasses.replace(base, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
+    out = tmp_path_factory.mktemp("whole")
+    return run(Tiny, TinyConfig(), options(out, result=out / "results" / "seed0.json")), out
+
+
+def saved(folder: Path) -> dict:
+    content = torch.load(folder / "checkpoint.pt", weights_only=True)
+    del content["seconds"], content["processor_seconds"], content["identity"]
+    return content
+
+
+def assert_same(first: object, second: object, where: str = "checkpoint") -> None:
+    assert type(first) is type(second), where
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for name in first:
+            assert_same(first[name], second[name], f"{where}.{name}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for number, (a, b) in enumerate(zip(first, second, strict=True)):
+            assert_same(a, b, f"{where}[{number}]")
+    else:
+        assert first == second, where
+
+
+def assert_equal_runs(first: Path, second: Path) -> None:
+    """Weights, optimiser, every random state, log and metrics."""
+    assert_same(saved(first), saved(second))
+    assert (first / "log.jsonl").read_bytes() == (second / "log.jsonl").read_bytes()
+    results = [json.loads((folder / "result.json").read_text())["metrics"] for folder in (first, second)]
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("stops", [[1], [5, 7], [12], [13, 1, 1], [24], [25]])
+def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path: Path, stops: list[int]) -> None:
+    for number, stop in enumerate(stops):
+        torch.randn(3)  # whatever the process drew before must not matter
+        try:
+            run(Tiny, TinyConfig(), options(tmp_path, resume=number > 0, stop_after=stop))
+        except Interrupted:
+            assert not (tmp_path / "result.json").exists()
+    run(Tiny, TinyConfig(), options(tmp_path, resume=True))
+    assert_equal_runs(whole[1], tmp_path)
+
+
+def test_kill_9_at_any_moment_loses_at_most_one_interval(tmp_path: Path) -> None:
+    # Checkpoints after every step; each child is killed once it has made three steps more, wherever it then is.
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    reached = 0
+    for attempt in range(2):
+        command = [sys.executable, str(SCRIPT), str(killed), "0.03", *(["--resume"] if attempt else [])]
+        child = subprocess.Popen(command, env=environment)
+        deadline = time.monotonic() + 100
+        while time.monotonic() < deadline and child.poll() is None and _index(killed) < reached + 3:
+            time.sleep(0.004 * (attempt + 1))
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        assert _index(killed) >= reached + 3  # nothing that a checkpoint held is lost
+        reached = _index(killed)
+    assert not (killed / "result.json").exists()
+    for folder in (killed, whole):
+        run(Tiny, TinyConfig(), options(folder, resume=folder == killed, checkpoint_seconds=0.0))
+    assert_equal_runs(killed, whole)
+
+
+def _index(folder: Path) -> int:
+    """Step of the checkpoint: a whole file at any moment."""
+    path = folder / "checkpoint.pt"
+    return torch.load(path, weights_only=True)["index"] if path.exists() else 0
+
+
+def test_log_is_one_line_for_every_interval_and_phase(whole) -> None:
+    lines = [json.loads(line) for line in (whole[1] / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 12, 16, 20, 24, 25]
+    assert [line["phase"] for line in lines] == ["first"] * 3 + ["second"] * 4
+    recorded = whole[0]["metrics"]["recorded"]
+    assert lines[0]["loss"] == sum(recorded[:4]) / 4
+    assert "wobble" in lines[-1]
+
+
+def test_result_says_where_it_comes_from(whole) -> None:
+    record, out = whole
+    assert json.loads((out / "result.json").read_text()) == record
+    assert (out / "results" / "seed0.json").read_bytes() == (out / "result.json").read_bytes()
+    assert {
+        "experiment",
+        "row",
+        "seed",
+        "config",
+        "versions",
+        "commit",
+        "machine",
+        "seconds",
+        "processor_seconds",
+        "peak_memory_mb",
+        "metrics",
+    } <= record.keys()
+
+
+def test_another_configuration_is_not_continued(whole) -> None:
+    with pytest.raises(ValueError, match=r"--resume must continue a run with the same options, got .* width=8"):
+        run(Tiny, TinyConfig(width=9), options(whole[1], resume=True))
+
+
+def test_divergence_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match="tiny: diverged at step 6"):
+        run(Tiny, TinyConfig(diverge_at=5), options(tmp_path))
+
+
+def test_tensorboard_events_are_written(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run(Tiny, TinyConfig(steps=6), options(tmp_path, tensorboard=True))
+    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_batches_of_the_processes_make_up_the_batch() -> None:
+    alone = EpochBatches(50, 12, 3, World())
+    shares = [EpochBatches(50, 12, 3, World(rank, 5)) for rank in range(5)]
+    seen = []
+    for step in range(8):
+        assert torch.equal(torch.cat([share(step) for share in shares]), alone(step))
+        seen.append(alone(step))
+    assert alone.steps_per_epoch == 4
+    assert len(torch.cat(seen[:4]).unique()) == 48
+    assert not torch.equal(seen[0], seen[4])
+    assert torch.equal(EpochBatches(50, 12, 3, World())(6), seen[6])  # from the step alone
+
+
+@pytest.mark.slow
+def test_runs_under_torchrun_and_resumes(tmp_path: Path) -> None:
+    if not torch.distributed.is_available():
+        pytest.skip("torch was built without distributed")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*launch, str(SCRIPT), str(tmp_path), "0"], env=environment, check=True, capture_output=True)
+    record = json.loads((tmp_path / "result.json").read_text())
+    assert record["processes"] == 2
+    assert len(saved(tmp_path)["random"]) == 2
+    first = (tmp_path / "result.json").read_text()
+    subprocess.run(
+        [*launch, str(SCRIPT), str(tmp_path), "0", "--resume"], env=environment, check=True, capture_output=True
+    )
+    assert json.loads((tmp_path / "result.json").read_text())["metrics"] == json.loads(first)["metrics"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    rate: float = 1.0
+    count: int = 2
+    hidden: tuple[int, ...] = (1, 2)
+    shape: tuple[int, int] | None = None
+    name: str = "a"
+    flag: bool = False
+
+
+def test_configurations_are_built_from_yaml_values() -> None:
+    settings = parse_settings(["rate=1e-4", "hidden=[3, 4, 5]", "shape=[2, 3]", "flag=true"])
+    assert build(Example, settings, "x") == Example(rate=1e-4, hidden=(3, 4, 5), shape=(2, 3), flag=True)
+    assert build(Example, {"rate": 2, "shape": None}, "x") == Example(rate=2.0)
+    for bad, message in (
+        ({"other": 1}, "x: no option other; options are count, flag, hidden, name, rate, shape"),
+        ({"count": 1.5}, "x: count must be int, got 1.5"),
+        ({"count": True}, "x: count must be int, got True"),
+        ({"rate": "fast"}, "x: rate must be float, got 'fast'"),
+        ({"hidden": 3}, r"x: hidden must be .*, got 3"),
+        ({"shape": [1, 2, 3]}, r"x: shape must be .*, got \[1, 2, 3\]"),
+        ({"name": 3}, "x: name must be str, got 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(Example, bad, "x")
+    with pytest.raises(ValueError, match="--set must be NAME=VALUE, got 'rate'"):
+        parse_settings(["rate"])
+
+
+def test_seeding_covers_all_three_libraries() -> None:
+    import random
+
+    import numpy as np
+
+    def draw() -> tuple[float, float, float]:
+        return float(torch.rand(())), float(np.random.rand()), random.random()
+
+    seed_everything(3)
+    first = draw()
+    seed_everything(3)
+    assert draw() == first
+
+
+def test_results_do_not_keep_where_this_machine_has_its_data() -> None:
+    @dataclasses.dataclass
+    class Config:
+        steps: int = 3
+        root: str = dataclasses.field(default="data", metadata=LOCATION)
+
+    assert recorded(Config(root="/somewhere/else")) == {"steps": 3}
