@@ -21,7 +21,7 @@ from drpm.ops import (
     random_partition,
     random_partition_log_prob,
 )
-from drpm.ops._arguments import Counts
+from drpm.ops._arguments import Counts, argument_error
 from drpm.ops._tau import Tau
 from drpm.ops.random_partition_log_prob import partition_sizes
 
@@ -144,7 +144,7 @@ def expectation(
     """E[f(Y)] over random partitions, differentiable in log_omega, log_scores and the parameters of f.
 
     Args:
-        f: maps assignments (S, *, K, n) to (S, *).
+        f: maps assignments (S, *, K, n) to (S, *), a number for each; "marginals" calls it with S = 1.
         log_omega: (*, K) float, natural-log weights of the subsets.
         log_scores: (*, n) float, Plackett-Luce log-scores.
         method: "score": unbiased, for any f, needs no gradient of f by the assignment;
@@ -156,20 +156,32 @@ def expectation(
         generator, seed: where the noise comes from; at most one of the two.
     Returns: (*), the estimate.
     Gradient: as `method` says.
-    Raises: ValueError for an unknown method, or "score" with fewer than 2 samples.
+    Raises: ValueError for an unknown method, no sample (fewer than 2 for "score"), or an f of another shape; TypeError
+        where f gives no tensor.
     """
     if method not in METHODS:
         raise ValueError(f"expectation: method must be one of {METHODS}, got {method!r}")
+
+    def evaluated(assignments: Tensor) -> Tensor:  # (S, *, K, n) -> (S, *)
+        values, wanted = f(assignments), assignments.shape[:-2]
+        if not isinstance(values, Tensor):
+            raise TypeError(f"expectation: f must give a tensor, got {type(values).__name__}")
+        if values.shape != wanted:
+            contract = f"map assignments {tuple(assignments.shape)} to {tuple(wanted)}"
+            raise argument_error("expectation", "f", contract, tuple(values.shape))
+        return values
+
     if method == "marginals":
-        return f(partition_marginals(log_omega, log_scores, m=m).unsqueeze(0)).squeeze(0)
+        return evaluated(partition_marginals(log_omega, log_scores, m=m).unsqueeze(0)).squeeze(0)
+    fewest = 2 if method == "score" else 1
+    if samples < fewest:
+        raise ValueError(f"expectation: samples must be >= {fewest} for method {method!r}, got {samples}")
     if method == "straight-through":
         drawn = random_partition(
             log_omega, log_scores, tau, m=m, sample_shape=(samples,), generator=generator, seed=seed
         )
-        return f(drawn.assignment).mean(0)
-    if samples < 2:
-        raise ValueError(f"expectation: samples must be >= 2 for method 'score', got {samples}")
+        return evaluated(drawn.assignment).mean(0)
     with torch.no_grad():
         drawn = random_partition(log_omega, log_scores, m=m, sample_shape=(samples,), generator=generator, seed=seed)
     log_prob = random_partition_log_prob(drawn.labels, log_omega, log_scores, m=m)
-    return leave_one_out(f(drawn.assignment), log_prob)
+    return leave_one_out(evaluated(drawn.assignment), log_prob)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from drpm.distributions import RandomPartition
-from drpm.estimators import expectation, leave_one_out, partition_kl
+from drpm.estimators import METHODS, expectation, leave_one_out, partition_kl
 
 N, K = 4, 3
 
@@ -91,12 +91,32 @@ def test_leave_one_out_baseline_removes_a_constant():
     assert torch.allclose(grad, (values - others) / 6) and torch.allclose(grad, shifted, atol=1e-10)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("f", "error", "message"),
+    [
+        (lambda y: y.sum(), ValueError, r"f must map assignments \(\d, 2, 3, 4\) to \(\d, 2\), got \(\)"),
+        (lambda y: y.sum(-1), ValueError, r"f must map assignments \(\d, 2, 3, 4\) to \(\d, 2\), got \(\d, 2, 3\)"),
+        (lambda y: y.sum((-1, -2))[..., :1], ValueError, r"f must map .* to \(\d, 2\), got \(\d, 1\)"),
+        (lambda y: float(y.sum()), TypeError, "f must give a tensor, got float"),
+    ],
+)
+def test_f_gives_a_number_for_each_sample_and_row_whatever_the_method(method, f, error, message):
+    log_omega, log_scores, _, _ = problem()
+    with pytest.raises(error, match="expectation: " + message):
+        expectation(f, log_omega.expand(2, -1), log_scores.expand(2, -1), method=method)
+    whole = expectation(lambda y: y.sum((-1, -2)), log_omega.expand(2, -1), log_scores.expand(2, -1), method=method)
+    assert torch.allclose(whole, torch.full((2,), 4.0).double())
+
+
 def test_bad_arguments():
     log_omega, log_scores, linear, _ = problem()
     with pytest.raises(ValueError, match="method must be one of"):
         expectation(linear, log_omega, log_scores, method="reinforce")
     with pytest.raises(ValueError, match="samples must be >= 2"):
         expectation(linear, log_omega, log_scores, samples=1)
+    with pytest.raises(ValueError, match="samples must be >= 1 for method 'straight-through', got 0"):
+        expectation(linear, log_omega, log_scores, method="straight-through", samples=0)
     with pytest.raises(ValueError, match="S >= 2"):
         leave_one_out(torch.zeros(1), torch.zeros(1))
     with pytest.raises(ValueError, match="as log_prob is"):
