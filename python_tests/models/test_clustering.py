@@ -427,3 +427,8 @@ def test_bad_input_is_refused(fitted: PartitionClustering, tmp_path) -> None:
     torch.save({"format": "other"}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"PartitionClustering.load: file must have format"):
         PartitionClustering.load(tmp_path / "other.pt")
+    whole = (tmp_path / "other.pt").read_bytes()
+    for content in (whole[:-30], b"", b"text"):
+        (tmp_path / "other.pt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"PartitionClustering.load: path must be a whole .*other\.pt \("):
+            PartitionClustering.load(tmp_path / "other.pt")
