@@ -17,4 +17,8 @@ struct GumbelNoiseArgs {
 DRPM_DECLARE_KERNEL(gumbel_noise_lines, GumbelNoiseArgs<float>)
 DRPM_DECLARE_KERNEL(gumbel_noise_lines, GumbelNoiseArgs<double>)
 
+// Launchers: `lines` = rows * classes work items; return the CUDA error code.
+int gumbel_noise_cuda(const GumbelNoiseArgs<float>& args, int64_t lines, void* stream);
+int gumbel_noise_cuda(const GumbelNoiseArgs<double>& args, int64_t lines, void* stream);
+
 }  // namespace drpm

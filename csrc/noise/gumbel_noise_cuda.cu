@@ -1,5 +1,5 @@
 #include "device/cuda_launch.h"
-#include "noise/gumbel_noise_cuda.h"
+#include "noise/gumbel_noise.h"
 #include "noise/philox.h"
 
 namespace drpm {

@@ -1,7 +1,10 @@
-#include "noise/gumbel_noise_glue.h"
+#include "glue/register.h"
+#include "noise/gumbel_noise.h"
 
 namespace drpm {
 namespace {
+
+constexpr const char* kOp = "gumbel_noise";
 
 struct Cpu {
   template <class T>
@@ -10,7 +13,27 @@ struct Cpu {
   }
 };
 
+struct Cuda {
+  template <class T>
+  static void run(const GumbelNoiseArgs<T>& args, int64_t lines, const Tensor& like) {
+    launch_on(kOp, like, [&](void* stream) { return gumbel_noise_cuda(args, lines, stream); });
+  }
+};
+
+template <class Backend>
+Tensor gumbel_noise(const Tensor& seed, int64_t stream, int64_t rows, int64_t classes, int64_t width, bool float64) {
+  const ScalarType dtype = float64 ? ScalarType::Double : ScalarType::Float;
+  Tensor out = torch::stable::new_empty(seed, {rows, classes, width}, dtype);
+  by_dtype(out, [&](auto zero) {
+    using T = decltype(zero);
+    const GumbelNoiseArgs<T> args{checked_seeds(kOp, seed, rows), static_cast<uint32_t>(stream), classes, width,
+                                  out.mutable_data_ptr<T>()};
+    Backend::run(args, rows * classes, seed);
+  });
+  return out;
+}
+
 }  // namespace
 }  // namespace drpm
 
-STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) { m.impl("gumbel_noise", TORCH_BOX(&drpm::gumbel_noise<drpm::Cpu>)); }
+DRPM_OPS(m, Backend) { m.impl("gumbel_noise", TORCH_BOX(&drpm::gumbel_noise<Backend>)); }

@@ -22,4 +22,12 @@ struct PlackettLuceArgs {
 DRPM_DECLARE_KERNEL(plackett_luce_rows, PlackettLuceArgs<float>)
 DRPM_DECLARE_KERNEL(plackett_luce_rows, PlackettLuceArgs<double>)
 
+// Blocks of the grid; each has its own scratch.
+inline int64_t plackett_luce_cuda_blocks(int64_t rows) { return rows < 1024 ? rows : 1024; }
+
+// Launchers over `rows` work items. `log_suffix_sum` holds plackett_luce_cuda_blocks(rows) * n doubles; `ranked` is
+// not used.
+int plackett_luce_cuda(const PlackettLuceArgs<float>& args, int64_t rows, void* stream);
+int plackett_luce_cuda(const PlackettLuceArgs<double>& args, int64_t rows, void* stream);
+
 }  // namespace drpm

@@ -1,6 +1,6 @@
 #include "device/cuda_launch.h"
 #include "lanes/lane_math.h"
-#include "plackett_luce_log_prob/plackett_luce_log_prob_cuda.h"
+#include "plackett_luce_log_prob/plackett_luce_log_prob.h"
 
 namespace drpm {
 namespace DRPM_ISA {

@@ -1,4 +1,4 @@
-#include "noise/gumbel_noise_cuda.h"
+#include "noise/gumbel_noise.h"
 #include "tests/cuda/driver.h"
 
 using namespace drpm_test;

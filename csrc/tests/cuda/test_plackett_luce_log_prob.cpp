@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "plackett_luce_log_prob/plackett_luce_log_prob_cuda.h"
+#include "plackett_luce_log_prob/plackett_luce_log_prob.h"
 #include "tests/cuda/driver.h"
 
 using namespace drpm_test;
