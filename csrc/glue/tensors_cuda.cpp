@@ -1,7 +1,7 @@
+#include "glue/tensors_cuda.h"
+
 #include <array>
 #include <optional>
-
-#include "glue/tensors_cuda.h"
 
 namespace drpm {
 
