@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from drpm.nn.temperature import Annealed, Schedule, Temperature
 from drpm.ops import Partition, random_partition
-from drpm.ops._arguments import Counts
+from drpm.ops._arguments import Counts, argument_error, counts_tensor
 from drpm.ops._mvhg_arguments import check_conditionals
 
 _OP = "RandomPartition"
@@ -57,15 +57,16 @@ class RandomPartition(Annealed):
         self.register_parameter("log_scores", learned(_OP, "num_elements", num_elements, at_least=0))
         self.temperature = Temperature(tau)
         self.hard, self.conditionals, self.noise = hard, conditionals, noise
-        self.register_buffer("m", None if m is None else torch.as_tensor(m))
-        if self.m is not None and self.m.dtype != torch.int64:
-            raise TypeError(f"{_OP}: m must be whole (int or int64), got {self.m.dtype}")
+        self._given_m = given_counts(_OP, "m", m)
+        self.register_buffer("m", counts_buffer(self._given_m, m))
 
     def reset_parameters(self) -> None:
-        """Start again from equal importances and equal scores."""
+        """Start again from equal importances, equal scores and the capacities that were given."""
         for parameter in (self.log_omega, self.log_scores):
             if parameter is not None:
                 nn.init.zeros_(parameter)
+        if self.m is not None:
+            self.m.copy_(torch.tensor(self._given_m, device="cpu"))
 
     def forward(
         self,
@@ -116,6 +117,22 @@ def learned(op: str, argument: str, count: int | None, *, at_least: int) -> nn.P
     if count < at_least:
         raise ValueError(f"{op}: {argument} must be >= {at_least}, got {count}")
     return nn.Parameter(torch.zeros(count))
+
+
+def given_counts(op: str, argument: str, value: Counts | None) -> Any:
+    """Counts as Python numbers, from which buffers can be written anew; None where there are none."""
+    if isinstance(value, Tensor):
+        if value.is_meta:
+            raise argument_error(op, argument, "have values", "a tensor on the meta device")
+        value = value.cpu()
+    return None if value is None else counts_tensor(op, argument, value, torch.device("cpu")).tolist()
+
+
+def counts_buffer(given: Any, value: Counts | None) -> Tensor | None:
+    """What `given_counts` gave, on the device of the value, else on torch's default device."""
+    if given is None:
+        return None
+    return torch.tensor(given, dtype=torch.int64, device=value.device if isinstance(value, Tensor) else None)
 
 
 def learned_or_given(op: str, name: str, parameter: Tensor | None, given: Tensor | None) -> Tensor:

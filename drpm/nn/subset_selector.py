@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from drpm.nn.random_partition import learned, learned_or_given
+from drpm.nn.random_partition import counts_buffer, given_counts, learned, learned_or_given
 from drpm.nn.temperature import Annealed, Schedule, Temperature
 from drpm.ops import random_partition
-from drpm.ops._arguments import Counts, counts_tensor
+from drpm.ops._arguments import Counts, argument_error, check_floating, is_readable, require
 from drpm.ops._mvhg_arguments import check_conditionals
 
 _OP = "SubsetSelector"
@@ -69,15 +69,18 @@ class SubsetSelector(Annealed):
         self.register_parameter("log_scores", learned(_OP, "num_elements", num_elements, at_least=0))
         has_odds = k is None and not given_odds
         self.register_parameter("log_odds", nn.Parameter(torch.zeros(1)) if has_odds else None)
-        self.register_buffer("k", None if k is None else counts_tensor(_OP, "k", k, torch.device("cpu")))
+        self._given_k = given_counts(_OP, "k", k)
+        self.register_buffer("k", counts_buffer(self._given_k, k))
         self.temperature = Temperature(tau)
         self.hard, self.conditionals, self.noise = hard, conditionals, noise
 
     def reset_parameters(self) -> None:
-        """Start again from equal scores and even odds."""
+        """Start again from equal scores, even odds and the k that was given."""
         for parameter in (self.log_odds, self.log_scores):
             if parameter is not None:
                 nn.init.zeros_(parameter)
+        if self.k is not None:
+            self.k.copy_(torch.tensor(self._given_k, device="cpu"))
 
     def forward(
         self,
@@ -96,11 +99,15 @@ class SubsetSelector(Annealed):
             sample_shape, generator, seed: as in `drpm.nn.RandomPartition`.
         """
         scores = learned_or_given(_OP, "log_scores", self.log_scores, log_scores)
+        check_floating(_OP, "log_scores", scores)
+        require(scores.dim() >= 1, _OP, "log_scores", "have an element dimension", "a scalar")
         n = scores.shape[-1]
         m = None
         if self.k is not None:
             if log_odds is not None:
                 raise TypeError(f"{_OP}: log_odds must not be given, k is")
+            if is_readable(self.k) and self.k.numel() and (largest := int(self.k.max())) > n:
+                raise argument_error(_OP, "k", f"be at most the number of elements, {n}", largest)
             # m_1 + m_2 = n: the sizes can only be (k, n − k)
             m = torch.stack([self.k, n - self.k], dim=-1)
             odds = scores.new_zeros(1)
@@ -128,5 +135,5 @@ class SubsetSelector(Annealed):
 
     def extra_repr(self) -> str:
         parts = [] if self.log_scores is None else [f"num_elements={self.log_scores.numel()}"]
-        parts += [] if self.k is None else [f"k={self.k.tolist()}"]
+        parts += [] if self.k is None else [f"k={self._given_k if self.k.is_meta else self.k.tolist()}"]
         return ", ".join([*parts, f"hard={self.hard}", f"conditionals={self.conditionals!r}", f"noise={self.noise}"])

@@ -116,7 +116,7 @@ def counts_tensor(op: str, argument: str, value: Counts, device: torch.device) -
         return torch.full((), value, dtype=torch.int64, device=device)
     if not isinstance(value, Tensor):
         try:
-            value = torch.tensor(value)
+            value = torch.tensor(value, device="cpu")
         except (TypeError, ValueError) as error:
             raise TypeError(f"{op}: {argument} must be whole (int or int64), got {value!r}") from error
         value = value if value.numel() else value.to(torch.int64)

@@ -204,6 +204,94 @@ def test_moves_keep_buffers_and_the_exact_temperature(module):
     assert {b.device.type for b in empty.buffers()} == {"cpu"}
 
 
+def start_and_end():
+    """One that stands at 1, and one that has come to 0.1."""
+    start, end = (RelaxedSort(Exponential(1.0, 0.1, 10)) for _ in range(2))
+    end.advance(10)
+    return start, end, torch.tensor([0.3, -1.0, 0.5, 2.0])
+
+
+def written_in_place(layer, end):
+    layer.temperature.value.copy_(end.temperature.value)
+    layer.temperature.step.copy_(end.temperature.step)
+    return layer
+
+
+def averaged(layer, end):
+    copied = torch.optim.swa_utils.AveragedModel(layer)
+    copied.update_parameters(end)
+    return copied.module
+
+
+def with_other_buffers(layer, end):
+    for name, buffer in end.temperature.named_buffers():
+        setattr(layer.temperature, name, buffer)
+    return layer
+
+
+def loaded(layer, end):
+    layer.load_state_dict(end.state_dict(), assign=True)
+    return layer
+
+
+@pytest.mark.parametrize("change", [written_in_place, averaged, with_other_buffers, loaded])
+def test_the_buffer_is_the_temperature(change):
+    start, end, scores = start_and_end()
+    start(scores)
+    changed = change(start, end)
+    assert changed.tau == 0.1
+    assert torch.equal(changed(scores), drpm.ops.relaxed_sort(scores, 0.1))
+    changed.advance(0)
+    assert changed.temperature.step == 10 and changed.tau == 0.1
+    changed.temperature.value.fill_(math.nan)
+    with pytest.raises(ValueError, match="tau must be positive and finite, got nan"):
+        changed(scores)
+
+
+def test_functional_calls_and_mapped_modules_use_the_buffers_that_they_are_given():
+    start, end, scores = start_and_end()
+    got = torch.func.functional_call(start, dict(end.named_buffers()), (scores,))
+    assert torch.equal(got, end(scores))
+    assert torch.equal(start(scores), drpm.ops.relaxed_sort(scores, 1.0))
+    stacked = torch.func.stack_module_state([start, end])
+    both = torch.vmap(lambda *state: torch.func.functional_call(start, state, (scores,)))(*stacked)
+    assert torch.equal(both, torch.stack([start(scores), end(scores)]))
+
+
+@pytest.mark.parametrize("change", [written_in_place, loaded])
+def test_a_compiled_module_uses_the_buffer(change):
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    start, end, scores = start_and_end()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(start, fullgraph=True, backend=counter)
+    assert torch.equal(compiled(scores), drpm.ops.relaxed_sort(scores, 1.0))
+    frames = counter.frame_count
+    change(compiled._orig_mod if change is loaded else compiled, end)
+    assert torch.equal(compiled(scores), drpm.ops.relaxed_sort(scores, 0.1))
+    assert counter.frame_count == frames or change is loaded  # which puts another tensor in the buffer's place
+
+
+@pytest.mark.parametrize("k", [2, [2, 3], torch.tensor([2, 3])])
+def test_deferred_initialisation_writes_what_was_given(k):
+    with torch.device("meta"):
+        partition, select = RandomPartition(2, 4, m=[4, 3], tau=Exponential(0.5, 0.1, 3)), SubsetSelector(k=k)
+    assert (
+        partition.m.is_meta
+        and (select.k.is_meta or isinstance(k, torch.Tensor))
+        and f"k={select._given_k}" in repr(select)
+    )
+    for module in (partition, select):
+        module.to_empty(device="cpu")
+        for part in module.modules():
+            for buffer in part.buffers(recurse=False):
+                buffer.fill_(77)
+            part.reset_parameters()
+    assert partition.m.tolist() == [4, 3] and partition.tau == 0.5 and partition.temperature.step == 0
+    assert torch.equal(select.k, torch.as_tensor(k)) and select.tau == 1.0
+    assert torch.equal(select(torch.randn(2, 5)).size, torch.as_tensor(k).expand(2).float())
+
+
 def test_advance_reaches_every_temperature_of_a_model():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), RelaxedSort(Exponential(1.0, 0.5, 4)), RelaxedSort(0.7))
     advance_temperatures(model, 2)
@@ -249,7 +337,13 @@ def test_compiles_without_graph_breaks_and_an_annealed_temperature_stays_under_t
         (lambda: SubsetSelector(3, k=-1), ValueError, "SubsetSelector: k must be >= 0, got -1"),
         (lambda: SubsetSelector(3, k=2, given_odds=True), ValueError, "SubsetSelector: given_odds must be False"),
         (lambda: SubsetSelector(k=2)(torch.zeros(3), torch.zeros(())), TypeError, "log_odds must not be given, k is"),
-        (lambda: SubsetSelector(k=4)(torch.zeros(3)), ValueError, "must be >= 0, got -1"),
+        (
+            lambda: SubsetSelector(k=[2, 4])(torch.zeros(2, 3)),
+            ValueError,
+            "SubsetSelector: k must be at most the number of elements, 3, got 4",
+        ),
+        (lambda: RandomPartition(2, m=-1), ValueError, "RandomPartition: m must be >= 0, got -1"),
+        (lambda: SubsetSelector(k=1)([0.0]), TypeError, "SubsetSelector: log_scores must be a tensor, got list"),
         (lambda: Temperature(torch.tensor(1.0)), TypeError, "Temperature: tau must be a Python float or a schedule"),
         (lambda: Temperature(1.0).advance(-1), ValueError, "Temperature.advance: steps must be >= 0, got -1"),
     ],
