@@ -25,7 +25,7 @@ test-cpp: .venv/.installed-test
 
 # The CUDA kernels, run thread by thread on the CPU: no device needed.
 test-cuda: .venv/.installed-test
-	$(BIN)/python csrc/tests/cuda/check.py $(ARGS)
+	$(BIN)/python tools/cuda/check.py $(ARGS)
 
 # On a machine with a CUDA device: parity with the CPU, gradients, streams, graphs, several devices, large sizes.
 test-gpu: .venv/.installed-test
@@ -33,11 +33,11 @@ test-gpu: .venv/.installed-test
 
 # Breaks the CUDA kernels place by place and counts what test-cuda's drivers notice; resumable.
 mutate-cuda: .venv/.installed-test
-	$(BIN)/python csrc/tests/cuda/mutate.py $(ARGS)
+	$(BIN)/python tools/cuda/mutate.py $(ARGS)
 
 # Registers, occupancy and memory accesses of the CUDA kernels, as Markdown: what can be known without a device.
 cuda-report: .venv/.installed-test
-	@$(BIN)/python csrc/tests/cuda/report.py $(ARGS)
+	@$(BIN)/python tools/cuda/report.py $(ARGS)
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-// What csrc/tests/cuda/mutate.py puts in front of every file that has mutants: the switch of each.
+// What tools/cuda/mutate.py puts in front of every file that has mutants: the switch of each.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -1,4 +1,4 @@
-// Switches the mutants of csrc/tests/cuda/mutate.py, which are all compiled into one program. Without sanitizers.
+// Switches the mutants of tools/cuda/mutate.py, which are all compiled into one program. Without sanitizers.
 //   DRPM_MUTANT = id    that mutant is active
 //   DRPM_REACHED = file gets the ids of the mutants that the program came by, one a line
 #include <cstdio>

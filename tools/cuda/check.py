@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "_build"))
 from programs import find_cmake, find_ninja  # noqa: E402
 
@@ -180,7 +180,7 @@ def check_nvcc(checks: Checks) -> None:
     if shutil.which("nvcc") is None:
         print("skip nvcc: not installed")
         return
-    script = ROOT / FOLDER / "compiled.py"
+    script = Path(__file__).parent / "compiled.py"
     checks.start("nvcc", "all supported architectures compile, no kernel spills registers", [sys.executable, script])
 
 

@@ -3,7 +3,7 @@
 The two add in different orders and round log m! differently: logits differ by a few ulp of log m! before they are
 rounded to the dtype. A row differs only where its two best outcomes are closer than that.
 
-    python csrc/tests/cuda/parity.py --rows 20000
+    python tools/cuda/parity.py --rows 20000
 """
 
 from __future__ import annotations

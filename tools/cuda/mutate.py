@@ -1,4 +1,4 @@
-"""`make mutate-cuda`: does the emulator notice broken kernels? Resumable: results are in results/cuda/mutants.json.
+"""`make mutate-cuda`: does the emulator notice broken kernels? Resumable: results are in build/mutate-cuda.
 
 A mutant drops one barrier, moves one bound (either way) or one index by one, or lets every thread do what one thread
 does, in a .cu file or in a header of row functions. All mutants are compiled into one set of drivers, each behind a
@@ -9,6 +9,7 @@ that pass survive. survivors.json says why: "same", no run can show a difference
 differs in rounding or in the work done (such mutants do not meet ThreadSanitizer); "open": a gap of the drivers.
 
 Mutants come in the order of their hashes: a run that stops early (`--limit`, `--seconds`) has tried a random sample.
+`--summary` writes results/cuda/mutants.json, of which `--report` prints docs/cuda_mutants.md.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -29,25 +29,14 @@ from pathlib import Path
 from threading import Lock
 
 sys.path.insert(0, str(Path(__file__).parent))
-from check import FOLDER, ROOT, SUPPRESSIONS, build_drivers, commit, tsan_options
+from check import FOLDER, ROOT, SUPPRESSIONS, build_drivers, tsan_options
+from mutants import CSRC, HEADERS, Mutant, all_mutants
+from mutants_page import print_page, write_summary
 
-CSRC = ROOT / "csrc"
 EMULATOR = CSRC / "tests" / "cuda_on_cpu"
 OUT = ROOT / "build" / "mutate-cuda"
-RESULTS = ROOT / "results" / "cuda" / "mutants.json"
-# Code of the kernels that lies in headers. What they hold is in the namespace of the instruction set: the CPU kernels
-# of the same program keep their own, unbroken copy.
-HEADERS = (
-    "device/cuda_launch.h",
-    "mvhg/contour/contour_math.h",
-    "mvhg/contour/contour_rows.h",
-    "mvhg/contour/cumulant_math.h",
-    "mvhg/contour/entropy_rows.h",
-    "mvhg/tables/exact_rows.h",
-    "mvhg/two_class/merged_rows.h",
-    "mvhg/outcomes_cuda.h",
-    "mvhg/tables/size_tables_cuda.h",
-)
+RESULTS = OUT / "mutants.json"  # of every mutant tried, as long as its file stays what it is
+REASONS = Path(__file__).parent / "survivors.json"
 # Kernels that run in another driver than the one of their file's name.
 DRIVER_OF = {
     "log_factorial": "test_hypergeometric_log_weights",
@@ -57,26 +46,6 @@ DRIVER_OF = {
     "contour": "test_mvhg_contour",
     "merged": "test_mvhg_merged",
 }
-INDEX = r"(?:[\w.>-]+(?: [-+*/%] [\w.>-]+)*)"  # what stands in brackets, without brackets of its own
-COMPARED = r"(?<=[\w\])]) {} (?=[\w(])"
-# Each rule: the places, and the code there; {s} is 1 in the mutant and 0 else.
-RULES = (
-    ("drop barrier", r"__syncthreads\(\);|__syncwarp\(\);|team\.sync\(\);|Warp\(\)\.sync\(\);", "if (!{s}) {0}"),
-    ("bound < moved by one", COMPARED.format("<"), " < {s} + "),
-    ("bound < moved back by one", COMPARED.format("<"), " < -{s} + "),
-    ("bound <= moved by one", COMPARED.format("<="), " <= -{s} + "),
-    ("bound <= moved back by one", COMPARED.format("<="), " <= {s} + "),
-    ("bound > moved by one", COMPARED.format(">"), " > -{s} + "),
-    ("bound > moved back by one", COMPARED.format(">"), " > {s} + "),
-    ("bound >= moved by one", COMPARED.format(">="), " >= {s} + "),
-    ("bound >= moved back by one", COMPARED.format(">="), " >= -{s} + "),
-    ("last of the doubling steps dropped", r" < (?=kWarpSize; \w+ \*= 2\))", " < -{s} * kWarpSize / 2 + "),
-    ("index moved by one", rf"(?<=[\w\])])\[({INDEX})\]", "[{1} + {s}]"),
-    ("every thread", r"(?:threadIdx\.x|lane) == 0|(?<=return )rank\(\) == 0", "({0} || {s})"),
-)
-SKIPPED_LINE = re.compile(r"\s*(//|#|template|constexpr|static_assert|using|__shared__)|.*\[\]\(")
-ARRAY = re.compile(r"\s*(?!return\b|else\b)(const )?[\w:]+(<[^>]*>)?[*&]? (\w+\[\w+\], )*\w+$")  # ... and its length
-MINIMUM = re.compile(r"\s*(?P<b>[^?:;{}&|]+?) \? (?P<c>[^?:;{}]+?) : (static_cast<\w+>\()?(?P<d>[^;,:{}]*)")
 FLAGS = ["-std=gnu++17", "-DDRPM_ISA=isa_cuda", "-w", f"-I{EMULATOR}", f"-I{OUT / 'csrc'}"]
 SANITIZERS = {
     "plain": ["-O2"],
@@ -92,76 +61,6 @@ STAGES = (
     ("thread", {"CUDA_ON_CPU_RACES": "block"}),
     ("thread", {"CUDA_ON_CPU_RACES": "grid"}),
 )
-
-
-@dataclass(frozen=True)
-class Mutant:
-    number: int
-    file: str  # below csrc
-    start: int
-    end: int
-    line: int
-    rule: str
-    code: str  # what takes the place of text[start:end]
-    source: str  # the line, for people
-
-    def key(self) -> str:
-        """Of what is broken and where, not of line numbers: results stand as long as the file's code around does."""
-        return hashlib.sha256(f"{self.file}\n{self.rule}\n{self.source}\n{self.start}".encode()).hexdigest()[:16]
-
-    def place(self) -> str:
-        """Its name in survivors.json; the same for several on one line."""
-        return f"{self.file}: {self.rule}: {self.source}"
-
-    def where(self) -> str:
-        return f"csrc/{self.file}:{self.line}"
-
-
-def changes_nothing(text: str, match: re.Match[str], rule: str) -> bool:
-    """Whether the comparison of whole numbers gives the same either way: a < b ? a : b and a > 0 ? a : 0, moved by one
-    towards equality; steps that double and miss one more; thresholds of formulas, which are no bounds."""
-    before, after = text[max(0, match.start() - 160) : match.start()], text[match.end() : match.end() + 160]
-    if re.match(r"\w+; \w+ \*= 2\)|1e-", after):
-        return True
-    found = MINIMUM.match(after)
-    if found is None or "back" in rule:
-        return False
-    b, c, d = found["b"], found["c"], found["d"].rstrip(" )")
-    if ">" in rule and b != "0":
-        return False
-    if re.search(rf"\b(double|T|float) [^;()]*\b{re.escape(b)} =", text):
-        return False
-    return before.endswith(c) and d == b.rstrip(")")
-
-
-def mutants_of(file: str, first: int) -> list[Mutant]:
-    text = (CSRC / file).read_text()
-    found: list[Mutant] = []
-    for rule, pattern, code in RULES:
-        for match in re.finditer(pattern, text):
-            begin = text.rfind("\n", 0, match.start()) + 1
-            line = text[begin : text.find("\n", match.start())]
-            comment = line.find("//")
-            if SKIPPED_LINE.match(line) or 0 <= comment < match.start() - begin:
-                continue
-            if rule.startswith("bound") and changes_nothing(text, match, rule):
-                continue
-            if rule.startswith("index") and ARRAY.match(text[begin : match.start()]):
-                continue
-            number = first + len(found)
-            place = (match.start(), match.end(), text.count("\n", 0, match.start()) + 1)
-            groups = [match.group(0), *match.groups()]
-            mutant = code.format(*groups, s=f"cuda_on_cpu_mutant({number})")
-            found.append(Mutant(number, file, *place, rule, mutant, line.strip()))
-    return found
-
-
-def all_mutants() -> list[Mutant]:
-    files = [str(path.relative_to(CSRC)) for path in sorted(CSRC.glob("**/*_cuda.cu"))]
-    mutants: list[Mutant] = []
-    for file in [*files, *HEADERS]:
-        mutants += mutants_of(file, len(mutants))
-    return mutants
 
 
 def write_tree(mutants: list[Mutant]) -> None:
@@ -285,7 +184,7 @@ class Record:
     """What is known of each mutant, on disk: {"noticed": by what, or "", "passed": sanitizers, "where", ...}."""
 
     def __init__(self) -> None:
-        self.reasons: dict[str, dict[str, str]] = json.loads((ROOT / FOLDER / "survivors.json").read_text())
+        self.reasons: dict[str, dict[str, str]] = json.loads(REASONS.read_text())
         self.file = RESULTS
         self.lock = Lock()
         self.results: dict[str, dict[str, str]] = json.loads(self.file.read_text()) if self.file.is_file() else {}
@@ -297,6 +196,16 @@ class Record:
     def reason(self, mutant: Mutant) -> dict[str, str]:
         """{"kind": "same", "choice" or "open", "why": ...}, or empty."""
         return self.reasons.get(mutant.place(), {})
+
+    def explained(self, mutant: Mutant) -> dict[str, str]:
+        """Why it survives, as far as anybody has said; empty where it has been noticed."""
+        result = self.of(mutant)
+        if result["noticed"] or self.reason(mutant):
+            return {} if result["noticed"] else self.reason(mutant)
+        missing = [name for name in SANITIZERS if name not in result["passed"].split()]
+        if missing:
+            return {"kind": "open", "why": f"not tried under {', '.join(missing)}"}
+        return {"kind": "open", "why": "not looked at" if result["reached"] else "no driver comes by"}
 
     def breaks_nothing(self, mutant: Mutant) -> bool:
         return self.reason(mutant).get("kind") in ("same", "choice")
@@ -359,7 +268,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="mutants to try at most, in a fixed random order")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no mutant later than this")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
-    parser.add_argument("--report", action="store_true", help="print the results so far as Markdown and stop")
+    parser.add_argument("--summary", action="store_true", help="write results/cuda/mutants.json and stop")
+    parser.add_argument("--report", action="store_true", help="print results/cuda/mutants.json as Markdown and stop")
     parser.add_argument("--again", action="store_true", help="try the survivors again: the drivers have changed")
     arguments = parser.parse_args()
     mutants = all_mutants()
@@ -374,8 +284,12 @@ def main() -> None:
             print(f"{mutant.where()}: {mutant.rule}: {mutant.source}")
         print(f"{len(chosen)} mutants")
         return
+    if arguments.summary:
+        known, _ = split(mutants, record)
+        write_summary(len(mutants), [(mutant, result, record.explained(mutant)) for mutant, result in known])
+        return
     if arguments.report:
-        print_report(mutants, record)
+        print_page()
         return
     if arguments.again:
         for mutant in chosen:
@@ -401,61 +315,6 @@ def split(mutants: list[Mutant], record: Record) -> tuple[list[Tried], list[Trie
     known = [(mutant, record.of(mutant)) for mutant in mutants if mutant.key() in record.results]
     known = [(mutant, result) for mutant, result in known if result["noticed"] or result["passed"]]
     return known, [(mutant, result) for mutant, result in known if not result["noticed"]]
-
-
-def print_counts(title: str, groups: dict[str, list[bool]]) -> None:
-    print(f"| {title} | mutants | noticed | share |\n|---|---|---|---|")
-    for name, noticed in sorted(groups.items()):
-        print(f"| {name} | {len(noticed)} | {sum(noticed)} | {100 * sum(noticed) / len(noticed):.1f} % |")
-    print()
-
-
-HEAD = """# CUDA kernels: which faults the tests notice
-
-Written by `make -s mutate-cuda ARGS=--report > docs/cuda_mutants.md` (commit {commit}) from what `make mutate-cuda` has
-found. A mutant drops one barrier, moves one bound (either way) or one index by one, or lets every thread do what one
-does. The C++ drivers of `make test-cuda` run with it on the CPU (docs/cuda.md), in three thread orders and under three
-sanitizer settings, until a check fails.
-
-**{noticed} of {known} mutants are noticed, {share}** ({all} exist). Of the {left} others, {same} cannot show in any
-run, and {choice} are another right way to the same result: other rounding, other nodes, other work; judged one by one,
-the reasons are below; these met the thread orders and AddressSanitizer. **Of the {broken} that break something
-{of_broken} are noticed.**
-"""
-
-
-def print_report(mutants: list[Mutant], record: Record) -> None:
-    """docs/cuda_mutants.md"""
-    known, survivors = split(mutants, record)
-    noticed = len(known) - len(survivors)
-    kinds = [record.reason(mutant).get("kind", "") for mutant, _ in survivors]
-    broken = noticed + sum(not record.breaks_nothing(mutant) for mutant, _ in survivors)
-    counts = {"same": kinds.count("same"), "choice": kinds.count("choice"), "left": len(survivors), "broken": broken}
-    share, of_broken = (f"{100 * noticed / max(total, 1):.1f} %" for total in (len(known), broken))
-    shares = {"share": share, "of_broken": of_broken, "commit": commit()}
-    print(HEAD.format(noticed=noticed, known=len(known), all=len(mutants), **shares, **counts))
-    by_file: dict[str, list[bool]] = {}
-    by_rule: dict[str, list[bool]] = {}
-    stages: dict[str, int] = {}
-    for mutant, result in known:
-        by_file.setdefault(mutant.file, []).append(bool(result["noticed"]))
-        by_rule.setdefault(mutant.rule, []).append(bool(result["noticed"]))
-        stage = result["noticed"].partition(": ")[2] or "nothing"
-        stages[stage] = stages.get(stage, 0) + 1
-    print_counts("rule", by_rule)
-    print_counts("file", by_file)
-    print("| first noticed by | mutants |\n|---|---|")
-    for stage, count in sorted(stages.items(), key=lambda pair: -pair[1]):
-        print(f"| {stage} | {count} |")
-    print("\n## Survivors\n\n| place | what is broken | why it is not noticed |\n|---|---|---|")
-    for mutant, result in sorted(survivors, key=lambda found: (found[0].file, found[0].line)):
-        reason = record.reason(mutant)
-        why = f"{reason['kind']}: {reason['why']}" if reason else ""
-        if not reason and not record.decided(mutant):
-            why = "open: not tried under " + ", ".join(s for s in SANITIZERS if s not in result["passed"].split())
-        why = why or ("no driver comes by" if not result["reached"] else "open")
-        code = mutant.source.replace("|", "\\|")
-        print(f"| {mutant.where()} | {mutant.rule}: `{code}` | {why} |")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from check import FOLDER, ROOT, build_drivers, commit
 from compiled import Compiled, demangled
-from mutate import HEADERS
+from mutants import HEADERS
 from roofline import print_roofline
 
 # Multiprocessors, shared memory of one and of a block (opt-in), registers and threads of one: published tables.
