@@ -149,12 +149,12 @@ def _agreed_lengths(
 
     All that must agree travels as one row of float64, so that every process sees the same rows and fails alike.
     """
-    row = torch.full((4 + _MAX_DIMS,), -1.0, dtype=torch.float64)
+    row = torch.full((4 + _MAX_DIMS,), -1.0, dtype=torch.float64, device="cpu")
     if front.dim() > _MAX_DIMS:
         raise ValueError(f"{op}: x must have at most {_MAX_DIMS} dimensions, got {front.dim()}")
     row[0], row[1], row[2] = front.shape[0], front.dim(), _DTYPES.index(front.dtype)
     row[3] = 0 if same is None else same.numel()
-    row[4 : 3 + front.dim()] = torch.tensor(front.shape[1:], dtype=torch.float64)
+    row[4 : 3 + front.dim()] = torch.tensor(front.shape[1:], dtype=torch.float64, device="cpu")
     rows = torch.empty(world, len(row), dtype=torch.float64, device=front.device)
     dist.all_gather_into_tensor(rows.view(-1), row.to(front.device), group=group)
     rows = rows.cpu()

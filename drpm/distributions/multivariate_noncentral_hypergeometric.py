@@ -120,11 +120,11 @@ class MultivariateNoncentralHypergeometric(Distribution):
         m, n = self.m.reshape(-1, self.event_shape[0]), self.n.reshape(-1)
         if n.numel() == 0 or not bool((m == m[0]).all() and (n == n[0]).all()):
             return False
-        ways = torch.zeros(int(n[0]) + 1, dtype=torch.float64)
+        ways = torch.zeros(int(n[0]) + 1, dtype=torch.float64, device="cpu")
         ways[0] = 1
         for count in m[0].tolist():
             total = ways.cumsum(0)
-            ways = total - torch.cat([torch.zeros(count + 1, dtype=torch.float64), total])[: len(total)]
+            ways = total - torch.cat([total.new_zeros(count + 1), total])[: len(total)]
         return bool(ways[-1] <= _LARGEST_SUPPORT)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:

@@ -119,6 +119,7 @@ class RandomPartition(Distribution):
             raise NotImplementedError(
                 f"RandomPartition: K^n must be <= {_ENUMERATED} to enumerate, got {self.num_subsets}^{n}"
             )
-        labels = torch.tensor(list(itertools.product(range(self.num_subsets), repeat=n)), dtype=torch.int64)
-        labels = labels.to(self.log_scores.device).reshape(self.num_subsets**n, *(1,) * len(self.batch_shape), n)
+        every = list(itertools.product(range(self.num_subsets), repeat=n))
+        labels = torch.tensor(every, dtype=torch.int64, device=self.log_scores.device)
+        labels = labels.reshape(self.num_subsets**n, *(1,) * len(self.batch_shape), n)
         return labels.expand(-1, *self.batch_shape, n) if expand else labels

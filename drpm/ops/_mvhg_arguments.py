@@ -114,7 +114,7 @@ def class_order_rows(
     classes = class_order.shape[-1]
     if is_readable(class_order) and class_order.numel():
         ordered = class_order.sort(-1).values
-        if not torch.equal(ordered, torch.arange(classes).expand_as(ordered)):
+        if not torch.equal(ordered, torch.arange(classes, device="cpu").expand_as(ordered)):
             raise argument_error(op, "class_order", f"be a permutation of 0 … {classes - 1}", class_order.tolist())
     if class_order.dim() == 1:
         return class_order.reshape(1, classes).contiguous()

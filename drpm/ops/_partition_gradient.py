@@ -20,7 +20,7 @@ _LOWEST = -1e30
 @lru_cache(maxsize=1)
 def _gauss_legendre() -> tuple[list[float], list[float]]:
     """Nodes on [−1, 1] and weights, as eigenvalues of the Jacobi matrix."""
-    k = torch.arange(1, _NODES, dtype=torch.float64)
+    k = torch.arange(1, _NODES, dtype=torch.float64, device="cpu")
     beside = k / (4 * k**2 - 1).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(beside, 1) + torch.diag(beside, -1))
     return nodes.tolist(), (2 * vectors[0] ** 2).tolist()

@@ -173,9 +173,10 @@ def mvhg_sample(
     """
     if conditionals not in ("exact", "merged"):
         raise ValueError(f"mvhg_sample: conditionals must be 'exact' or 'merged', got {conditionals!r}")
-    order = torch.arange(log_omega.shape[-1]) if class_order is None else torch.as_tensor(class_order)
+    classes, device = log_omega.shape[-1], log_omega.device
+    order = torch.arange(classes, device=device) if class_order is None else torch.as_tensor(class_order, device=device)
     log_omega, m, n = expand_parameters(log_omega, m, n, order.shape[:-1])
-    order = order.to(log_omega.device).expand(m.shape)
+    order = order.expand(m.shape)
     log_omega, m = log_omega.gather(-1, order), m.gather(-1, order)  # from here on by position
     exact = conditionals == "exact"
     logits_of = _exact_conditionals(log_omega, m, n) if exact else _merged_conditionals(log_omega, m)

@@ -102,13 +102,13 @@ def fit_gaussians(
     sizes = responsibilities.sum(0)
     means = (responsibilities.T @ x) / sizes.clamp(min=1e-10).unsqueeze(-1)
     strength, scatter = prior.strength, prior.scatter
-    floor = _FLOOR * torch.ones(d, dtype=x.dtype)
+    floor = x.new_full((d,), _FLOOR)
     if kind in ("full", "tied"):
         total = x.new_zeros(clusters if kind == "full" else 1, d, d)
         for k in range(clusters):
             centred = x - means[k]
             total[k if kind == "full" else 0] += (centred * responsibilities[:, k : k + 1]).T @ centred
-        rows = sizes if kind == "full" else torch.full((1,), float(n), dtype=x.dtype)
+        rows = sizes if kind == "full" else x.new_full((1,), float(n))
         covariances = (total + strength * scatter) / (rows + strength)[:, None, None] + torch.diag(floor)
         return Gaussians(kind, means, covariances if kind == "full" else covariances[0])
     total = torch.stack([responsibilities[:, k] @ (x - means[k]).square() for k in range(clusters)])

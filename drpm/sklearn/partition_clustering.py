@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -59,7 +60,8 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
 
     The rows are partitioned by a differentiable random partition model with equal scores, whose sizes follow the
     multivariate noncentral hypergeometric distribution, and each cluster is a Gaussian. Fitted by expectation
-    maximisation from several k-means starts; columns are standardised inside. Time and memory are linear in the rows.
+    maximisation from several k-means starts; columns are standardised inside, so their units change nothing. Time and
+    memory are linear in the rows.
 
     Parameters:
         n_clusters: int, K >= 1.
@@ -68,8 +70,8 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
             for `labels_`, which is then the best partition of those sizes, not row by row.
         covariance_type: "full", "tied", "diag" or "spherical" (in units of the columns' standard deviations).
         shrinkage: float > 0, strength of the prior on the covariances in rows.
-        n_init: int >= 1, k-means starts, on the table as it is and on standardised columns in turn; the best one by the
-            objective after short runs is used. On large tables they are compared on 10,000 rows.
+        n_init: int >= 1, k-means starts; the best one by the objective after short runs is used. On large tables they
+            are compared on 10,000 rows.
         max_iter: int >= 1, iterations from the best start.
         tol: float >= 0, smallest gain per row and iteration at which to go on.
         verbose: 1 shows a progress bar (tqdm).
@@ -109,9 +111,7 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
         n = len(table)
         sizes = self._check_parameters(n)
         random = check_random_state(self.random_state)
-        self._offset = table.mean(0)
-        scale = table.std(0)
-        self._scale = np.where(scale > 1e-12 * (1 + np.abs(self._offset)), scale, 1.0)
+        self._measure(table)
         x = self._standardised(table)
         prior = Prior.of(x, self.n_clusters, self.shrinkage)
         with self._progress() as advance:
@@ -140,13 +140,13 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Give the mean log-density of the rows under the mixture of the fitted clusters; y is ignored."""
-        return float(torch.from_numpy(self._joint(X)).logsumexp(1).mean())
+        return float(self._log_densities(X).mean())
 
     def bic(self, X: ArrayLike) -> float:
         """Give the Bayesian information criterion (lower is better), to choose n_clusters or covariance_type."""
-        joint = self._joint(X)
+        densities = self._log_densities(X)
         parameters = self._gaussians().num_parameters + self.n_clusters - 1
-        return float(-2.0 * torch.from_numpy(joint).logsumexp(1).sum() + parameters * np.log(len(joint)))
+        return float(-2.0 * densities.sum() + parameters * math.log(len(densities)))
 
     @property
     def _n_features_out(self) -> int:
@@ -160,9 +160,14 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
             if not condition:
                 raise ValueError(f"{name}: {argument} must {contract}, got {getattr(self, argument)!r}")
 
+        for argument in ("n_clusters", "n_init", "max_iter"):
+            require(_is_number(getattr(self, argument), numbers.Integral), argument, "be an int")
+        for argument in ("shrinkage", "tol"):
+            require(_is_number(getattr(self, argument), numbers.Real), argument, "be a float")
         require(self.n_clusters >= 1, "n_clusters", "be >= 1")
         require(self.n_clusters <= n, "n_clusters", f"be at most the number of samples, {n}")
-        require(self.covariance_type in COVARIANCE_TYPES, "covariance_type", f"be one of {COVARIANCE_TYPES}")
+        known = isinstance(self.covariance_type, str) and self.covariance_type in COVARIANCE_TYPES
+        require(known, "covariance_type", f"be one of {COVARIANCE_TYPES}")
         require(np.isfinite(self.shrinkage) and self.shrinkage > 0, "shrinkage", "be positive and finite")
         require(self.n_init >= 1, "n_init", "be >= 1")
         require(self.max_iter >= 1, "max_iter", "be >= 1")
@@ -170,7 +175,10 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
         if isinstance(self.sizes, str):
             require(self.sizes in ("learned", "balanced"), "sizes", "be 'learned', 'balanced' or numbers")
             return None if self.sizes == "learned" else _rounded(np.full(self.n_clusters, n / self.n_clusters), n)
-        given = np.asarray(self.sizes, dtype=np.float64)
+        try:
+            given = np.asarray(self.sizes, dtype=np.float64)
+        except (TypeError, ValueError):
+            given = np.empty(0)
         valid = given.shape == (self.n_clusters,) and bool(np.isfinite(given).all()) and bool((given >= 0).all())
         require(valid, "sizes", f"hold {self.n_clusters} numbers >= 0")
         if given.sum() == n and bool((given == np.round(given)).all()):
@@ -178,8 +186,20 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
         require(abs(given.sum() - 1.0) < 1e-6, "sizes", f"sum to the number of samples, {n}, or to 1")
         return _rounded(given / given.sum() * n, n)
 
+    def _measure(self, table: Floats) -> None:
+        """Units, means and deviations of the columns.
+
+        A column's unit is the power of two above its largest magnitude. Dividing by it is exact, so tables that differ
+        by such units look the same from here on, and nothing over- or underflows.
+        """
+        largest = np.abs(table).max(0)
+        self._exponent = np.frexp(largest)[1]
+        units = np.ldexp(table, -self._exponent)
+        self._offset, scale = units.mean(0), units.std(0)
+        self._scale = np.where(scale > 1e-12, scale, 1.0)  # else constant, up to the rounding of its mean
+
     def _standardised(self, table: Floats) -> Tensor:
-        return torch.from_numpy((table - self._offset) / self._scale)
+        return torch.from_numpy((np.ldexp(table, -self._exponent) - self._offset) / self._scale)
 
     def _search(
         self,
@@ -194,11 +214,9 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
         if n > _SEARCH_ROWS:
             sample = x[torch.from_numpy(np.sort(random.choice(n, _SEARCH_ROWS, replace=False)))]
             sample_sizes = None if sizes is None else _rounded(sizes * (_SEARCH_ROWS / n), _SEARCH_ROWS)
-        scale, states = torch.from_numpy(self._scale), []
-        for number in range(self.n_init):
-            # k-means depends on the columns' units: half of the starts see the table's own, half standardised columns
-            seen = sample * scale if number % 2 == 0 else sample
-            start = self._start(seen.numpy(), sizes, random).to(x)
+        states = []
+        for _ in range(self.n_init):
+            start = self._start(sample.numpy(), sizes, random).to(x)
             states.append(self._iterate(sample, sample_sizes, prior, start, _FIRST_ITERATIONS, None))
             advance(states[-1].objective)
         states.sort(key=lambda state: -state.objective)
@@ -272,12 +290,14 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
         self.log_weights_: Floats = weights.numpy()
         self.sizes_: NDArray[np.int64] = np.bincount(self.labels_, minlength=self.n_clusters)
         self._means, self._covariances = gaussians.means.numpy(), gaussians.covariances.numpy()
-        scale = self._scale
-        self.means_: Floats = self._means * scale + self._offset
+        scale, exponent = self._scale, self._exponent
+        self.means_: Floats = np.ldexp(self._means * scale + self._offset, exponent)
         if self.covariance_type in ("full", "tied"):
-            self.covariances_: Floats = self._covariances * np.outer(scale, scale)
+            self.covariances_: Floats = np.ldexp(
+                self._covariances * np.outer(scale, scale), np.add.outer(exponent, exponent)
+            )
         else:
-            self.covariances_ = gaussians.diagonals().numpy() * scale**2
+            self.covariances_ = np.ldexp(gaussians.diagonals().numpy() * scale**2, 2 * exponent)
         self.objective_, self.n_iter_, self.converged_ = state.objective, state.iterations, state.converged
         if not state.converged:
             warnings.warn(
@@ -290,12 +310,17 @@ class PartitionClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clu
         return Gaussians(self.covariance_type, torch.from_numpy(self._means), torch.from_numpy(self._covariances))
 
     def _joint(self, X: ArrayLike) -> Floats:
-        """log weight + log density in the units of the table, (n, K)."""
+        """log weight + log density of the standardised rows, (n, K)."""
         check_is_fitted(self)
         table: Floats = validate_data(self, X, dtype=np.float64, reset=False)
         u = self._gaussians().log_density(self._standardised(table))
-        joint: Floats = u.numpy() + self.log_weights_ - np.log(self._scale).sum()
+        joint: Floats = u.numpy() + self.log_weights_
         return joint
+
+    def _log_densities(self, X: ArrayLike) -> Tensor:
+        """(n,) of the mixture, in the units of the table."""
+        log_units = np.log(self._scale).sum() + math.log(2.0) * self._exponent.sum()
+        return torch.from_numpy(self._joint(X)).logsumexp(1) - float(log_units)
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator[Any]:
@@ -323,6 +348,10 @@ def _log_partition(sizes: Tensor) -> float:
     n = float(sizes.sum())
     inside = sizes.clamp(min=1e-9 * n, max=(1 - 1e-9) * n)
     return size_term(inside, torch.log(inside / (n - inside)))
+
+
+def _is_number(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
 
 
 def _rounded(sizes: NDArray[Any], total: int) -> NDArray[np.int64]:

@@ -88,8 +88,8 @@ def given_log_weights(
         if float(gradient.abs().max()) <= tolerance * len(u):
             break
         # the dual is flat along the all-ones direction; the ridge bounds steps where a cluster hardly competes
-        hessian = torch.diag(soft) - r.T @ r + torch.full((clusters, clusters), float(soft.mean()) / clusters)
-        ridge = 1e-9 * len(u) * torch.eye(clusters, dtype=u.dtype)
+        hessian = torch.diag(soft) - r.T @ r + soft.mean() / clusters
+        ridge = 1e-9 * len(u) * torch.eye(clusters, dtype=u.dtype, device=u.device)
         step = torch.linalg.solve(hessian + ridge, gradient)
         size = min(1.0, reach / float(step.abs().max()))
         reach *= 2.0  # far from the solution the dual is nearly linear, and its curvature says nothing about how far

@@ -199,6 +199,48 @@ def test_units_of_columns_do_not_matter_from_the_same_start(kind, monkeypatch):
     np.testing.assert_allclose(one.transform(x), other.transform(x * [1, 1e4, 1e-4, 7] + 5), atol=1e-8)
 
 
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@pytest.mark.parametrize("sizes", ["learned", "balanced"])
+def test_units_that_are_powers_of_two_change_nothing(kind, sizes):
+    x, _ = load_iris(return_X_y=True)
+    one = PartitionClustering(3, sizes=sizes, covariance_type=kind, n_init=4, random_state=0).fit(x)
+    for exponents in ([60, 0, 0, 0], [-60] * 4, [60, -60, 17, -3]):
+        units = np.exp2(exponents)
+        other = clone(one).fit(x * units)
+        np.testing.assert_array_equal(other.labels_, one.labels_)
+        np.testing.assert_array_equal(other.predict(x * units), one.predict(x))
+        np.testing.assert_array_equal(other.transform(x * units), one.transform(x))
+        np.testing.assert_array_equal(other.means_, one.means_ * units)
+        scale = np.outer(units, units) if kind in ("full", "tied") else units**2
+        np.testing.assert_array_equal(other.covariances_, one.covariances_ * scale)
+        assert other.objective_ == one.objective_
+        assert other.score(x * units) == pytest.approx(one.score(x) - np.log(units).sum(), rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in ldexp")  # covariances in units of 1e320
+@pytest.mark.parametrize("unit", [1e-13, 1e-160, 1e160, 1e-305])
+def test_columns_in_small_and_large_units(unit):
+    x, y = make_blobs(150, random_state=0)
+    model = PartitionClustering(3, n_init=4, random_state=0).fit(x * unit)
+    plain = PartitionClustering(3, n_init=4, random_state=0).fit(x)
+    assert adjusted_rand_score(model.labels_, plain.labels_) == 1.0  # the numbers of the clusters may differ
+    assert model.sizes_.min() > 40 and adjusted_rand_score(y, model.labels_) > 0.6
+    np.testing.assert_allclose(np.sort(model.means_, 0), np.sort(plain.means_, 0) * unit, rtol=1e-3)
+    mixed = PartitionClustering(3, n_init=4, random_state=0).fit(x * [unit, 1e4])
+    assert adjusted_rand_score(mixed.labels_, plain.labels_) == 1.0
+
+
+def test_default_device_does_not_matter():
+    x, _ = load_iris(return_X_y=True)
+    for sizes in ("learned", "balanced"):
+        want = PartitionClustering(3, sizes=sizes, n_init=2, random_state=0).fit(x)
+        with torch.device("meta"):
+            got = PartitionClustering(3, sizes=sizes, n_init=2, random_state=0).fit(x)
+            np.testing.assert_array_equal(got.predict(x), want.predict(x))
+            assert got.score(x) == want.score(x) and got.bic(x) == want.bic(x)
+        np.testing.assert_array_equal(got.labels_, want.labels_)
+
+
 def test_same_random_state_same_result_and_threads_do_not_matter():
     x, _ = load_wine(return_X_y=True)
     first = PartitionClustering(3, random_state=3).fit(x)
@@ -291,6 +333,13 @@ def test_in_a_pipeline_with_names():
         ({"covariance_type": "round"}, "covariance_type must be one of"),
         ({"shrinkage": 0.0}, "shrinkage must be positive and finite, got 0.0"),
         ({"n_init": 0}, "n_init must be >= 1, got 0"),
+        ({"n_init": "auto"}, "PartitionClustering: n_init must be an int, got 'auto'"),
+        ({"n_clusters": 2.0}, "n_clusters must be an int, got 2.0"),
+        ({"max_iter": None}, "max_iter must be an int, got None"),
+        ({"tol": "small"}, "tol must be a float, got 'small'"),
+        ({"tol": np.nan}, "tol must be >= 0, got nan"),
+        ({"sizes": ["a", "b"]}, "sizes must hold 2 numbers >= 0, got \\['a', 'b'\\]"),
+        ({"covariance_type": ["full"]}, "covariance_type must be one of"),
         ({"max_iter": 0}, "max_iter must be >= 1, got 0"),
         ({"tol": -1.0}, "tol must be >= 0, got -1.0"),
     ],
