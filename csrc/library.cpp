@@ -51,6 +51,9 @@ DRPM_LIBRARY(m) {
   m.def("mvhg_entropy_hessian_product(Tensor log_omega, Tensor m, Tensor n, Tensor v) -> Tensor");
   m.def("mvhg_draw(Tensor log_omega, Tensor m, Tensor n, Tensor seed, int samples, int largest_table) -> Tensor");
   m.def("mvhg_kl(Tensor log_omega_q, Tensor log_omega_p, Tensor m, Tensor n) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "k_subset_sample(Tensor log_weights, Tensor k, Tensor seed, int samples, bool noise, SymInt largest_k=-1) -> "
+      "Tensor");
 
   m.def("plackett_luce_log_prob(Tensor log_scores, Tensor? order, bool with_gradient) -> (Tensor, Tensor)");
   m.def(

@@ -56,6 +56,7 @@ def samples():
         "mvhg_entropy_hessian_product": (omega, m, n, learned(B, K)),
         "mvhg_draw": (omega, m, n, seed, 2, 100),
         "mvhg_kl": (learned(B, K), learned(B, K), m, n),
+        "k_subset_sample": (learned(B, N), torch.tensor([2]), seed, 2, True, 2),
         "plackett_luce_log_prob": (learned(B, N), order, True),
         "partition_log_prob": (learned(B, N), labels, K, True),
         "partition_mode": (omega, m_rows, scores),

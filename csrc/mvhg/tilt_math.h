@@ -63,8 +63,25 @@ DRPM_OUTLINED DRPM_DEVICE inline TiltSums tilt_sums(const Team& team, const Mvhg
   return {static_cast<double>(team.sum(whole) - row.n) + team.sum(small), team.sum(variance)};
 }
 
-// T with sum m_k sigmoid(log omega_k + T) = n for 0 < n < sum m: Newton's method inside a bracket.     (Eq. 10)
+// T with sum m_k sigmoid(log omega_k + T) = n for 0 < n < total = sum m: Newton's method inside a bracket. (Eq. 10)
 // Eq. 12 holds for any T and the contour's phase carries the excess that is left, so T need not be exact.
+// `highest`, `lowest`: of the log omega of classes that hold items; sums(T) gives the TiltSums.
+template <class Sums>
+DRPM_DEVICE inline double find_tilt(double n, double total, double highest, double lowest, const Sums& sums_at) {
+  const double centre = log_lane<double>(n) - log_lane<double>(total - n);
+  double low = centre - highest, high = centre - lowest, tilt = 0.5 * (low + high);
+  for (int iteration = 0; iteration < 200; ++iteration) {
+    const TiltSums sums = sums_at(tilt);
+    if (sums.excess <= 1e-8 * (1 + sums.variance) && sums.excess >= -1e-8 * (1 + sums.variance)) break;
+    (sums.excess > 0 ? high : low) = tilt;
+    double next = sums.variance > 0 ? tilt - sums.excess / sums.variance : low - 1;
+    if (!(next > low && next < high)) next = 0.5 * (low + high);
+    tilt = next;
+    if (high - low < 1e-14) break;
+  }
+  return tilt;
+}
+
 template <class Team, class T>
 DRPM_OUTLINED DRPM_DEVICE inline double solve_tilt(const Team& team, const MvhgRow& row, const T* log_omega) {
   double highest = -__builtin_huge_val(), lowest = __builtin_huge_val();
@@ -74,19 +91,8 @@ DRPM_OUTLINED DRPM_DEVICE inline double solve_tilt(const Team& team, const MvhgR
     highest = a > highest ? a : highest;
     lowest = a < lowest ? a : lowest;
   }
-  const double n = static_cast<double>(row.n);
-  const double centre = log_lane<double>(n) - log_lane<double>(static_cast<double>(row.total) - n);
-  double low = centre - highest, high = centre - lowest, tilt = 0.5 * (low + high);
-  for (int iteration = 0; iteration < 200; ++iteration) {
-    const TiltSums sums = tilt_sums(team, row, log_omega, tilt);
-    if (sums.excess <= 1e-8 * (1 + sums.variance) && sums.excess >= -1e-8 * (1 + sums.variance)) break;
-    (sums.excess > 0 ? high : low) = tilt;
-    double next = sums.variance > 0 ? tilt - sums.excess / sums.variance : low - 1;
-    if (!(next > low && next < high)) next = 0.5 * (low + high);
-    tilt = next;
-    if (high - low < 1e-14) break;
-  }
-  return tilt;
+  return find_tilt(static_cast<double>(row.n), static_cast<double>(row.total), highest, lowest,
+                   [&](double tilt) { return tilt_sums(team, row, log_omega, tilt); });
 }
 
 }  // namespace DRPM_ISA

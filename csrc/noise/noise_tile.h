@@ -10,9 +10,9 @@ namespace DRPM_ISA {
 template <class T>
 constexpr int kNoiseTile = 16 * kNoisePerBlock<T>;
 
-// Elements first .. first + kNoiseTile<T> - 1 of a line; `first` is a multiple of kNoisePerBlock<T>.
+// Uniforms of the elements first .. first + kNoiseTile<T> - 1 of a line; `first` is a multiple of kNoisePerBlock<T>.
 template <class T>
-inline void gumbel_tile(const NoiseRow& at, uint32_t stream, uint32_t klass, uint64_t first, T* out) {
+inline void uniform_tile(const NoiseRow& at, uint32_t stream, uint32_t klass, uint64_t first, T* out) {
   constexpr int kPer = kNoisePerBlock<T>, kBlocks = 16;
   uint32_t c0[kBlocks], c1[kBlocks], c2[kBlocks], c3[kBlocks];
   for (int b = 0; b < kBlocks; ++b) {
@@ -40,6 +40,12 @@ inline void gumbel_tile(const NoiseRow& at, uint32_t stream, uint32_t klass, uin
     const PhiloxBlock block{{c0[b], c1[b], c2[b], c3[b]}};
     for (int i = 0; i < kPer; ++i) out[b * kPer + i] = uniform_of(block, i, T());
   }
+}
+
+// Their Gumbel variates.
+template <class T>
+inline void gumbel_tile(const NoiseRow& at, uint32_t stream, uint32_t klass, uint64_t first, T* out) {
+  uniform_tile(at, stream, klass, first, out);
   using V = Pack<T>;
   for (int i = 0; i < kNoiseTile<T>; i += Lane<V>::kWidth) store<V>(out + i, gumbel_of_uniform<V>(load<V>(out + i)));
 }

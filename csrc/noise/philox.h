@@ -11,6 +11,7 @@ namespace DRPM_ISA {
 constexpr uint32_t kStreamSizes = 0;  // Gumbel noise of the subset sizes
 constexpr uint32_t kStreamOrder = 1;  // Gumbel noise of the order
 constexpr uint32_t kStreamPlain = 2;  // uniforms of samplers without relaxation
+constexpr uint32_t kStreamTree = 3;   // uniforms of draws by a tree
 
 // Key and first coordinate of the noise of one row.
 struct NoiseRow {

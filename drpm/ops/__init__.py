@@ -7,6 +7,10 @@ require_compiled()
 from drpm.ops._random import STREAM_ORDER, STREAM_SIZES  # noqa: E402
 from drpm.ops.gumbel_noise import gumbel_noise  # noqa: E402
 from drpm.ops.hypergeometric_log_weights import hypergeometric_log_weights  # noqa: E402
+from drpm.ops.k_subset_entropy import k_subset_entropy  # noqa: E402
+from drpm.ops.k_subset_log_prob import k_subset_log_prob  # noqa: E402
+from drpm.ops.k_subset_marginals import k_subset_marginals  # noqa: E402
+from drpm.ops.k_subset_sample import k_subset_sample  # noqa: E402
 from drpm.ops.mvhg_covariance import mvhg_covariance  # noqa: E402
 from drpm.ops.mvhg_draw import mvhg_draw  # noqa: E402
 from drpm.ops.mvhg_entropy import mvhg_entropy  # noqa: E402
@@ -31,6 +35,10 @@ __all__ = [
     "Partition",
     "gumbel_noise",
     "hypergeometric_log_weights",
+    "k_subset_entropy",
+    "k_subset_log_prob",
+    "k_subset_marginals",
+    "k_subset_sample",
     "mvhg_covariance",
     "mvhg_draw",
     "mvhg_entropy",

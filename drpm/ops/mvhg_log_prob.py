@@ -56,7 +56,7 @@ def mvhg_log_prob(
     flat = rows(as_dtype(sizes, arguments.log_omega.dtype), arguments.batch, (classes,))
     if conditionals == "exact":
         with_mean = wants_gradient(log_omega)
-        log_prob, _ = _exact(flat, arguments.log_omega, arguments.m, arguments.n, with_mean)
+        log_prob, _ = exact_log_prob(flat, arguments.log_omega, arguments.m, arguments.n, with_mean)
     else:
         log_prob, _ = _merged(flat, arguments.log_omega, arguments.m, arguments.n)
     return as_dtype(log_prob.reshape(arguments.batch), log_omega.dtype)
@@ -91,7 +91,7 @@ def _backward(ctx: Any, grad: Tensor | None, grad_mean: Tensor | None) -> tuple[
     return by_sizes, by_omega, None, None, None
 
 
-_exact = differentiable("mvhg_log_prob", _backward, _setup_context, fold(shared=(2, 3)))
+exact_log_prob = differentiable("mvhg_log_prob", _backward, _setup_context, fold(shared=(2, 3)))
 
 
 @torch.library.register_fake("drpm::mvhg_log_prob_merged")

@@ -5,6 +5,7 @@ explicit noise instead of seeds. Nothing here needs the compiled module. Time an
 or worse; they are the yardstick of the kernels, not a replacement. Arguments are not validated.
 """
 
+from .k_subset import k_subset_entropy, k_subset_log_prob, k_subset_marginals, k_subset_sample
 from .mvhg import hypergeometric_log_weights, mvhg_log_normalizer, mvhg_log_prob, mvhg_sample
 from .mvhg_moments import mvhg_covariance, mvhg_entropy, mvhg_kl, mvhg_mean
 from .partition import partition
@@ -22,6 +23,10 @@ from .relaxed_sort import relaxed_sort, relaxed_sort_matmul
 __all__ = [
     "Partition",
     "hypergeometric_log_weights",
+    "k_subset_entropy",
+    "k_subset_log_prob",
+    "k_subset_marginals",
+    "k_subset_sample",
     "mvhg_covariance",
     "mvhg_entropy",
     "mvhg_kl",

@@ -7,28 +7,12 @@ namespace {
 
 constexpr double kNaN = __builtin_nan("");
 
-// Inversion: the first x whose cumulated weight f_p(x) b_p(r - x) exceeds u of the total.
+// By inversion of the weights f_p(x) b_p(r - x).
 int64_t invert(const SizeTables& t, int64_t p, int64_t r, double u, double* weights) {
   const OutcomeWindow support = conditional_support(t, p, r);
   if (support.low > support.high) return negligible_outcome(t, p, r);
-  const int64_t low = support.low, high = support.high;
-  const double *f = t.f + t.f_at[p] + (low - t.f_low[p]), *b = t.b + t.b_at[p] + (r - low - t.b_low[p]);
-  const int64_t count = high - low + 1;
-  double total = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    total += f[i] * b[-i];
-    weights[i] = total;
-  }
-  int64_t first = 0, last = count - 1;
-  const double target = u * total;
-  while (first < last) {
-    const int64_t middle = first + (last - first) / 2;
-    if (weights[middle] > target)
-      last = middle;
-    else
-      first = middle + 1;
-  }
-  return low + first;
+  const double *f = t.f + t.f_at[p] + (support.low - t.f_low[p]), *b = t.b + t.b_at[p] + (r - support.low - t.b_low[p]);
+  return support.low + invert_product(f, b, support.high - support.low + 1, u, weights);
 }
 
 template <class T>

@@ -257,6 +257,25 @@ inline void pad_signal(const double* x, int64_t size, int64_t before, int64_t af
   for (int64_t i = 0; i < after + kTile; ++i) signal[before + size + i] = 0;
 }
 
+// Inversion: the first i < count whose cumulated weight f[i] b[-i] exceeds u of the total. Fills `cumulated` (count).
+inline int64_t invert_product(const double* f, const double* b, int64_t count, double u, double* cumulated) {
+  double total = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    total += f[i] * b[-i];
+    cumulated[i] = total;
+  }
+  int64_t first = 0, last = count - 1;
+  const double target = u * total;
+  while (first < last) {
+    const int64_t middle = first + (last - first) / 2;
+    if (cumulated[middle] > target)
+      last = middle;
+    else
+      first = middle + 1;
+  }
+  return first;
+}
+
 inline void exp_table(const double* log_x, int64_t size, double* x) {
   for (int64_t i = 0; i < size; i += kVD) store<VD>(x + i, exp_lane<VD>(load<VD>(log_x + i)));
 }

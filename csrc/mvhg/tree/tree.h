@@ -1,0 +1,85 @@
+// A balanced binary tree over n independent Bernoulli variables, for draws of exactly k of them: each node keeps the
+// law of its total on a window, a draw splits the count from the root down (docs/math/k_subset.md, section 2). O(n)
+// memory.
+//
+// Level 0 are the leaves, of kTreeLeaf elements each; node i of level l + 1 has the children 2 i and 2 i + 1 of level l
+// (the last may have one). A row passes through phases; a phase's items may be spread over threads in any way.
+//
+//   phase        items                      what
+//   tilt_part    stretches of kTiltStretch  one stretch's part of the sums of the tilt's equation
+//   leaves       leaves                     probabilities, and the laws of the leaves' totals
+//   merge        nodes of a level > 0       law of the sum of the children's totals
+//   split        nodes of a level > 0       the node's count, split between its children
+//   leaf_draw    leaves                     the leaf's elements, one after the other
+#pragma once
+
+#include <cstdint>
+
+#include "lanes/host_device.h"
+#include "lanes/simd.h"
+#include "noise/seeds.h"
+
+namespace drpm {
+
+constexpr int kTreeLeaf = 31;  // counts 0 ... 31: the lanes of a warp
+constexpr int kTreeLevels = 32;
+constexpr int64_t kTiltStretch = 4096;
+
+// Where the nodes of each level stand in the arrays of a row.
+struct TreeShape {
+  int64_t n;
+  int levels;
+  int64_t nodes[kTreeLevels];   // of the level
+  int64_t first[kTreeLevels];   // index of its first node in low and size
+  int64_t stride[kTreeLevels];  // values that each of its nodes may have
+  int64_t at[kTreeLevels];      // of its first node's values
+  int64_t all_nodes, all_values;
+};
+
+// What a stretch of elements adds to the equation of the tilt, and what bounds the solution.
+struct TiltPart {
+  double small, variance;  // sum of p (a < 0) and -q (a >= 0); sum of p q
+  double highest, lowest;  // of the finite log-weights
+  int64_t whole, finite;   // elements with a >= 0; with a finite weight
+  int64_t invalid;         // NaN or +inf
+
+  void operator+=(const TiltPart& other) {
+    small += other.small;
+    variance += other.variance;
+    highest = highest > other.highest ? highest : other.highest;
+    lowest = lowest < other.lowest ? lowest : other.lowest;
+    whole += other.whole;
+    finite += other.finite;
+    invalid += other.invalid;
+  }
+};
+
+template <class T>
+struct TreeArgs {
+  TreeShape shape;
+  const T* log_weights;  // (n) of one row
+  double tilt;
+  TiltPart* parts;      // (stretches)
+  int64_t *low, *size;  // (all_nodes) of each node's window
+  double* values;       // (all_values) Pr[total = low + i], up to a factor
+  int level;            // of merge and split
+  // drawing
+  Seeds seeds;
+  int64_t batch, parameters;  // parameter rows of the call, and which of them this is
+  int64_t first_sample, samples;
+  int32_t* counts;        // (samples, nodes of the level)
+  int32_t* child_counts;  // (samples, nodes of the level below)
+  T* mask;                // (all samples, B, n)
+};
+
+#define DRPM_DECLARE_TREE_PHASE(Name)        \
+  DRPM_DECLARE_KERNEL(Name, TreeArgs<float>) \
+  DRPM_DECLARE_KERNEL(Name, TreeArgs<double>)
+
+DRPM_DECLARE_TREE_PHASE(tree_tilt_part)
+DRPM_DECLARE_TREE_PHASE(tree_leaves)
+DRPM_DECLARE_TREE_PHASE(tree_merge)
+DRPM_DECLARE_TREE_PHASE(tree_split)
+DRPM_DECLARE_TREE_PHASE(tree_leaf_draw)
+
+}  // namespace drpm

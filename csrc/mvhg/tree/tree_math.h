@@ -1,0 +1,88 @@
+// Numerics of the tree (docs/math/k_subset.md, section 2), shared by both backends.
+#pragma once
+
+#include "mvhg/tables/size_tables.h"
+#include "mvhg/tree/tree.h"
+#include "noise/philox.h"
+
+namespace drpm {
+namespace DRPM_ISA {
+
+// Values that the law of a total of `elements` Bernoulli variables keeps at most: what lies within kPlainCut of the
+// largest. Its variance is at most a quarter of the elements, and at most the mean of all that are drawn.
+DRPM_HD inline int64_t tree_stride(int64_t elements, int64_t drawn) {
+  const double quarter = 0.25 * static_cast<double>(elements), all = static_cast<double>(drawn);
+  const double variance = quarter < all ? quarter : all;
+  const double width = 2 * farthest(variance, kPlainCut + peak_loss(variance)) + 4;
+  const int64_t most = elements + 1;
+  return width < static_cast<double>(most) ? static_cast<int64_t>(width) : most;
+}
+
+// `drawn`: a bound on min(k, n - k) over the rows that share the shape.
+inline TreeShape tree_shape(int64_t n, int64_t drawn) {
+  TreeShape shape{};
+  shape.n = n;
+  int64_t elements = kTreeLeaf, nodes = (n + kTreeLeaf - 1) / kTreeLeaf;
+  for (;;) {
+    const int level = shape.levels++;
+    shape.nodes[level] = nodes;
+    shape.first[level] = shape.all_nodes;
+    shape.stride[level] = level == 0 ? kTreeLeaf + 1 : tree_stride(elements < n ? elements : n, drawn);
+    shape.at[level] = shape.all_values;
+    shape.all_nodes += nodes;
+    shape.all_values += nodes * shape.stride[level];
+    if (nodes == 1) return shape;
+    nodes = (nodes + 1) / 2;
+    elements *= 2;
+  }
+}
+
+// The law of one node's total.
+struct TreeLaw {
+  int64_t low, size;
+  const double* value;
+};
+
+template <class T>
+DRPM_HD inline TreeLaw tree_law(const TreeArgs<T>& args, int level, int64_t node) {
+  const int64_t at = args.shape.first[level] + node;
+  return {args.low[at], args.size[at], args.values + args.shape.at[level] + node * args.shape.stride[level]};
+}
+
+// A count whose window holds nothing, which has negligible probability: the split that keeps both nearest to theirs.
+DRPM_HD inline int64_t negligible_split(const TreeLaw& left, const TreeLaw& right, int64_t count) {
+  const int64_t most = left.low + left.size - 1;
+  return count - (right.low + right.size - 1) > most ? most : left.low;
+}
+
+// Left counts that both children know.
+DRPM_HD inline OutcomeWindow split_support(const TreeLaw& left, const TreeLaw& right, int64_t count) {
+  const int64_t right_high = right.low + right.size - 1, left_high = left.low + left.size - 1;
+  const int64_t low = count - right_high > left.low ? count - right_high : left.low;
+  const int64_t high = count - right.low < left_high ? count - right.low : left_high;
+  return {low, high};
+}
+
+// The uniform of a decision: the leaves' elements are level 0, 32 to a leaf.
+DRPM_HD inline double tree_uniform(const NoiseRow& at, int level, int64_t element) {
+  const PhiloxBlock block =
+      noise_block(at, kStreamTree, static_cast<uint32_t>(level), static_cast<uint32_t>(element / 2));
+  return uniform_of(block, static_cast<int>(element % 2), double());
+}
+
+template <class T>
+DRPM_HD inline int64_t tree_row(const TreeArgs<T>& args, int64_t sample) {
+  return (args.first_sample + sample) * args.batch + args.parameters;
+}
+
+// Whether an element of odds p : q is taken, where r of `rest` elements (this one included) are to be; later(x) is the
+// law of the total of the elements after it.                                                           (Eq. 7)
+template <class Law>
+DRPM_HD inline bool takes_element(double p, double q, int64_t r, int64_t rest, double u, const Law& later) {
+  if (r <= 0 || r >= rest) return r > 0;
+  const double take = p * later(r - 1), leave = q * later(r);
+  return u * (take + leave) < take;
+}
+
+}  // namespace DRPM_ISA
+}  // namespace drpm
