@@ -1,5 +1,6 @@
 """Laws of sizes, orders and partitions under the torch.distributions contract; one class a file."""
 
+from drpm.distributions.k_subset import KSubset
 from drpm.distributions.kl import kl_monte_carlo
 from drpm.distributions.multivariate_noncentral_hypergeometric import MultivariateNoncentralHypergeometric
 from drpm.distributions.plackett_luce import PlackettLuce
@@ -11,6 +12,7 @@ from drpm.distributions.relaxed_plackett_luce import RelaxedPlackettLuce
 from drpm.distributions.relaxed_random_partition import RelaxedRandomPartition
 
 __all__ = [
+    "KSubset",
     "MultivariateNoncentralHypergeometric",
     "PlackettLuce",
     "RandomPartition",

@@ -51,6 +51,29 @@ class _FiniteVector(Constraint):
         return torch.isfinite(value).all(-1)
 
 
+class _WeightsVector(Constraint):
+    """(*, n) rows of log-weights: finite, or -inf for a weight of zero."""
+
+    event_dim = 1
+
+    def check(self, value: Tensor) -> Any:
+        return ((value < torch.inf) & ~torch.isnan(value)).all(-1)
+
+
+class SubsetOf(Constraint):
+    """(*, n) rows of 0 and 1 with k ones."""
+
+    is_discrete = True
+    event_dim = 1
+
+    def __init__(self, k: Tensor) -> None:
+        self.k = k
+        super().__init__()
+
+    def check(self, value: Tensor) -> Any:
+        return ((value == 0) | (value == 1)).all(-1) & (value.sum(-1) == self.k)
+
+
 class SizesOf(Constraint):
     """(*, K) rows with 0 <= n_k <= m_k and Σ n_k = n; whole numbers unless relaxed."""
 
@@ -70,6 +93,7 @@ class SizesOf(Constraint):
 
 
 finite_vector = _FiniteVector()
+weights_vector = _WeightsVector()
 permutation = _Permutation()
 row_stochastic = _RowStochastic()
 assignment = _Assignment()
