@@ -11,6 +11,7 @@ from drpm._build_info import build_info
 from drpm._version import __version__
 
 if TYPE_CHECKING:  # what the submodules loaded below are, for type checkers
+    from drpm import data as data
     from drpm import distributed, distributions, estimators, models, nn, ops, reference
     from drpm import sklearn as sklearn
 
@@ -25,7 +26,7 @@ __all__ = [
     "ops",
     "reference",
 ]
-_SUBMODULES = {*__all__[2:], "sklearn"}  # the last needs scikit-learn: an attribute, but no part of `import *`
+_SUBMODULES = {*__all__[2:], "data", "sklearn"}  # these two need further packages: no part of `import *`
 
 if not TYPE_CHECKING:  # a checker would take every name for Any
 
@@ -33,3 +34,7 @@ if not TYPE_CHECKING:  # a checker would take every name for Any
         if name in _SUBMODULES:
             return importlib.import_module(f"drpm.{name}")
         raise AttributeError(f"module 'drpm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES})

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from drpm.ops import Partition
 from drpm.ops import random_partition as _random_partition
-from drpm.ops._arguments import Counts, check_floating
+from drpm.ops._arguments import Counts, check_floating, check_tensor
 from drpm.ops._random import seed_tensor
 from drpm.ops._tau import Tau
 
@@ -40,7 +40,7 @@ def random_partition(
     hard: bool = True,
     noise: bool = True,
     conditionals: str = "exact",
-    sample_shape: Sequence[int] = (),
+    sample_shape: int | Sequence[int] = (),
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,
     group: dist.ProcessGroup | None = None,
@@ -81,7 +81,7 @@ def random_partition(
         hard=hard,
         noise=noise,
         conditionals=conditionals,
-        sample_shape=tuple(sample_shape),
+        sample_shape=sample_shape,
         generator=generator,
         seed=seed,
     )
@@ -122,6 +122,7 @@ def _gather(
     same: Tensor | None = None,
 ) -> tuple[Tensor, int]:
     """The concatenation, and where this process's part starts."""
+    check_tensor(op, "x", x)
     if x.dim() < 1:
         raise ValueError(f"{op}: x must have a dimension to concatenate, got a scalar")
     rank, world = dist.get_rank(group), dist.get_world_size(group)

@@ -21,7 +21,7 @@ from drpm.ops import (
     random_partition,
     random_partition_log_prob,
 )
-from drpm.ops._arguments import Counts, argument_error
+from drpm.ops._arguments import Counts, argument_error, check_floating, check_tensor
 from drpm.ops._tau import Tau
 from drpm.ops.random_partition_log_prob import partition_sizes
 
@@ -47,6 +47,8 @@ def leave_one_out(
     Raises: ValueError for fewer than 2 samples or shapes that differ.
     Reference: Kool et al., Buy 4 REINFORCE samples, get a baseline for free, 2019.
     """
+    check_tensor("leave_one_out", "values", values)
+    check_tensor("leave_one_out", "log_prob", log_prob)
     if values.shape != log_prob.shape or values.dim() < 1 or values.shape[0] < 2:
         raise ValueError(
             "leave_one_out: values must be (S, *) with S >= 2 as log_prob is, "
@@ -64,6 +66,9 @@ class PartitionKL(NamedTuple):
 
     sizes: Tensor  # (*) KL(q(n) ‖ p(n)), closed form
     order: Tensor  # (*) E_q[log q(Y | n) − log p(Y | n)], estimated
+
+
+torch.serialization.add_safe_globals([PartitionKL])  # torch.load(weights_only=True) takes it
 
 
 def partition_kl(
@@ -88,6 +93,9 @@ def partition_kl(
     Gradient: of `sizes`, exact; of `order`, the leave-one-out score function of the whole log q(Y) for q (log q(Y | n)
         at the draws has a zero-mean gradient, which is left out), −∇ log p(Y | n) at the draws for p.
     """
+    check_tensor("partition_kl", "labels", labels)
+    for name, weights in (("log_omega_q", log_omega_q), ("log_omega_p", log_omega_p)):
+        check_floating("partition_kl", name, weights)
     num_subsets, n = log_omega_q.shape[-1], labels.shape[-1]
     m = n if m is None else m
     log_q = partition_log_prob(labels, log_scores_q, num_subsets)
@@ -119,6 +127,9 @@ def partition_kl_bound(
     Gradient: w.r.t. log_omega, log_scores and, pathwise, relaxed or straight-through `sizes`.
     Reference: T. Sutter, thesis, Lemma 5.2.3.
     """
+    check_tensor("partition_kl_bound", "sizes", sizes)
+    check_floating("partition_kl_bound", "log_omega", log_omega)
+    check_floating("partition_kl_bound", "log_scores", log_scores)
     n = log_scores.shape[-1]
     log_permutations = torch.lgamma(sizes + 1.0).sum(-1)
     log_q = mvhg_log_prob(sizes, log_omega, n, n, conditionals=conditionals)

@@ -27,7 +27,9 @@ class _RowStochastic(Constraint):
     event_dim = 2
 
     def check(self, value: Tensor) -> Any:
-        rows = (value >= 0).all(-1) & ((value.sum(-1) - 1).abs() < 1e-4)
+        # sums of half and bfloat16 values, each of which was rounded once
+        rounding = 1e-4 + (torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0)
+        rows = (value >= 0).all(-1) & ((value.double().sum(-1) - 1).abs() < rounding)
         return rows.all(-1)
 
 
@@ -40,6 +42,17 @@ class _Assignment(Constraint):
     def check(self, value: Tensor) -> Any:
         whole = ((value == 0) | (value == 1)).all(-1).all(-1)
         return whole & (value.sum(-2) == 1).all(-1)
+
+
+class _RelaxedAssignment(Constraint):
+    """(*, K, n) matrices of non-negative numbers that sum to n, such as relaxed assignments."""
+
+    event_dim = 2
+
+    def check(self, value: Tensor) -> Any:
+        n, whole = value.shape[-1], value.double()
+        rounding = 1e-4 + (torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0)
+        return (whole >= 0).all(-1).all(-1) & ((whole.sum((-2, -1)) - n).abs() <= rounding * (1 + n))
 
 
 class _FiniteVector(Constraint):
@@ -84,6 +97,9 @@ class SizesOf(Constraint):
         self.is_discrete = not relaxed
         super().__init__()
 
+    def __repr__(self) -> str:
+        return f"SizesOf(m={self.m.tolist()}, n={self.n.tolist()}, relaxed={self.relaxed})"
+
     def check(self, value: Tensor) -> Any:
         total = value.sum(-1)
         if self.relaxed:  # the last size is n minus the others and may leave [0, m_K]
@@ -97,3 +113,4 @@ weights_vector = _WeightsVector()
 permutation = _Permutation()
 row_stochastic = _RowStochastic()
 assignment = _Assignment()
+relaxed_assignment = _RelaxedAssignment()

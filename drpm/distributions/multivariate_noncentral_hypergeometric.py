@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
-from torch.distributions.utils import lazy_property
 
 from drpm.distributions.constraints import SizesOf, finite_vector
 from drpm.ops import (
@@ -19,24 +18,27 @@ from drpm.ops import (
     mvhg_log_prob,
     mvhg_mean,
 )
+from drpm.ops._arguments import argument_error, check_floating, check_tensor, require
+from drpm.ops._mvhg_arguments import check_draws
 
 _LARGEST_SUPPORT = 100_000  # size vectors that enumerate_support is willing to list
 
 
 def broadcast_counts(
+    op: str,
     m: int | Tensor,
     n: int | Tensor,
     log_omega: Tensor,  # (*, K)
 ) -> tuple[Tensor, Tensor, Tensor]:  # (*, K), (*), (*, K)
     """m (*, K) and n (*) as int64 on the device of log_omega, all of one batch shape."""
-    if not isinstance(log_omega, Tensor) or log_omega.dim() < 1:
-        raise ValueError(f"log_omega must be a tensor of shape (*, K), got {log_omega!r}")
+    check_floating(op, "log_omega", log_omega)
+    require(log_omega.dim() >= 1, op, "log_omega", "have at least one dimension (*, K)", "a scalar")
     device, classes = log_omega.device, log_omega.shape[-1]
     counts = []
     for name, value in (("m", m), ("n", n)):
         counts.append(torch.as_tensor(value, device=device))
         if counts[-1].is_floating_point() or counts[-1].dtype == torch.bool:
-            raise ValueError(f"{name} must be whole (int or int64), got {counts[-1].dtype}")
+            raise ValueError(f"{op}: {name} must be whole (int or int64), got {counts[-1].dtype}")
     m_t, n_t = counts[0].to(torch.int64), counts[1].to(torch.int64)
     m_t = m_t.expand(classes) if m_t.dim() == 0 else m_t
     batch = torch.broadcast_shapes(log_omega.shape[:-1], m_t.shape[:-1], n_t.shape)
@@ -71,10 +73,10 @@ class MultivariateNoncentralHypergeometric(Distribution):
         log_omega: Tensor,
         validate_args: bool | None = None,
     ) -> None:
-        self.m, self.n, self.log_omega = broadcast_counts(m, n, log_omega)
+        self.m, self.n, self.log_omega = broadcast_counts("MultivariateNoncentralHypergeometric", m, n, log_omega)
         super().__init__(self.log_omega.shape[:-1], self.log_omega.shape[-1:], validate_args=validate_args)
         if self._validate_args and not bool((self.n <= self.m.sum(-1)).all()):
-            raise ValueError("n must be at most the sum of m in every batch entry")
+            raise ValueError(f"{type(self).__name__}: n must be at most the sum of m, got more in some row")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> MultivariateNoncentralHypergeometric:
         new: MultivariateNoncentralHypergeometric = self._get_checked_instance(
@@ -91,11 +93,11 @@ class MultivariateNoncentralHypergeometric(Distribution):
     def support(self) -> SizesOf:
         return SizesOf(self.m, self.n)
 
-    @lazy_property
+    @property
     def mean(self) -> Tensor:
         return mvhg_mean(self.log_omega, self.m, self.n)
 
-    @lazy_property
+    @property
     def covariance_matrix(self) -> Tensor:
         return mvhg_covariance(self.log_omega, self.m, self.n)
 
@@ -104,7 +106,7 @@ class MultivariateNoncentralHypergeometric(Distribution):
         return self.covariance_matrix.diagonal(dim1=-2, dim2=-1)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        return mvhg_draw(self.log_omega, self.m, self.n, sample_shape=tuple(sample_shape))
+        return mvhg_draw(self.log_omega, self.m, self.n, sample_shape=sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -157,14 +159,35 @@ class MultivariateNoncentralHypergeometric(Distribution):
 
         The log-likelihood is concave in log_omega; its gradient is S (mean of sizes − E n), its Hessian −S Cov. The
         weights are determined up to a common factor: log_omega is returned with mean 0 over the classes that vary. A
-        class whose mean sits at 0 or m_k has no finite maximum; the observations must not contain one.
+        class whose mean sits at 0 or m_k has no finite maximum; the observations must not contain one. Where n is 0 or
+        the sum of m there is one outcome, whatever the weights, and log_omega is 0.
+
+        Args:
+            sizes: (S, K) whole or float, S >= 1 observations, each of which sums to n.
+            m: int or (K,) int64, items per class. n: int, items drawn.
+            max_iterations, tolerance: of Newton's method; the largest step at which it stops.
+        Raises: ValueError for sizes that do not sum to n, leave [0, m] or have a mean at its edge.
         Reference: docs/math/mvhg.md, section 7.
         """
-        target = sizes.double().mean(0)
-        m_t, n_t, log_omega = broadcast_counts(m, n, torch.zeros_like(target))
-        free = (m_t > 0) & (m_t.sum() != n_t)
-        if bool(((target <= 0) | (target >= m_t))[free].any()):
-            raise ValueError("fit: sizes must have means strictly between 0 and m in every class, got one at the edge")
+        op = f"{cls.__name__}.fit"
+        check_tensor(op, "sizes", sizes)
+        require(sizes.dim() == 2 and len(sizes) >= 1, op, "sizes", "be (S, K) with S >= 1", tuple(sizes.shape))
+        target = sizes.detach().double().mean(0)
+        m_t, n_t, log_omega = broadcast_counts(op, m, n, torch.zeros_like(target))
+        require(n_t.dim() == 0, op, "m and n", "be the same for all observations", tuple(n_t.shape))
+        check_draws(op, n_t, m_t)
+        total = sizes.detach().double().sum(-1)
+        if not bool(((total - n_t).abs() <= 1e-5 * (1 + n_t)).all()):
+            wrong = total[~((total - n_t).abs() <= 1e-5 * (1 + n_t))][0]
+            raise argument_error(op, "sizes", f"sum to n = {int(n_t)}", float(wrong))
+        require(not bool(((sizes < 0) | (sizes > m_t)).any()), op, "sizes", "lie in [0, m]", "some outside")
+        free = (m_t > 0) & (m_t.sum() != n_t) & (n_t > 0)
+        edge = ((target <= 0) | (target >= m_t)) & free
+        require(
+            not bool(edge.any()), op, "sizes", "have means strictly between 0 and m in every class", "one at the edge"
+        )
+        if not bool(free.any()):
+            return cls(m, n, log_omega.to(sizes.dtype if sizes.is_floating_point() else torch.float64))
         fraction = (target / m_t.clamp(min=1)).clamp(1e-12, 1 - 1e-12)
         log_omega = torch.where(free, torch.logit(fraction), 0.0)  # exact for independent binomials
 

@@ -12,16 +12,17 @@ from torch.distributions import Distribution, constraints
 
 from drpm.distributions.constraints import permutation
 from drpm.ops import STREAM_ORDER, gumbel_noise, partition_marginals, plackett_luce_log_prob
+from drpm.ops._arguments import as_shape, check_floating
 from drpm.ops._random import seed_tensor
 
 _ENUMERATED = 8  # 40,320 orders
 
 
-def perturbed(log_scores: Tensor, sample_shape: torch.Size) -> Tensor:  # (*, n) -> sample_shape + (*, n)
+def perturbed(op: str, log_scores: Tensor, sample_shape: Any) -> Tensor:  # (*, n) -> sample_shape + (*, n)
     """log_scores + standard Gumbel noise, from torch's own generator; their decreasing sort is Plackett-Luce."""
-    shape = torch.Size(sample_shape) + log_scores.shape
+    shape = torch.Size(as_shape(op, sample_shape)) + log_scores.shape
     dtype = log_scores.dtype if log_scores.dtype == torch.float64 else torch.float32
-    seed = seed_tensor("PlackettLuce", log_scores.device, noise=True, generator=None, seed=None)
+    seed = seed_tensor(op, log_scores.device, noise=True, generator=None, seed=None)
     noise = gumbel_noise(seed, (math.prod(shape[:-1]), 1, shape[-1]), stream=STREAM_ORDER, dtype=dtype)
     return log_scores + noise.reshape(shape)
 
@@ -42,6 +43,7 @@ class PlackettLuce(Distribution):
     support = permutation
 
     def __init__(self, log_scores: Tensor, validate_args: bool | None = None) -> None:
+        check_floating("PlackettLuce", "log_scores", log_scores)
         if log_scores.dim() < 1:
             raise ValueError("PlackettLuce: log_scores must have an element dimension, got a scalar")
         self.log_scores = log_scores
@@ -57,7 +59,7 @@ class PlackettLuce(Distribution):
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with torch.no_grad():
-            scores = perturbed(self.log_scores, torch.Size(sample_shape))
+            scores = perturbed("PlackettLuce", self.log_scores, sample_shape)
             return scores.sort(dim=-1, descending=True, stable=True).indices
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from drpm.ops import partition_marginals, partition_mode, random_partition, random_partition_log_prob
-from drpm.ops._arguments import Counts, counts_tensor
+from drpm.ops._arguments import Counts, check_floating, counts_tensor
 
 _ENUMERATED = 65536
 
@@ -22,6 +22,8 @@ def partition_arguments(
     m: Counts | None,
 ) -> tuple[Tensor, Tensor, Tensor | None, torch.Size]:
     """The parameters broadcast to one batch shape."""
+    check_floating(name, "log_omega", log_omega)
+    check_floating(name, "log_scores", log_scores)
     if log_omega.dim() < 1 or log_scores.dim() < 1:
         raise ValueError(f"{name}: log_omega and log_scores must have a last dimension, got a scalar")
     counts = None if m is None else counts_tensor(name, "m", m, log_omega.device)
@@ -90,7 +92,7 @@ class RandomPartition(Distribution):
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with torch.no_grad():
-            drawn = random_partition(self.log_omega, self.log_scores, m=self.m, sample_shape=tuple(sample_shape))
+            drawn = random_partition(self.log_omega, self.log_scores, m=self.m, sample_shape=sample_shape)
         return drawn.labels
 
     def log_prob(self, value: Tensor) -> Tensor:

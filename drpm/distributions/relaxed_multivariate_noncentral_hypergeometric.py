@@ -50,12 +50,13 @@ class RelaxedMultivariateNoncentralHypergeometric(Distribution):
         conditionals: str = "exact",
         validate_args: bool | None = None,
     ) -> None:
-        self.tau = check_tau("RelaxedMultivariateNoncentralHypergeometric", tau)
+        op = "RelaxedMultivariateNoncentralHypergeometric"
+        self.tau = check_tau(op, tau)
         self.hard, self.conditionals = hard, conditionals
-        self.m, self.n, self.log_omega = broadcast_counts(m, n, log_omega)
+        self.m, self.n, self.log_omega = broadcast_counts(op, m, n, log_omega)
         super().__init__(self.log_omega.shape[:-1], self.log_omega.shape[-1:], validate_args=validate_args)
         if self._validate_args and not bool((self.n <= self.m.sum(-1)).all()):
-            raise ValueError("n must be at most the sum of m in every batch entry")
+            raise ValueError(f"{type(self).__name__}: n must be at most the sum of m, got more in some row")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> RelaxedMultivariateNoncentralHypergeometric:
         new: RelaxedMultivariateNoncentralHypergeometric = self._get_checked_instance(
@@ -96,7 +97,7 @@ class RelaxedMultivariateNoncentralHypergeometric(Distribution):
             self.tau,
             hard=self.hard,
             conditionals=self.conditionals,
-            sample_shape=tuple(sample_shape),
+            sample_shape=sample_shape,
         )
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.distributions import Distribution, constraints
 from drpm.distributions.constraints import row_stochastic
 from drpm.distributions.plackett_luce import PlackettLuce, perturbed
 from drpm.ops import plackett_luce_log_prob, relaxed_sort
+from drpm.ops._arguments import check_floating
 from drpm.ops._tau import Tau, check_tau
 
 
@@ -35,6 +36,7 @@ class RelaxedPlackettLuce(Distribution):
     has_rsample = True
 
     def __init__(self, tau: Tau, log_scores: Tensor, *, hard: bool = False, validate_args: bool | None = None) -> None:
+        check_floating("RelaxedPlackettLuce", "log_scores", log_scores)
         if log_scores.dim() < 1:
             raise ValueError("RelaxedPlackettLuce: log_scores must have an element dimension, got a scalar")
         self.tau = check_tau("RelaxedPlackettLuce", tau)
@@ -53,7 +55,7 @@ class RelaxedPlackettLuce(Distribution):
         return new
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        scores = perturbed(self.log_scores, torch.Size(sample_shape))
+        scores = perturbed("RelaxedPlackettLuce", self.log_scores, sample_shape)
         return relaxed_sort(scores, self.tau, hard=self.hard).to(self.log_scores.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:

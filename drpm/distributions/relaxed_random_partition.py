@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from drpm.distributions.constraints import assignment
+from drpm.distributions.constraints import assignment, relaxed_assignment
 from drpm.distributions.random_partition import RandomPartition, partition_arguments
 from drpm.ops import random_partition
 from drpm.ops._arguments import Counts
@@ -36,7 +36,6 @@ class RelaxedRandomPartition(Distribution):
         "log_omega": constraints.real_vector,
         "log_scores": constraints.real_vector,
     }
-    support = assignment
     has_rsample = True
 
     def __init__(
@@ -67,10 +66,14 @@ class RelaxedRandomPartition(Distribution):
         new._validate_args = self._validate_args
         return new
 
+    @constraints.dependent_property(is_discrete=False, event_dim=2)
+    def support(self) -> constraints.Constraint:
+        return assignment if self.hard else relaxed_assignment
+
     def rsample_partition(self, sample_shape: Any = ()) -> Partition:
         """A draw with its sizes, order and labels beside the assignment."""
         return random_partition(
-            self.log_omega, self.log_scores, self.tau, m=self.m, hard=self.hard, sample_shape=tuple(sample_shape)
+            self.log_omega, self.log_scores, self.tau, m=self.m, hard=self.hard, sample_shape=sample_shape
         )
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from drpm.nn.temperature import Annealed, Schedule, Temperature
 from drpm.ops import Partition, random_partition
+from drpm.ops._arguments import check_floating
 from drpm.ops._mvhg_arguments import check_conditionals
 
 _OP = "NeuronPartition"
@@ -68,6 +69,7 @@ class NeuronPartition(Annealed):
         Args:
             generator, seed: where the noise comes from; at most one of the two; unused without noise.
         """
+        check_floating(_OP, "encoding", encoding)
         noise = self.training if self.noise is None else self.noise
         with torch.autocast(encoding.device.type, enabled=False):
             encoding = encoding.to(self.log_omega.weight.dtype)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from drpm.nn.temperature import Annealed, Schedule, Temperature
 from drpm.ops import Partition, random_partition
-from drpm.ops._arguments import Counts, argument_error, counts_tensor
+from drpm.ops._arguments import Counts, argument_error, counts_tensor, plain_int
 from drpm.ops._mvhg_arguments import check_conditionals
 
 _OP = "RandomPartition"
@@ -73,7 +73,7 @@ class RandomPartition(Annealed):
         log_scores: Tensor | None = None,  # (*, n)
         log_omega: Tensor | None = None,  # (*, K)
         *,
-        sample_shape: Sequence[int] = (),
+        sample_shape: int | Sequence[int] = (),
         generator: torch.Generator | None = None,
         seed: int | Tensor | None = None,
     ) -> Partition:
@@ -94,7 +94,7 @@ class RandomPartition(Annealed):
             hard=self.hard,
             noise=noise,
             conditionals=self.conditionals,
-            sample_shape=tuple(sample_shape),
+            sample_shape=sample_shape,
             generator=generator if noise else None,
             seed=seed if noise else None,
         )
@@ -112,6 +112,7 @@ def learned(op: str, argument: str, count: int | None, *, at_least: int) -> nn.P
     """A parameter of `count` zeros; None where nothing is to be learned."""
     if count is None:
         return None
+    count = plain_int(count)
     if isinstance(count, bool) or not isinstance(count, int):
         raise TypeError(f"{op}: {argument} must be an int or None, got {type(count).__name__}")
     if count < at_least:

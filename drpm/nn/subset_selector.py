@@ -25,6 +25,9 @@ class Selection(NamedTuple):
     order: Tensor  # (..., n) int64, elements in the order of preference; the first `size` are chosen
 
 
+torch.serialization.add_safe_globals([Selection])  # torch.load(weights_only=True) takes it
+
+
 class SubsetSelector(Annealed):
     """Choose a subset: a random partition into two, chosen and left.
 
@@ -87,7 +90,7 @@ class SubsetSelector(Annealed):
         log_scores: Tensor | None = None,  # (*, n)
         log_odds: Tensor | None = None,  # (*)
         *,
-        sample_shape: Sequence[int] = (),
+        sample_shape: int | Sequence[int] = (),
         generator: torch.Generator | None = None,
         seed: int | Tensor | None = None,
     ) -> Selection:
@@ -124,7 +127,7 @@ class SubsetSelector(Annealed):
             hard=self.hard,
             noise=noise,
             conditionals=self.conditionals,
-            sample_shape=tuple(sample_shape),
+            sample_shape=sample_shape,
             generator=generator if noise else None,
             seed=seed if noise else None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -129,8 +130,8 @@ def advance_temperatures(model: nn.Module, steps: int = 1) -> None:
 
 
 def _checked(tau: float) -> float:
-    if isinstance(tau, bool) or not isinstance(tau, (int, float)):
-        raise TypeError(f"Temperature: tau must be a Python float or a schedule of them, got {type(tau).__name__}")
+    if isinstance(tau, bool) or not isinstance(tau, numbers.Real):
+        raise TypeError(f"Temperature: tau must be a float or a schedule of them, got {type(tau).__name__}")
     if not (tau > 0 and math.isfinite(tau)):
         raise ValueError(f"Temperature: tau must be positive and finite, got {tau}")
     return float(tau)

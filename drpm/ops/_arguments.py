@@ -7,6 +7,7 @@ tensors outside of tracing): nothing here ever synchronises with a device.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,9 +47,13 @@ def is_readable(x: Any) -> bool:
     )
 
 
-def check_floating(op: str, argument: str, x: Tensor) -> None:
+def check_tensor(op: str, argument: str, x: object) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: {argument} must be a tensor, got {type(x).__name__}")
+
+
+def check_floating(op: str, argument: str, x: Tensor) -> None:
+    check_tensor(op, argument, x)
     if not x.is_floating_point():
         raise TypeError(f"{op}: {argument} must have a floating dtype, got {x.dtype}")
 
@@ -79,6 +84,9 @@ def check_not_negative(op: str, argument: str, x: Tensor) -> None:
 
 
 def check_same_device(op: str, reference: Tensor, **others: Any) -> None:
+    """What is no tensor is left to the check of its kind."""
+    if not isinstance(reference, Tensor):
+        return
     for name, other in others.items():
         if isinstance(other, Tensor) and other.device != reference.device:
             raise argument_error(op, name, f"be on {reference.device} as the other arguments", other.device)
@@ -106,8 +114,30 @@ def as_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x if x.dtype == dtype else x.to(dtype)
 
 
+def plain_int(value: Any) -> Any:
+    """NumPy's whole numbers as Python's, all else as it is."""
+    if type(value) is int or isinstance(value, (Tensor, bool)):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else value
+
+
+def as_shape(op: str, sample_shape: Any) -> tuple[int, ...]:
+    """sample_shape as a tuple: of sizes, or of a single one."""
+    one = plain_int(sample_shape)
+    sizes = (one,) if isinstance(one, (int, torch.SymInt)) else sample_shape
+    try:
+        shape = tuple(plain_int(size) for size in sizes)
+    except TypeError:
+        shape = (sizes,)
+    if not all(isinstance(size, (int, torch.SymInt)) and not isinstance(size, bool) for size in shape):
+        raise TypeError(f"{op}: sample_shape must be an int or a sequence of them, got {sample_shape!r}")
+    require(all(size >= 0 for size in shape), op, "sample_shape", "have sizes >= 0", shape)
+    return shape
+
+
 def counts_tensor(op: str, argument: str, value: Counts, device: torch.device) -> Tensor:
     """`value` as an int64 tensor on `device`; non-negativity is checked where the values are on the host."""
+    value = plain_int(value)
     if isinstance(value, (bool, float)):
         raise TypeError(f"{op}: {argument} must be whole (int or int64), got {type(value).__name__}")
     if isinstance(value, (int, torch.SymInt)):

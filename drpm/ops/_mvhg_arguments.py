@@ -12,12 +12,14 @@ from drpm.ops._arguments import (
     Counts,
     argument_error,
     as_dtype,
+    as_shape,
     broadcast_batch,
     check_finite,
     check_floating,
     compute_dtype,
     counts_tensor,
     is_readable,
+    plain_int,
     require,
     rows,
 )
@@ -56,6 +58,7 @@ def mvhg_arguments(
     check_finite(op, name, log_omega)
     device = log_omega.device
     batch = log_omega.shape[:-1]
+    m, n = plain_int(m), plain_int(n)
     same = not others or all(shape == batch for shape in others.values())
     if type(m) is int and type(n) is int and len(batch) == 1 and same:  # the common case: fewer tensor ops
         require(m >= 0, op, "m", "be >= 0", m)
@@ -137,6 +140,5 @@ def as_class_order(op: str, class_order: object, classes: int, device: torch.dev
 
 def sample_count(op: str, sample_shape: object) -> tuple[tuple[int, ...], int]:
     """sample_shape as a tuple, and its product."""
-    shape = (sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape)  # type: ignore[arg-type]
-    require(all(s >= 0 for s in shape), op, "sample_shape", "have sizes >= 0", shape)
+    shape = as_shape(op, sample_shape)
     return shape, math.prod(shape)

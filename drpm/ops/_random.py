@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drpm.ops._arguments import argument_error
+from drpm.ops._arguments import argument_error, plain_int
 
 STREAM_SIZES = 0
 STREAM_ORDER = 1
@@ -41,6 +41,7 @@ def seed_tensor(
         if seed.device != device:
             raise argument_error(op, "seed", f"be on {device} as the other arguments", seed.device)
         return seed.reshape(1)
+    seed = plain_int(seed)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"{op}: seed must be an int or one int64, got {type(seed).__name__}")
     if not -(2**63) <= seed < 2**63:

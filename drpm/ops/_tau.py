@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ def check_tau(op: str, tau: Tau) -> Tau:
         if not is_readable(tau):
             return tau.to(torch.float64)  # its value is checked when the op runs
         tau = tau.item()
-    if not isinstance(tau, (int, float, torch.SymInt, torch.SymFloat)):
+    if not isinstance(tau, (int, float, torch.SymInt, torch.SymFloat, numbers.Real)):
         raise TypeError(f"{op}: tau must be a float or a scalar tensor on the CPU, got {type(tau).__name__}")
     changes = torch.compiler.is_compiling() and _changes(tau)
     require(0 < tau < math.inf, op, "tau", "be positive and finite", tau)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from drpm.ops._arguments import Counts
+from drpm.ops._arguments import Counts, check_tensor
 from drpm.ops._mvhg_arguments import mvhg_arguments, sample_count
 from drpm.ops._random import seed_tensor
 from drpm.ops._vmap import fold, register_vmap
@@ -21,7 +21,7 @@ def mvhg_draw(
     m: Counts,  # int, (K,) or (*, K)
     n: Counts,  # int or (*)
     *,
-    sample_shape: Sequence[int] = (),
+    sample_shape: int | Sequence[int] = (),
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,
     largest_table: int = _LARGEST_TABLE,
@@ -45,6 +45,7 @@ def mvhg_draw(
     Reference: L. Devroye, A simple generator for discrete log-concave distributions, 1987; docs/math/mvhg.md,
         section 6.
     """
+    check_tensor(_OP, "log_omega", log_omega)
     arguments = mvhg_arguments(_OP, log_omega.detach(), m, n)
     shape, samples = sample_count(_OP, sample_shape)
     drawn = seed_tensor(_OP, log_omega.device, noise=True, generator=generator, seed=seed)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drpm.ops._arguments import Counts, argument_error, as_dtype, check_same_device, rows
+from drpm.ops._arguments import Counts, argument_error, as_dtype, check_same_device, check_tensor, rows
 from drpm.ops._eager import differentiable
 from drpm.ops._modes import wants_gradient
 from drpm.ops._mvhg_arguments import check_conditionals, mvhg_arguments
@@ -46,8 +46,7 @@ def mvhg_log_prob(
     Reference: T. Sutter, thesis, Eq. 2.79, 5.1–5.5, 5.18.
     """
     check_conditionals(_OP, conditionals)
-    if not isinstance(sizes, Tensor):
-        raise TypeError(f"{_OP}: sizes must be a tensor, got {type(sizes).__name__}")
+    check_tensor(_OP, "sizes", sizes)
     check_same_device(_OP, log_omega, sizes=sizes)
     arguments = mvhg_arguments(_OP, log_omega, m, n, others={"sizes": sizes.shape[:-1]})
     classes = arguments.classes

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drpm.ops._arguments import Counts, argument_error
+from drpm.ops._arguments import Counts, argument_error, check_floating
 from drpm.ops._derivatives import first_order
 from drpm.ops._eager import differentiable
 from drpm.ops._modes import wants_gradient
@@ -38,7 +38,7 @@ def mvhg_sample(
     noise: bool = True,
     conditionals: str = "exact",
     class_order: Sequence[int] | Tensor | str | None = None,  # (K,) or (*, K)
-    sample_shape: Sequence[int] = (),
+    sample_shape: int | Sequence[int] = (),
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,
 ) -> Tensor:  # sample_shape + (*, K)
@@ -89,13 +89,14 @@ def sample_sizes(
     noise: bool,
     conditionals: str,
     class_order: Sequence[int] | Tensor | str | None,
-    sample_shape: Sequence[int],
+    sample_shape: int | Sequence[int],
     generator: torch.Generator | None,
     seed: int | Tensor | None,
     *,
     largest_n: int,
 ) -> Tensor:
     """`mvhg_sample` for a caller that knows a bound on n (-1: none) which the counts, in device memory, do not show."""
+    check_floating(_OP, "log_omega", log_omega)
     check_conditionals(_OP, conditionals)
     tau = check_tau(_OP, tau)
     order = None

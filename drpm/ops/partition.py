@@ -15,6 +15,7 @@ from drpm.ops._arguments import (
     check_floating,
     check_not_negative,
     check_same_device,
+    check_tensor,
     compute_dtype,
     require,
     result_dtype,
@@ -73,8 +74,7 @@ def partition(
         result = result_dtype(scores, sizes) if sizes.is_floating_point() else scores.dtype
         return as_dtype(torch.where(mask.unsqueeze(-2), assignment, 0.0), result)
     check_floating(_OP, "scores", scores)
-    if not isinstance(sizes, Tensor):
-        raise TypeError(f"{_OP}: sizes must be a tensor, got {type(sizes).__name__}")
+    check_tensor(_OP, "sizes", sizes)
     if sizes.dtype == torch.bool or sizes.is_complex():
         raise TypeError(f"{_OP}: sizes must be float or int64, got {sizes.dtype}")
     check_same_device(_OP, scores, sizes=sizes)

@@ -17,8 +17,10 @@ from drpm.ops._arguments import (
     check_finite,
     check_floating,
     check_same_device,
+    check_tensor,
     compute_dtype,
     is_readable,
+    plain_int,
     require,
     rows,
 )
@@ -59,10 +61,10 @@ def partition_log_prob(
     Reference: T. Sutter, thesis, Proposition 5.2.1 (there called intractable).
     """
     check_floating(_OP, "log_scores", log_scores)
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"{_OP}: labels must be a tensor, got {type(labels).__name__}")
+    check_tensor(_OP, "labels", labels)
     if labels.dtype != torch.int64:
         raise TypeError(f"{_OP}: labels must be int64, got {labels.dtype}")
+    num_subsets = plain_int(num_subsets)
     if isinstance(num_subsets, bool) or not isinstance(num_subsets, (int, torch.SymInt)):
         raise TypeError(f"{_OP}: num_subsets must be an int, got {type(num_subsets).__name__}")
     check_same_device(_OP, log_scores, labels=labels)

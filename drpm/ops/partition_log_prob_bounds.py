@@ -12,6 +12,7 @@ from drpm.ops._arguments import (
     broadcast_batch,
     check_floating,
     check_same_device,
+    check_tensor,
     compute_dtype,
     is_readable,
     require,
@@ -62,8 +63,12 @@ def partition_log_prob_bounds(
     require(log_omega.dim() >= 1, _OP, "log_omega", "have at least one dimension (*, K)", "a scalar")
     check_floating(_OP, "log_scores", log_scores)
     require(log_scores.dim() >= 1, _OP, "log_scores", "have an element dimension", "a scalar")
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        raise TypeError(f"{_OP}: labels must be int64, got {getattr(labels, 'dtype', type(labels).__name__)}")
+    check_tensor(_OP, "labels", labels)
+    if labels.dtype != torch.int64:
+        raise TypeError(f"{_OP}: labels must be int64, got {labels.dtype}")
+    for name, given in (("order", order), ("sizes", sizes)):
+        if given is not None:
+            check_tensor(_OP, name, given)
     check_same_device(_OP, log_scores, log_omega=log_omega, labels=labels, order=order, sizes=sizes)
     n, num_subsets = log_scores.shape[-1], log_omega.shape[-1]
     if labels.dim() < 1 or labels.shape[-1] != n:

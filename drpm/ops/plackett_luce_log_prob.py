@@ -16,6 +16,7 @@ from drpm.ops._arguments import (
     check_finite,
     check_floating,
     check_same_device,
+    check_tensor,
     compute_dtype,
     is_readable,
     require,
@@ -55,8 +56,7 @@ def plackett_luce_log_prob(
     Reference: T. Sutter, thesis, Eq. 2.63–2.64; Plackett, The analysis of permutations, 1975.
     """
     check_floating(_OP, "log_scores", log_scores)
-    if not isinstance(order, Tensor):
-        raise TypeError(f"{_OP}: order must be a tensor, got {type(order).__name__}")
+    check_tensor(_OP, "order", order)
     check_same_device(_OP, log_scores, order=order)
     require(log_scores.dim() >= 1, _OP, "log_scores", "have an element dimension", "a scalar")
     n = log_scores.shape[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from drpm.ops._arguments import (
     Counts,
     as_dtype,
+    as_shape,
     broadcast_batch,
     check_finite,
     check_floating,
@@ -36,6 +38,9 @@ class Partition(NamedTuple):
     labels: Tensor  # (..., n) int64, subset of each element
 
 
+torch.serialization.add_safe_globals([Partition])  # torch.load(weights_only=True) takes it
+
+
 def random_partition(
     log_omega: Tensor,  # (*, K)
     log_scores: Tensor,  # (*, n)
@@ -45,7 +50,7 @@ def random_partition(
     hard: bool = True,
     noise: bool = True,
     conditionals: str = "exact",
-    sample_shape: tuple[int, ...] = (),
+    sample_shape: int | Sequence[int] = (),
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,
     lengths: Counts | None = None,  # int or (*)
@@ -94,6 +99,7 @@ def random_partition(
         batch = broadcast_batch(_OP, **shapes)
         drawn_n = counts
         m = row_capacities(counts, classes) if m is None else m
+    sample_shape = as_shape(_OP, sample_shape)
     shape = (*sample_shape, *batch)
     drawn = seed_tensor(_OP, log_scores.device, noise=noise, generator=generator, seed=seed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drpm.ops._arguments import Counts, check_floating, check_same_device, require, result_dtype
+from drpm.ops._arguments import Counts, check_floating, check_same_device, check_tensor, require, result_dtype
 from drpm.ops._lengths import row_capacities, row_lengths
 from drpm.ops.mvhg_log_prob import mvhg_log_prob
 from drpm.ops.partition_log_prob import partition_log_prob
@@ -52,6 +52,7 @@ def random_partition_log_prob(
     check_floating(_OP, "log_omega", log_omega)
     require(log_omega.dim() >= 1, _OP, "log_omega", "have at least one dimension (*, K)", "a scalar")
     check_floating(_OP, "log_scores", log_scores)
+    check_tensor(_OP, "labels", labels)
     check_same_device(_OP, log_scores, log_omega=log_omega)
     num_subsets = log_omega.shape[-1]
     log_prob = partition_log_prob(labels, log_scores, num_subsets, lengths=lengths)

@@ -113,7 +113,7 @@ def test_counts_may_vary_over_the_batch():
         ((torch.tensor([4, 1]), -1, torch.zeros(2)), "n"),
         ((torch.tensor([4, 1]), 2, torch.tensor([0.0, float("nan")])), "log_omega"),
         ((torch.tensor([4.5, 1]), 2, torch.zeros(2)), "m must be whole"),
-        ((4, 2, torch.tensor(0.0)), "log_omega must be a tensor of shape"),
+        ((4, 2, torch.tensor(0.0)), "log_omega must have at least one dimension"),
     ],
 )
 def test_validation(arguments, message):
@@ -220,3 +220,44 @@ def test_relaxed_sizes_as_a_site_of_a_pyro_guide():
     assert sum(losses[-20:]) < 0.2 * sum(losses[:20])
     weights = pyro.param("weights").detach()
     assert ((weights - weights.mean()) - (truth - truth.mean())).abs().max() < 0.25
+
+
+@pytest.mark.parametrize(
+    "law",
+    [MultivariateNoncentralHypergeometric, lambda *a, **k: RelaxedMultivariateNoncentralHypergeometric(0.5, *a, **k)],
+)
+def test_moments_follow_the_parameters_and_the_support_prints_its_name(law):
+    one = law(torch.tensor([4, 3]), 5, torch.zeros(2))
+    before = one.mean.clone(), one.variance.clone()
+    one.log_omega.copy_(torch.tensor([1.0, -1.0]))
+    again = law(torch.tensor([4, 3]), 5, torch.tensor([1.0, -1.0]))
+    assert torch.equal(one.mean, again.mean) and not torch.equal(one.mean, before[0])
+    assert torch.equal(one.variance, again.variance) and not torch.equal(one.variance, before[1])
+    assert repr(one.support).startswith("SizesOf(m=[4, 3], n=5")
+    with pytest.raises(ValueError, match=r"SizesOf\(m=\[4, 3\], n=5"):
+        one.log_prob(torch.tensor([0.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n", "message"),
+    [
+        ([[1.0, 2.0], [1.0, 1.0]], 3, r"fit: sizes must sum to n = 3, got 2\.0"),
+        ([[float("nan"), 2.0]], 3, "fit: sizes must sum to n = 3, got nan"),
+        ([[-1.0, 4.0], [2.0, 1.0]], 3, r"fit: sizes must lie in \[0, m\], got some outside"),
+        ([1.0, 2.0], 3, r"fit: sizes must be \(S, K\) with S >= 1, got \(2,\)"),
+        ([[1.0, 2.0]], 9, "fit: n must be <= the sum of m, got 9 > 8"),
+        ([[0.0, 3.0]], 3, "fit: sizes must have means strictly between 0 and m in every class"),
+    ],
+)
+def test_observations_that_cannot_be_are_refused(sizes, n, message):
+    with pytest.raises(ValueError, match=message):
+        MultivariateNoncentralHypergeometric.fit(torch.tensor(sizes), 4, n)
+
+
+@pytest.mark.parametrize("n", [0, 7])
+def test_one_outcome_is_explained_by_equal_weights(n):
+    m = torch.tensor([4, 3])
+    sizes = torch.zeros(2) if n == 0 else m.double()
+    fitted = MultivariateNoncentralHypergeometric.fit(sizes.expand(5, 2), m, n)
+    assert torch.equal(fitted.log_omega, torch.zeros(2, dtype=sizes.dtype))
+    assert fitted.log_prob(sizes) == 0 and torch.equal(fitted.mean, sizes)

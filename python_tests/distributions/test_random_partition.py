@@ -3,7 +3,15 @@ import math
 import pytest
 import torch
 
-from drpm.distributions import PlackettLuce, RandomPartition, RelaxedRandomPartition, kl_monte_carlo
+from drpm.distributions import (
+    MultivariateNoncentralHypergeometric,
+    PlackettLuce,
+    RandomPartition,
+    RelaxedMultivariateNoncentralHypergeometric,
+    RelaxedPlackettLuce,
+    RelaxedRandomPartition,
+    kl_monte_carlo,
+)
 from drpm.ops import mvhg_mean
 
 
@@ -221,3 +229,41 @@ def test_relaxed_laws_are_reparametrised_pyro_sites(name):
 
 def discrete_of(name, value):
     return value.detach().argmax(-1 if name == "RelaxedPlackettLuce" else -2)
+
+
+LAWS = {
+    "sizes": lambda omega, scores: MultivariateNoncentralHypergeometric(2, 4, omega),
+    "hard sizes": lambda omega, scores: RelaxedMultivariateNoncentralHypergeometric(0.7, 2, 4, omega),
+    "relaxed sizes": lambda omega, scores: RelaxedMultivariateNoncentralHypergeometric(0.7, 2, 4, omega, hard=False),
+    "order": lambda omega, scores: PlackettLuce(scores),
+    "hard order": lambda omega, scores: RelaxedPlackettLuce(0.7, scores, hard=True),
+    "relaxed order": lambda omega, scores: RelaxedPlackettLuce(0.7, scores),
+    "partition": lambda omega, scores: RandomPartition(omega, scores),
+    "hard partition": lambda omega, scores: RelaxedRandomPartition(0.7, omega, scores),
+    "relaxed partition": lambda omega, scores: RelaxedRandomPartition(0.7, omega, scores, hard=False),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("law", LAWS)
+def test_samples_lie_in_the_support(law, dtype):
+    omega, scores = (x.to(dtype) for x in example(40, 3))
+    made = LAWS[law](omega, scores)
+    samples = made.sample((200,))
+    assert made.support.check(samples).all()
+    assert made.support.event_dim == len(made.event_shape)
+    name = repr(made.support)
+    assert name[0].isupper() and name.split("(")[0] in {
+        "SizesOf",
+        "Permutation",
+        "RowStochastic",
+        "Assignment",
+        "RelaxedAssignment",
+        "IndependentConstraint",
+        "IntegerInterval",
+        "Independent",
+    }, name
+    if samples.is_floating_point():
+        outside = samples.clone()
+        outside[0].view(-1)[0] = -1.0
+        assert not made.support.check(outside)[0] and made.support.check(outside)[1:].all()

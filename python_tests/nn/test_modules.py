@@ -344,7 +344,7 @@ def test_compiles_without_graph_breaks_and_an_annealed_temperature_stays_under_t
         ),
         (lambda: RandomPartition(2, m=-1), ValueError, "RandomPartition: m must be >= 0, got -1"),
         (lambda: SubsetSelector(k=1)([0.0]), TypeError, "SubsetSelector: log_scores must be a tensor, got list"),
-        (lambda: Temperature(torch.tensor(1.0)), TypeError, "Temperature: tau must be a Python float or a schedule"),
+        (lambda: Temperature(torch.tensor(1.0)), TypeError, "Temperature: tau must be a float or a schedule"),
         (lambda: Temperature(1.0).advance(-1), ValueError, "Temperature.advance: steps must be >= 0, got -1"),
     ],
 )
