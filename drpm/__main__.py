@@ -30,9 +30,9 @@ def _add_commands_that_need_kernels(commands: "argparse._SubParsersAction[argpar
 
         commands.add_parser("demo", help="needs the compiled kernels").set_defaults(run=say_why)
         return
-    from drpm.demo import demo
+    from drpm.demo import command
 
-    demo.add_command(commands)
+    command.add_command(commands)
 
 
 if __name__ == "__main__":

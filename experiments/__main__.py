@@ -56,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from experiments.runner.runner import Interrupted, Options, run
+    from drpm.training.interrupt import Interrupted
+    from drpm.training.loop import Options
+    from experiments.runner.runner import run
 
     name = parsed.command
     try:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drpm.models import PartitionClustering
+from drpm.models import VariationalPartitionClustering
 from drpm.training.figures import pyplot, save_figure
 
 _INK, _MUTED, _GRID = "#1f2933", "#6b7785", "#dde2e7"
@@ -39,7 +39,7 @@ def subset_rows(images: Tensor, labels: Tensor, order: Tensor, clusters: int, wi
     return canvas
 
 
-def draw_partition(model: PartitionClustering, images: Tensor, path: Path) -> None:
+def draw_partition(model: VariationalPartitionClustering, images: Tensor, path: Path) -> None:
     """Draw the images, as one batch, twice: the partition without noise, and one sample. Uses no labels."""
     clusters = model.config.num_clusters
     generator = torch.Generator().manual_seed(model.config.seed)

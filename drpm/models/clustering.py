@@ -12,7 +12,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,9 @@ from torch import Tensor, nn
 import drpm.ops
 from drpm.data._reading import reading
 from drpm.estimators import PartitionKL, expectation, partition_kl, partition_kl_bound
-from drpm.models.clustering_config import Annealed, ClusteringConfig, require
+from drpm.models.clustering_config import BoundWeights, ClusteringConfig
+from drpm.ops._arguments import require
+from drpm.training.checkpoint import write_checkpoint
 
 if TYPE_CHECKING:
     from drpm.models.clustering_trainer import ClusteringTrainer
@@ -54,10 +56,10 @@ class Bound(NamedTuple):
     amortisation: Tensor  # cross-entropy of both heads to the responsibilities; not part of the bound
 
 
-class PartitionClustering(nn.Module):
+class VariationalPartitionClustering(nn.Module):
     """Cluster elements by learning a random partition of each batch.
 
-    >>> model = PartitionClustering(ClusteringConfig(num_clusters=10, seed=0))
+    >>> model = VariationalPartitionClustering(ClusteringConfig(num_clusters=10, seed=0))
     >>> model.fit(images)                     # (N, 64) values in [0, 1], no labels
     >>> model.predict(images)                 # (N,) labels of the noise-free partition of each batch
 
@@ -162,7 +164,7 @@ class PartitionClustering(nn.Module):
         log_ratio = self.prior_log_variance - log_variance[:, None]
         return 0.5 * (log_ratio + gap * (-self.prior_log_variance).exp() - 1.0).sum(-1)
 
-    def bound(self, x: Tensor, weights: Annealed, generator: torch.Generator | None = None) -> Bound:
+    def bound(self, x: Tensor, weights: BoundWeights, generator: torch.Generator | None = None) -> Bound:
         """Estimate the weighted bound on log p(X) of one batch (thesis Eq. A.33), per element.
 
         Args:
@@ -237,7 +239,9 @@ class PartitionClustering(nn.Module):
         prior_omega, prior_scores = torch.zeros_like(code.log_omega), torch.zeros_like(code.log_scores)
         return partition_kl(drawn.labels, code.log_omega, prior_omega, code.log_scores, prior_scores)
 
-    def fit(self, x: Tensor, *, on_epoch: "Callable[[ClusteringTrainer], None] | None" = None) -> "PartitionClustering":
+    def fit(
+        self, x: Tensor, *, on_epoch: "Callable[[ClusteringTrainer], None] | None" = None
+    ) -> "VariationalPartitionClustering":
         """Fit to unlabelled elements: pre-train, initialise, then train the partition.
 
         Args:
@@ -291,7 +295,7 @@ class PartitionClustering(nn.Module):
         """
         self._check("predict", x)
         batch_size = self.config.batch_size if batch_size is None else batch_size
-        require(batch_size >= 1, "batch_size", "be >= 1", batch_size, "PartitionClustering.predict")
+        require(batch_size >= 1, "VariationalPartitionClustering.predict", "batch_size", "be >= 1", batch_size)
         batches = split_evenly(x, batch_size)
         parts = [self.partition(batch, noise=noise, generator=generator).labels[0] for batch in batches]
         return torch.cat(parts)
@@ -310,41 +314,36 @@ class PartitionClustering(nn.Module):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write configuration and weights to one file, atomically."""
         content = {"format": _FORMAT, "config": dataclasses.asdict(self.config), "weights": self.state_dict()}
-        write_atomically(content, path)
+        write_checkpoint(content, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "PartitionClustering":
+    def load(cls, path: str | os.PathLike[str]) -> "VariationalPartitionClustering":
         """Read a model that `save` wrote.
 
         Raises: ValueError when the file is damaged or holds something else.
         """
-        with reading("PartitionClustering.load", path, "file of torch.save"):
+        with reading("VariationalPartitionClustering.load", path, "file of torch.save"):
             content = torch.load(path, weights_only=True)
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        require(found == _FORMAT, "file", f"have format {_FORMAT!r}", found, "PartitionClustering.load")
+        require(
+            found == _FORMAT, "VariationalPartitionClustering.load", "file", f"have format {_FORMAT!r}", repr(found)
+        )
         model = cls(ClusteringConfig(**content["config"])).to(content["weights"]["prior_mean"].dtype)
         model.load_state_dict(content["weights"])
         return model
 
     def _check(self, method: str, x: Tensor, min_elements: int = 1) -> None:
-        op, width = f"PartitionClustering.{method}", self.config.num_features
+        op, width = f"VariationalPartitionClustering.{method}", self.config.num_features
         if not isinstance(x, Tensor) or not x.is_floating_point():
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"{op}: x must be a floating-point tensor, got {kind}")
         shape = tuple(x.shape)
-        require(x.ndim == 2 and shape[1] == width, "x", f"have shape (n, {width})", shape, op)
-        require(shape[0] >= min_elements, "x", f"hold at least {min_elements} elements", shape[0], op)
+        require(x.ndim == 2 and shape[1] == width, op, "x", f"have shape (n, {width})", shape)
+        require(shape[0] >= min_elements, op, "x", f"hold at least {min_elements} elements", shape[0])
         low, high = float(x.min()), float(x.max())
-        require(0.0 <= low <= high <= 1.0, "x", "lie in [0, 1]", (low, high), op)
+        require(0.0 <= low <= high <= 1.0, op, "x", "lie in [0, 1]", (low, high))
 
 
 def split_evenly(x: Tensor, batch_size: int) -> tuple[Tensor, ...]:
     """Cut along the first dimension into batches of at most batch_size whose sizes differ by at most one."""
     return x.tensor_split(max(1, math.ceil(len(x) / batch_size)))
-
-
-def write_atomically(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Save beside the target and rename: an interruption leaves the old file or the new one, never half of one."""
-    scratch = f"{os.fspath(path)}.part"
-    torch.save(content, scratch)
-    os.replace(scratch, path)

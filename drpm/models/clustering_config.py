@@ -1,10 +1,13 @@
-"""What determines a fit of PartitionClustering, and the schedules that follow from it."""
+"""What determines a fit of VariationalPartitionClustering, and the schedules that follow from it."""
 
 import dataclasses
 import math
 from typing import NamedTuple
 
 from drpm.nn.schedules import Exponential
+from drpm.ops._arguments import require
+
+_OP = "ClusteringConfig"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +66,9 @@ class ClusteringConfig:
     def __post_init__(self) -> None:
         """Check every field once, so that a bad value fails here and not in the middle of a fit."""
         for name in ("num_features", "num_clusters", "latent_dim", "batch_size", "num_samples"):
-            require(getattr(self, name) >= 1, name, "be >= 1", getattr(self, name))
+            require(getattr(self, name) >= 1, _OP, name, "be >= 1", getattr(self, name))
         for name in ("pretrain_epochs", "warm_start_epochs", "epochs"):
-            require(getattr(self, name) >= 0, name, "be >= 0", getattr(self, name))
+            require(getattr(self, name) >= 0, _OP, name, "be >= 0", getattr(self, name))
         for name in (
             "tau_init",
             "tau_final",
@@ -76,7 +79,7 @@ class ClusteringConfig:
             "vote_temperature_final",
         ):
             value = getattr(self, name)
-            require(math.isfinite(value) and value > 0, name, "be positive and finite", value)
+            require(math.isfinite(value) and value > 0, _OP, name, "be positive and finite", value)
         for name in (
             "beta",
             "gamma",
@@ -89,44 +92,50 @@ class ClusteringConfig:
             "amortisation",
         ):
             value = getattr(self, name)
-            require(math.isfinite(value) and value >= 0, name, "be >= 0 and finite", value)
+            require(math.isfinite(value) and value >= 0, _OP, name, "be >= 0 and finite", value)
         for name in ("contrast_weight", "anneal_fraction"):
-            require(0.0 <= getattr(self, name) <= 1.0, name, "lie in [0, 1]", getattr(self, name))
-        require(len(self.hidden) >= 1 and min(self.hidden) >= 1, "hidden", "hold positive widths", self.hidden)
+            require(0.0 <= getattr(self, name) <= 1.0, _OP, name, "lie in [0, 1]", getattr(self, name))
+        require(len(self.hidden) >= 1 and min(self.hidden) >= 1, _OP, "hidden", "hold positive widths", self.hidden)
         require(
             0 <= self.frozen_layers <= len(self.hidden),
+            _OP,
             "frozen_layers",
             f"lie in [0, {len(self.hidden)}]",
             self.frozen_layers,
         )
         deviation = self.feature_deviation
         positive = deviation is None or (math.isfinite(deviation) and deviation > 0)
-        require(positive, "feature_deviation", "be None or positive and finite", deviation)
-        require(self.precision in ("float32", "bf16"), "precision", "be 'float32' or 'bf16'", self.precision)
-        require(self.contrast_views in (1, 2), "contrast_views", "be 1 or 2", self.contrast_views)
+        require(positive, _OP, "feature_deviation", "be None or positive and finite", deviation)
+        require(self.precision in ("float32", "bf16"), _OP, "precision", "be 'float32' or 'bf16'", repr(self.precision))
+        require(self.contrast_views in (1, 2), _OP, "contrast_views", "be 1 or 2", self.contrast_views)
         known = self.conditionals in ("merged", "exact")
-        require(known, "conditionals", "be 'merged' or 'exact'", self.conditionals)
-        require(self.kl in ("bound", "exact"), "kl", "be 'bound' or 'exact'", self.kl)
+        require(known, _OP, "conditionals", "be 'merged' or 'exact'", repr(self.conditionals))
+        require(self.kl in ("bound", "exact"), _OP, "kl", "be 'bound' or 'exact'", repr(self.kl))
         known = self.estimator in ("straight-through", "score", "marginals")
-        require(known, "estimator", "be 'straight-through', 'score' or 'marginals'", self.estimator)
-        require(self.sizes in ("votes", "odds", "equal"), "sizes", "be 'votes', 'odds' or 'equal'", self.sizes)
+        require(known, _OP, "estimator", "be 'straight-through', 'score' or 'marginals'", repr(self.estimator))
+        require(
+            self.sizes in ("votes", "odds", "equal"), _OP, "sizes", "be 'votes', 'odds' or 'equal'", repr(self.sizes)
+        )
         if self.estimator != "straight-through":
             # The thesis' bound needs sampled sizes with a gradient, which only the straight-through partition has.
-            require(self.kl == "exact", "kl", f"be 'exact' for estimator={self.estimator!r}", self.kl)
+            require(self.kl == "exact", _OP, "kl", f"be 'exact' for estimator={self.estimator!r}", repr(self.kl))
         if self.kl == "exact":
             # Merged conditionals draw from another law than the one whose exact log-probability is taken.
-            require(self.conditionals == "exact", "conditionals", "be 'exact' for kl='exact'", self.conditionals)
-            require(self.kl_samples >= 2, "kl_samples", "be >= 2 for kl='exact'", self.kl_samples)
+            require(
+                self.conditionals == "exact", _OP, "conditionals", "be 'exact' for kl='exact'", repr(self.conditionals)
+            )
+            require(self.kl_samples >= 2, _OP, "kl_samples", "be >= 2 for kl='exact'", self.kl_samples)
         if self.image_shape is not None:
             require(
                 math.prod(self.image_shape) == self.num_features,
+                _OP,
                 "image_shape",
                 f"multiply to num_features = {self.num_features}",
                 self.image_shape,
             )
 
 
-class Annealed(NamedTuple):
+class BoundWeights(NamedTuple):
     """Temperature and weights at one training step (thesis A.4.1)."""
 
     tau: float
@@ -136,22 +145,17 @@ class Annealed(NamedTuple):
     vote_temperature: float
 
 
-def annealed(config: ClusteringConfig, step: int, steps: int) -> Annealed:
+def annealed(config: ClusteringConfig, step: int, steps: int) -> BoundWeights:
     """Give temperatures and weights at `step` of `steps`: exponential between their first and last values.
 
     tau and the weights reach their last values after `anneal_fraction` of the steps, the votes at the end.
     """
     anneal_steps = int(config.anneal_fraction * steps)
     rising = Exponential(0.1, 1.0, anneal_steps)(step)
-    return Annealed(
+    return BoundWeights(
         Exponential(config.tau_init, config.tau_final, anneal_steps)(step),
         config.beta * rising,
         config.gamma * rising,
         config.delta * rising,
         Exponential(config.vote_temperature_init, config.vote_temperature_final, steps)(step),
     )
-
-
-def require(condition: bool, argument: str, contract: str, value: object, op: str = "ClusteringConfig") -> None:
-    if not condition:
-        raise ValueError(f"{op}: {argument} must {contract}, got {value!r}")

@@ -1,4 +1,4 @@
-"""What the phases of training PartitionClustering compute, for whoever drives the steps."""
+"""What the phases of training VariationalPartitionClustering compute, for whoever drives the steps."""
 
 import math
 import warnings
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drpm.models.clustering import PartitionClustering
-from drpm.models.clustering_config import Annealed
+from drpm.models.clustering import VariationalPartitionClustering
+from drpm.models.clustering_config import BoundWeights
 from drpm.models.contrastive import cluster_contrastive_loss, contrastive_loss, random_affine_views
 
 # The heads read features of an autoencoder that never saw them: they need larger steps than the rest, whose
@@ -18,7 +18,7 @@ _WARM_START_LEARNING_RATE = 1e-2
 _CHUNK = 8192  # elements encoded at once where all are needed
 
 
-def parameter_groups(model: PartitionClustering, phase: str) -> list[dict[str, Any]]:
+def parameter_groups(model: VariationalPartitionClustering, phase: str) -> list[dict[str, Any]]:
     """Give what the optimiser of a phase ("pretrain", "warm_start", "partition") trains, and how fast."""
     config = model.config
     heads = [*model.size_head.parameters(), *model.score_head.parameters()]
@@ -42,7 +42,7 @@ def parameter_groups(model: PartitionClustering, phase: str) -> list[dict[str, A
     ]
 
 
-def pretrain_loss(model: PartitionClustering, batch: Tensor, generator: torch.Generator) -> Tensor:
+def pretrain_loss(model: VariationalPartitionClustering, batch: Tensor, generator: torch.Generator) -> Tensor:
     """Reconstruction, and similar embeddings for two random views of an image, or for the image and one of them."""
     config = model.config
     contrast = config.contrast_weight if config.image_shape is not None else 0.0
@@ -63,7 +63,7 @@ def pretrain_loss(model: PartitionClustering, batch: Tensor, generator: torch.Ge
     return loss
 
 
-def warm_start_loss(model: PartitionClustering, batch: Tensor, mixture_log_weights: Tensor) -> Tensor:
+def warm_start_loss(model: VariationalPartitionClustering, batch: Tensor, mixture_log_weights: Tensor) -> Tensor:
     """Cross-entropy of both heads to the responsibilities of the mixture; the encoder stays as it is."""
     with torch.no_grad():
         hidden = model.hidden(batch)
@@ -73,7 +73,7 @@ def warm_start_loss(model: PartitionClustering, batch: Tensor, mixture_log_weigh
 
 
 def partition_loss(
-    model: PartitionClustering, batch: Tensor, weights: Annealed, generator: torch.Generator
+    model: VariationalPartitionClustering, batch: Tensor, weights: BoundWeights, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, float]]:
     """Minus the bound on a random view of the batch, and what keeps the heads near the priors; its terms to log."""
     config = model.config
@@ -86,12 +86,12 @@ def partition_loss(
 
 
 @torch.no_grad()
-def embed_all(model: PartitionClustering, x: Tensor) -> Tensor:  # (N, num_features) -> (N, latent_dim)
+def embed_all(model: VariationalPartitionClustering, x: Tensor) -> Tensor:  # (N, num_features) -> (N, latent_dim)
     return torch.cat([model.embed(part) for part in x.split(_CHUNK)])
 
 
 @torch.no_grad()
-def initialise_from_mixture(model: PartitionClustering, x: Tensor, starts: int = 20) -> Tensor:  # -> (K,)
+def initialise_from_mixture(model: VariationalPartitionClustering, x: Tensor, starts: int = 20) -> Tensor:  # -> (K,)
     """Standardise the latent space, fit a Gaussian mixture in it and make its components the cluster priors.
 
     Args:
@@ -123,7 +123,7 @@ def initialise_from_mixture(model: PartitionClustering, x: Tensor, starts: int =
 
 
 @torch.no_grad()
-def order_clusters(model: PartitionClustering, x: Tensor) -> list[int]:
+def order_clusters(model: VariationalPartitionClustering, x: Tensor) -> list[int]:
     """Renumber the clusters so that those which are confused with each other get neighbouring numbers.
 
     The score is one number: an element that hesitates between subsets 2 and 7 lands among those between them, and
@@ -158,7 +158,9 @@ def fit_gaussian_mixture(
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("PartitionClustering.fit: needs scikit-learn; pip install 'drpm[demo]'") from error
+        raise ModuleNotFoundError(
+            "VariationalPartitionClustering.fit: needs scikit-learn; pip install 'drpm[demo]'"
+        ) from error
     mixture = GaussianMixture(
         num_clusters, covariance_type="diag", n_init=starts, reg_covar=floor, max_iter=300, random_state=seed
     )

@@ -1,4 +1,4 @@
-"""Training of PartitionClustering in three resumable phases: pretrain, warm_start, partition."""
+"""Training of VariationalPartitionClustering in three resumable phases: pretrain, warm_start, partition."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drpm.models.clustering import PartitionClustering
+from drpm.models.clustering import VariationalPartitionClustering
 from drpm.models.clustering_config import annealed
 from drpm.models.clustering_phases import (
     initialise_from_mixture,
@@ -17,7 +17,7 @@ from drpm.models.clustering_phases import (
     pretrain_loss,
     warm_start_loss,
 )
-from drpm.models.step_size import half_cosine
+from drpm.training.step_size import half_cosine
 
 PHASES = ("pretrain", "warm_start", "partition")
 
@@ -26,14 +26,14 @@ class ClusteringTrainer:
     """One fit of a model to unlabelled data, in a state that can be saved after every epoch and resumed exactly.
 
     Args:
-        model: PartitionClustering; trained in place.
+        model: VariationalPartitionClustering; trained in place.
         x: (N, num_features) in [0, 1], N >= num_clusters.
 
     `phase`, `epoch` (finished ones of this phase), `epochs` and `history` (one dict per finished epoch) tell where it
     stands. All randomness comes from one generator seeded by config.seed.
     """
 
-    def __init__(self, model: PartitionClustering, x: Tensor) -> None:
+    def __init__(self, model: VariationalPartitionClustering, x: Tensor) -> None:
         model._check("fit", x, min_elements=model.config.num_clusters)
         self.model, self.config = model, model.config
         self.x = x.detach().to(model.prior_mean)
@@ -59,26 +59,38 @@ class ClusteringTrainer:
 
     def run(self, on_epoch: Callable[["ClusteringTrainer"], None] | None = None) -> None:
         """Train to the end, or until on_epoch raises; the state then stands at the last finished epoch."""
+        while not self.finished:
+            self.advance(on_epoch)
+
+    def advance(self, on_epoch: Callable[["ClusteringTrainer"], None] | None = None) -> None:
+        """Train one epoch, in the next phase that has one; the last call finds none and finishes."""
         notify = on_epoch or (lambda trainer: None)
-        train_epoch = {"pretrain": self._pretrain, "warm_start": self._warm_start, "partition": self._partition}
         while not self.finished:
             if self._optimizer is None:
-                if self.phase == "warm_start":
-                    self.mixture_log_weights = initialise_from_mixture(self.model, self.x)
-                if self.phase == "partition":
-                    order = order_clusters(self.model, self.x)
-                    if self.mixture_log_weights is not None:
-                        self.mixture_log_weights = self.mixture_log_weights[order]
-                self._optimizer = self._make_optimizer()
+                self._start_phase()
                 notify(self)
-            while self.epoch < self.epochs:
-                values = train_epoch[self.phase]()
-                self.epoch += 1
-                self.history.append({"phase": self.phase, "epoch": self.epoch, **values})
-                if not all(math.isfinite(value) for value in values.values()):
-                    raise FloatingPointError(f"PartitionClustering.fit: training diverged, {self.history[-1]}")
+            if self.epoch < self.epochs:
+                self._train_epoch()
                 notify(self)
+                return
             self.phase_index, self.epoch, self._optimizer = self.phase_index + 1, 0, None
+
+    def _start_phase(self) -> None:
+        if self.phase == "warm_start":
+            self.mixture_log_weights = initialise_from_mixture(self.model, self.x)
+        if self.phase == "partition":
+            order = order_clusters(self.model, self.x)
+            if self.mixture_log_weights is not None:
+                self.mixture_log_weights = self.mixture_log_weights[order]
+        self._optimizer = self._make_optimizer()
+
+    def _train_epoch(self) -> None:
+        train_epoch = {"pretrain": self._pretrain, "warm_start": self._warm_start, "partition": self._partition}
+        values = train_epoch[self.phase]()
+        self.epoch += 1
+        self.history.append({"phase": self.phase, "epoch": self.epoch, **values})
+        if not all(math.isfinite(value) for value in values.values()):
+            raise FloatingPointError(f"VariationalPartitionClustering.fit: training diverged, {self.history[-1]}")
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from drpm.models.clustering import PartitionClustering
+from drpm.models.clustering import VariationalPartitionClustering
 
 
 class MixtureBound(NamedTuple):
@@ -21,7 +21,7 @@ class MixtureBound(NamedTuple):
 
 
 class VaDE(nn.Module):
-    """Mixture model on encoder, decoder and cluster priors of a PartitionClustering.
+    """Mixture model on encoder, decoder and cluster priors of a VariationalPartitionClustering.
 
     Args:
         network: gives encoder, decoder and the Gaussians of the clusters; its two heads are not used.
@@ -29,7 +29,7 @@ class VaDE(nn.Module):
     Reference: Jiang et al., Variational deep embedding, 2017, Eq. 12, 16.
     """
 
-    def __init__(self, network: PartitionClustering, log_weights: Tensor) -> None:
+    def __init__(self, network: VariationalPartitionClustering, log_weights: Tensor) -> None:
         super().__init__()
         self.network = network
         self.logits = nn.Parameter(log_weights.detach().clone())

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from drpm.data import load_digits, load_images, load_keel
-from drpm.models import ClusteringConfig, PartitionClustering
-from drpm.models.clustering_config import require
+from drpm.models import ClusteringConfig, VariationalPartitionClustering
 from drpm.models.contrastive import random_affine_views
+from drpm.ops._arguments import require
 
 IMAGES = ("mnist", "fashion-mnist")
 TABLES = ("penbased", "satimage")
@@ -43,7 +43,7 @@ def load_clustering_data(name: str, root: str, seed: int, embedding: str | None 
     train, test, labels = images.train_images, images.test_images, images.test_labels
     shape = (train.shape[1], train.shape[2])
     if name == VIEWS:
-        require(embedding is not None, "embedding", f"be a file for data={name!r}", embedding, "clustering")
+        require(embedding is not None, "clustering", "embedding", f"be a file for data={name!r}", embedding)
         assert embedding is not None
         columns = _scaled(_embedded_views(torch.cat([train, test]), embedding, seed))
         return ClusteringData(columns, columns, torch.cat([images.train_labels, labels]).repeat(2), None)
@@ -58,7 +58,7 @@ def _scaled(features: Tensor) -> Tensor:
 @torch.no_grad()
 def _embedded_views(images: Tensor, path: str, seed: int) -> Tensor:  # (N, h, w) uint8 -> (2 N, latent_dim)
     content = torch.load(path, map_location="cpu", weights_only=True)
-    network = PartitionClustering(ClusteringConfig(**content["config"]))
+    network = VariationalPartitionClustering(ClusteringConfig(**content["config"]))
     network.load_state_dict(content["model"])
     generator = torch.Generator().manual_seed(seed)
     plain, viewed = [], []

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 import drpm.ops
-from drpm.models import ClusteringConfig, PartitionClustering
+from drpm.models import ClusteringConfig, VariationalPartitionClustering
 from drpm.models.cluster_scores import score_clusters
 from drpm.models.clustering import split_evenly
-from drpm.models.clustering_config import annealed, require
+from drpm.models.clustering_config import annealed
 from drpm.models.clustering_phases import (
     fit_gaussian_mixture,
     initialise_from_mixture,
@@ -31,12 +31,15 @@ from drpm.models.clustering_phases import (
     warm_start_loss,
 )
 from drpm.models.contrastive import random_affine_views
-from drpm.models.step_size import half_cosine
 from drpm.models.vade import VaDE
+from drpm.ops._arguments import require
+from drpm.training.batches import EpochBatches
+from drpm.training.checkpoint import write_checkpoint
+from drpm.training.step_size import half_cosine
 from drpm.training.world import World
 from experiments.clustering.data import NAMES, load_clustering_data
 from experiments.runner.configuration import LOCATION
-from experiments.runner.runner import EpochBatches, Experiment, write_checkpoint
+from experiments.runner.runner import Experiment
 
 PHASES = ("pretrain", "warm_start", "train")
 METHODS = ("kmeans", "gmm", "latent_gmm", "vade", "drpm")
@@ -46,70 +49,50 @@ _FEATURE_STARTS = 1  # of the mixture on features, a matter of time at 784 colum
 
 
 @dataclasses.dataclass(frozen=True)
-class ClusteringRun:
-    """One row of Table 5.1 and one seed; docs/experiments/clustering.md says why the numbers are what they are."""
+class ClusteringRun(ClusteringConfig):
+    """One row of Table 5.1 and one seed: the model's configuration, with other defaults, and what the run adds to it.
 
-    seed: int = 0
+    `num_features` and `image_shape` follow from the data. docs/experiments/clustering.md says why the numbers are what
+    they are.
+    """
+
     title: str = ""
-    data: str = "mnist"  # of clustering_data.NAMES
+    data: str = "mnist"  # of clustering.data.NAMES
     root: str = dataclasses.field(default="data", metadata=LOCATION)  # folder of the data
     embedding: str | None = None  # pretrained.pt of the run whose network gives the columns of "mnist-views"
     train_limit: int | None = None  # first elements of the training set only (for trials)
     method: str = "drpm"  # of METHODS
     pretrained: str | None = None  # pretrained.pt of another run of the same data and seed, instead of the first phase
-    # Network and lengths of the phases, in epochs.
-    hidden: tuple[int, ...] = (500, 500, 500, 2000)
-    latent_dim: int = 10
-    num_clusters: int = 10
-    batch_size: int = 256
     partition_size: int | None = None  # elements of a partition in training; None: batch_size
+    mixture_starts: int = 5
+    # Other defaults than the model's.
+    hidden: tuple[int, ...] = (500, 500, 500, 2000)
+    precision: str = "bf16"
     pretrain_epochs: int = 20
     warm_start_epochs: int = 1
     epochs: int = 5
-    mixture_starts: int = 5
-    precision: str = "bf16"  # of the matrix products of encoder and decoder
-    feature_deviation: float | None = None
-    # Optimisation.
-    pretrain_learning_rate: float = 1e-3
     learning_rate: float = 3e-4
-    head_rate: float = 1.0
-    # Pre-training.
     contrast_weight: float = 0.5
     contrast_temperature: float = 0.5
     contrast_views: int = 1
     cluster_weight: float = 1.0
     reconstruction_scale: float = 0.03
-    # The partition model.
     conditionals: str = "exact"
-    kl: str = "bound"
     kl_samples: int = 16
-    estimator: str = "straight-through"
-    sizes: str = "votes"
-    sample_noise: bool = False
-    num_samples: int = 8
     augment: bool = False
-    amortisation: float = 1.0
-    vote_temperature_init: float = 1.0
-    vote_temperature_final: float = 0.25
-    frozen_layers: int = 3
-    anneal_fraction: float = 0.4
     beta: float = 0.1
-    gamma: float = 1.0
-    delta: float = 0.001
-    score_scale: float = 20.0
-    posterior_scale: float = 0.3
 
     def __post_init__(self) -> None:
-        require(self.method in METHODS, "method", f"be one of {METHODS}", self.method, "clustering")
-        require(self.data in NAMES, "data", f"be one of {NAMES}", self.data, "clustering")
+        super().__post_init__()
+        require(self.method in METHODS, "clustering", "method", f"be one of {METHODS}", repr(self.method))
+        require(self.data in NAMES, "clustering", "data", f"be one of {NAMES}", repr(self.data))
         for name in ("pretrain_epochs", "epochs"):
-            require(getattr(self, name) >= 1, name, "be >= 1", getattr(self, name), "clustering")
+            require(getattr(self, name) >= 1, "clustering", name, "be >= 1", getattr(self, name))
 
     def model(self, num_features: int, image_shape: tuple[int, int] | None) -> ClusteringConfig:
-        """Give the configuration of the network: every field that both have."""
-        shared = {field.name for field in dataclasses.fields(ClusteringConfig)}
-        values = {name: value for name, value in dataclasses.asdict(self).items() if name in shared}
-        return ClusteringConfig(num_features=num_features, image_shape=image_shape, **values)
+        """Give the configuration of the network on data of this shape."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(ClusteringConfig)}
+        return ClusteringConfig(**fields | {"num_features": num_features, "image_shape": image_shape})
 
 
 class Clustering(Experiment):
@@ -121,7 +104,7 @@ class Clustering(Experiment):
         data = load_clustering_data(config.data, config.root, config.seed, config.embedding)
         self.train, self.test, self.test_labels = data.train[: config.train_limit], data.test, data.test_labels
         width = math.prod(self.train.shape[1:])
-        self.model = PartitionClustering(config.model(width, data.image_shape)).to(world.device)
+        self.model = VariationalPartitionClustering(config.model(width, data.image_shape)).to(world.device)
         self.vade: VaDE | None = None
         self.mixture_log_weights: Tensor | None = None
         self.start = ""  # digest of weights and mixture after pre-training
@@ -290,7 +273,7 @@ class Clustering(Experiment):
         found = content.get("identity", {}) if content.get("format") == _FORMAT else {}
         differing = [f"{name}={found.get(name)!r}" for name in wanted if found.get(name) != wanted[name]]
         require(
-            not differing, "pretrained", f"come from a run with the same {', '.join(wanted)}", differing, "clustering"
+            not differing, "clustering", "pretrained", f"come from a run with the same {', '.join(wanted)}", differing
         )
         self.model.load_state_dict(content["model"])
         self.mixture_log_weights = content["mixture_log_weights"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from drpm.demo.figures import subset_rows
-from drpm.models import PartitionClustering
+from drpm.models import VariationalPartitionClustering
 from drpm.training.figures import pyplot, save_figure
 
 _GENERATED = 10  # images per cluster
@@ -19,7 +19,7 @@ _DRAWN, _SHOWN = 2000, 120  # elements in the picture of the latent space and of
 
 
 @torch.no_grad()
-def picture_data(model: PartitionClustering, images: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
+def picture_data(model: VariationalPartitionClustering, images: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
     """Give what the pictures of a model show, as small arrays.
 
     Args:

@@ -14,13 +14,15 @@ from torch import Tensor
 
 from drpm.data import load_images
 from drpm.data.multi_mnist import LAYOUTS, MultiMNIST, make_multi_mnist
-from drpm.models.clustering_config import require
 from drpm.models.multitask import MultitaskOutput, PartitionedMultitask, UnitaryScaling, multitask_loss
-from drpm.models.step_size import half_cosine
 from drpm.nn import Exponential, advance_temperatures
+from drpm.ops._arguments import require
+from drpm.training.batches import EpochBatches
+from drpm.training.checkpoint import write_checkpoint
+from drpm.training.step_size import half_cosine
 from drpm.training.world import World
 from experiments.runner.configuration import LOCATION
-from experiments.runner.runner import EpochBatches, Experiment, write_checkpoint
+from experiments.runner.runner import Experiment
 
 METHODS = ("uls", "drpm")
 PRECISIONS = ("float32", "bf16")
@@ -60,13 +62,13 @@ class MultitaskRun:
     precision: str = "bf16"  # of the networks; losses, partitions and weights are float32
 
     def __post_init__(self) -> None:
-        require(self.method in METHODS, "method", f"be one of {METHODS}", self.method, "multitask")
-        require(self.precision in PRECISIONS, "precision", f"be one of {PRECISIONS}", self.precision, "multitask")
-        require(self.digits in LAYOUTS, "digits", f"be one of {sorted(LAYOUTS)}", self.digits, "multitask")
-        require(self.epochs >= 1, "epochs", "be >= 1", self.epochs, "multitask")
+        require(self.method in METHODS, "multitask", "method", f"be one of {METHODS}", repr(self.method))
+        require(self.precision in PRECISIONS, "multitask", "precision", f"be one of {PRECISIONS}", repr(self.precision))
+        require(self.digits in LAYOUTS, "multitask", "digits", f"be one of {sorted(LAYOUTS)}", self.digits)
+        require(self.epochs >= 1, "multitask", "epochs", "be >= 1", self.epochs)
         weights = self.weights
         require(
-            weights is None or len(weights) == self.digits, "weights", f"be {self.digits} numbers", weights, "multitask"
+            weights is None or len(weights) == self.digits, "multitask", "weights", f"be {self.digits} numbers", weights
         )
 
 

@@ -1,6 +1,8 @@
-"""Configurations of experiments: a dataclass, filled from one YAML file per row of a table and `--set NAME=VALUE`."""
+"""Configurations of experiments: a dataclass, filled from the row of a sweep and `--set NAME=VALUE`."""
 
 import dataclasses
+import functools
+import itertools
 import types
 import typing
 from pathlib import Path
@@ -19,20 +21,46 @@ def recorded(config: Any) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(config).items() if name in kept}
 
 
+@functools.cache
+def _sweeps(experiment: str) -> dict[str, dict[str, Any]]:
+    """Read every sweep of an experiment, a YAML file each; give row -> options.
+
+    A sweep holds `options` of all its rows and `grids`; a grid is a list of axes, an axis a mapping from a part of a
+    row's name to options. Each combination of one entry of every axis is a row: its name is the parts joined by "_",
+    its options those of the sweep and of the entries, where a later one overrides.
+    """
+    import yaml
+
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted((FOLDER / experiment / "sweeps").glob("*.yaml")):
+        sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for axes in sweep["grids"]:
+            for entries in itertools.product(*(axis.items() for axis in axes)):
+                row = "_".join(str(part) for part, _ in entries)
+                if row in found:
+                    raise ValueError(f"{experiment}: {path.name} must name new rows, got {row!r}")
+                found[row] = dict(sweep.get("options", {}))
+                for _, options in entries:
+                    found[row] |= options
+    return found
+
+
 def rows(experiment: str) -> list[str]:
-    """Names of the rows of an experiment, one YAML file each."""
-    return sorted(path.stem for path in (FOLDER / experiment / "rows").glob("*.yaml"))
+    """Names of the rows of an experiment."""
+    return sorted(_sweeps(experiment))
 
 
 def read_row(experiment: str, row: str) -> dict[str, Any]:
-    """Read the YAML file of a row, or of a path that ends in .yaml.
+    """Give the options of a row, or of the NAME: VALUE lines in a path that ends in .yaml.
 
     Raises: FileNotFoundError that lists the rows; ValueError when the file holds no mapping.
     """
     import yaml
 
-    path = Path(row) if row.endswith((".yaml", ".yml")) else FOLDER / experiment / "rows" / f"{row}.yaml"
-    if not path.is_file():
+    if not row.endswith((".yaml", ".yml")) and row in _sweeps(experiment):
+        return dict(_sweeps(experiment)[row])
+    path = Path(row)
+    if not row.endswith((".yaml", ".yml")) or not path.is_file():
         raise FileNotFoundError(f"{experiment}: --row must be a .yaml file or one of {rows(experiment)}, got {row!r}")
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):

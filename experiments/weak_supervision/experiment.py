@@ -16,9 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from drpm.data.multiple_features import VIEWS
-from drpm.models.clustering_config import require
 from drpm.models.multiview_vae import MultiviewVAE
-from drpm.models.step_size import half_cosine
 from drpm.models.view_aggregation import (
     AGGREGATIONS,
     PARTITION_KLS,
@@ -29,9 +27,13 @@ from drpm.models.view_aggregation import (
     gaussian_kl,
 )
 from drpm.nn.schedules import Exponential
+from drpm.ops._arguments import require
+from drpm.training.batches import EpochBatches
+from drpm.training.checkpoint import write_checkpoint
+from drpm.training.step_size import half_cosine
 from drpm.training.world import World
 from experiments.runner.configuration import LOCATION
-from experiments.runner.runner import EpochBatches, Experiment, write_checkpoint
+from experiments.runner.runner import Experiment
 from experiments.weak_supervision.data import DigitViews, FactorViews, Targets, ViewData, open_factor_images
 from experiments.weak_supervision.linear_probes import probe_scores
 
@@ -88,17 +90,19 @@ class WeakSupervisionRun:
     probe_iterations: int = 100
 
     def __post_init__(self) -> None:
-        require(self.data in DATA, "data", f"be one of {DATA}", self.data, _OP)
-        require(self.method in METHODS, "method", f"be one of {METHODS}", self.method, _OP)
-        require(self.aggregation in AGGREGATIONS, "aggregation", f"be one of {AGGREGATIONS}", self.aggregation, _OP)
-        require(self.kl in PARTITION_KLS, "kl", f"be one of {PARTITION_KLS}", self.kl, _OP)
-        require(self.steps >= 1, "steps", "be >= 1", self.steps, _OP)
+        require(self.data in DATA, _OP, "data", f"be one of {DATA}", repr(self.data))
+        require(self.method in METHODS, _OP, "method", f"be one of {METHODS}", repr(self.method))
+        require(
+            self.aggregation in AGGREGATIONS, _OP, "aggregation", f"be one of {AGGREGATIONS}", repr(self.aggregation)
+        )
+        require(self.kl in PARTITION_KLS, _OP, "kl", f"be one of {PARTITION_KLS}", repr(self.kl))
+        require(self.steps >= 1, _OP, "steps", "be >= 1", self.steps)
         unknown = set(self.digit_views) - set(VIEWS)
-        require(not unknown, "digit_views", f"be some of {VIEWS}", self.digit_views, _OP)
+        require(not unknown, _OP, "digit_views", f"be some of {VIEWS}", self.digit_views)
         sets = len(self.sharing) or 1
-        require(len(self.shared) == sets, "shared", f"have {sets} numbers, one for each set", self.shared, _OP)
+        require(len(self.shared) == sets, _OP, "shared", f"have {sets} numbers, one for each set", self.shared)
         one_group = self.method == "drpm" or len(self.groups) <= 1
-        require(one_group, "groups", f"be at most one set for method {self.method}", self.groups, _OP)
+        require(one_group, _OP, "groups", f"be at most one set for method {self.method}", self.groups)
 
     def open(self) -> ViewData:
         if self.data == "digits":
@@ -243,7 +247,7 @@ class WeakSupervision(Experiment):
         wanted = self._pretrained_identity()
         found = content.get("identity", {}) if content.get("format") == _FORMAT else {}
         differing = [f"{name}={found.get(name)!r}" for name in wanted if found.get(name) != wanted[name]]
-        require(not differing, "pretrained", f"come from a run with the same {', '.join(wanted)}", differing, _OP)
+        require(not differing, _OP, "pretrained", f"come from a run with the same {', '.join(wanted)}", differing)
         self.plain.load_state_dict(content["model"])
 
     # Scores.

@@ -11,9 +11,11 @@ import torch
 
 from drpm.__main__ import main
 from drpm.data import Digits, load_digits
-from drpm.demo import demo
-from drpm.demo.demo import configure, run_demo
-from drpm.models import ClusteringConfig, PartitionClustering
+from drpm.demo import evaluation
+from drpm.demo.command import configure
+from drpm.demo.demo import run_demo
+from drpm.models import ClusteringConfig, VariationalPartitionClustering
+from drpm.training.interrupt import Interrupted
 
 for package in ("sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(package)
@@ -28,14 +30,14 @@ FILES = {"partition.png", "sizes.png", "training.png", "metrics.json", "model.pt
 def pixel_mixture_once() -> Iterator[None]:
     """The baseline on pixels depends on the seed alone and takes longest: fit it once for all runs of this file."""
     with pytest.MonkeyPatch.context() as patch:
-        fitted, fit = {}, demo._pixel_mixture
+        fitted, fit = {}, evaluation.pixel_mixture
 
         def once(digits: Digits, clusters: int, seed: int) -> object:
             if seed not in fitted:
                 fitted[seed] = fit(digits, clusters, seed)
             return fitted[seed]
 
-        patch.setattr(demo, "_pixel_mixture", once)
+        patch.setattr(evaluation, "pixel_mixture", once)
         yield
 
 
@@ -63,14 +65,14 @@ def test_record_says_where_it_comes_from(finished) -> None:
 def test_saved_model_is_the_scored_one(finished) -> None:
     record, out = finished
     images, labels = load_digits(TINY.seed)[2:]
-    sizes = PartitionClustering.load(out / "model.pt").partition(images).sizes[0]
+    sizes = VariationalPartitionClustering.load(out / "model.pt").partition(images).sizes[0]
     assert [int(size) for size in sizes] == record["sizes"]["noise_free"]
     assert sum(record["sizes"]["true"]) == len(labels)
 
 
 @pytest.mark.parametrize("stop_after", [2, 7])
 def test_resumed_run_equals_an_uninterrupted_one(finished, tmp_path: Path, stop_after: int) -> None:
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         run_demo(TINY, tmp_path, stop_after=stop_after)
     assert not (tmp_path / "metrics.json").exists()
     record = run_demo(TINY, tmp_path, resume=True)

@@ -14,13 +14,15 @@ pytest.importorskip("tqdm")
 pytest.importorskip("yaml")
 pytest.importorskip("matplotlib")
 
+from drpm.training.interrupt import Interrupted
+from drpm.training.loop import Options
 from drpm.training.provenance import write_json
 from experiments.__main__ import main
 from experiments.clustering import report as clustering_report
 from experiments.clustering.experiment import Clustering, ClusteringRun
 from experiments.runner import report
 from experiments.runner.configuration import build, read_row, rows
-from experiments.runner.runner import Interrupted, Options, run
+from experiments.runner.runner import run
 
 SMALL = {
     "hidden": (24, 24),

@@ -17,9 +17,15 @@ pytest.importorskip("yaml")
 
 from tiny_experiment import Tiny, TinyConfig
 
+from drpm.training.batches import EpochBatches
+from drpm.training.checkpoint import seed_everything
+from drpm.training.interrupt import Interrupted
+from drpm.training.loop import Options
 from drpm.training.world import World
-from experiments.runner.configuration import LOCATION, build, parse_settings, recorded
-from experiments.runner.runner import EpochBatches, Interrupted, Options, run, seed_everything
+from experiments.runner import configuration
+from experiments.runner.configuration import LOCATION, build, parse_settings, read_row, recorded, rows
+from experiments.runner.registry import EXPERIMENTS
+from experiments.runner.runner import run
 
 SCRIPT = Path(__file__).parent / "tiny_experiment.py"
 
@@ -228,3 +234,35 @@ def test_results_do_not_keep_where_this_machine_has_its_data() -> None:
         root: str = dataclasses.field(default="data", metadata=LOCATION)
 
     assert recorded(Config(root="/somewhere/else")) == {"steps": 3}
+
+
+def test_a_sweep_gives_a_row_for_every_combination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configuration, "FOLDER", tmp_path)
+    sweeps = tmp_path / "made_up" / "sweeps"
+    sweeps.mkdir(parents=True)
+    (sweeps / "a.yaml").write_text(
+        "options: {rate: 1, count: 1}\n"
+        "grids:\n"
+        "- - {small: {}, large: {count: 9}}\n"
+        "  - {0: {name: none}, one: {name: some, rate: 2}}\n"
+        "- - {alone: {rate: 3}}\n"
+    )
+    assert rows("made_up") == ["alone", "large_0", "large_one", "small_0", "small_one"]
+    assert read_row("made_up", "small_0") == {"rate": 1, "count": 1, "name": "none"}
+    assert read_row("made_up", "large_one") == {"rate": 2, "count": 9, "name": "some"}
+    (tmp_path / "own.yaml").write_text("rate: 7\n")
+    assert read_row("made_up", str(tmp_path / "own.yaml")) == {"rate": 7}
+    with pytest.raises(
+        FileNotFoundError, match=r"made_up: --row must be a .yaml file or one of .*'alone'.*got 'large'"
+    ):
+        read_row("made_up", "large")
+    (sweeps / "b.yaml").write_text("grids:\n- - {large: {}}\n  - {0: {}}\n")
+    configuration._sweeps.cache_clear()
+    with pytest.raises(ValueError, match=r"made_up: b.yaml must name new rows, got 'large_0'"):
+        rows("made_up")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_kept_result_belongs_to_a_row(name: str) -> None:
+    kept = {path.name for path in (Path(__file__).parents[2] / "results" / name).iterdir() if path.is_dir()}
+    assert kept and kept <= set(rows(name))

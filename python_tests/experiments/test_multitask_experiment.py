@@ -16,13 +16,15 @@ pytest.importorskip("matplotlib")
 from idx_files import write_idx
 
 from drpm.models.multitask import multitask_loss
+from drpm.training.interrupt import Interrupted
+from drpm.training.loop import Options
 from drpm.training.provenance import write_json
 from experiments.__main__ import main
 from experiments.multitask import probe as multitask_probe
 from experiments.multitask import report as multitask_report
 from experiments.multitask.experiment import Multitask, MultitaskRun, make_data, make_model, normalised
 from experiments.runner.configuration import build, read_row, rows
-from experiments.runner.runner import Interrupted, Options, run
+from experiments.runner.runner import run
 
 SMALL = {"features": 12, "batch_size": 32, "epochs": 2, "train_images": 96, "test_images": 40}
 

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from drpm.training.batches import EpochBatches
+from drpm.training.loop import Options
 from drpm.training.world import World
-from experiments.runner.runner import EpochBatches, Experiment, Options, run
+from experiments.runner.runner import Experiment, run
 
 DELAY = 0.0  # seconds a step takes longer
 

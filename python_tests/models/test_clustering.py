@@ -1,4 +1,4 @@
-"""PartitionClustering: the bound and its gradients, fitting, prediction, files, bad input."""
+"""VariationalPartitionClustering: the bound and its gradients, fitting, prediction, files, bad input."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ pytest.importorskip("sklearn")
 
 import drpm.ops
 from drpm.distributions import RandomPartition
-from drpm.models import ClusteringConfig, PartitionClustering
+from drpm.models import ClusteringConfig, VariationalPartitionClustering
 from drpm.models.cluster_scores import match_clusters, score_clusters
 from drpm.models.clustering import Encoding, split_evenly
 from drpm.models.clustering_config import annealed
@@ -45,12 +45,12 @@ def blobs(n: int = 90, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def fitted() -> PartitionClustering:
-    return PartitionClustering(SMALL).fit(blobs()[0])
+def fitted() -> VariationalPartitionClustering:
+    return VariationalPartitionClustering(SMALL).fit(blobs()[0])
 
 
 def test_shapes() -> None:
-    model, x = PartitionClustering(SMALL), blobs(17)[0]
+    model, x = VariationalPartitionClustering(SMALL), blobs(17)[0]
     code = model(x)
     assert code.mean.shape == code.log_variance.shape == (17, 2)
     assert code.log_omega.shape == (3,)
@@ -63,7 +63,7 @@ def test_shapes() -> None:
 
 
 def test_omega_is_the_log_of_the_batch_averaged_softmax() -> None:
-    model, x = PartitionClustering(SMALL).double(), blobs(17)[0].double()
+    model, x = VariationalPartitionClustering(SMALL).double(), blobs(17)[0].double()
     code = model(x)
     torch.testing.assert_close(code.log_omega, code.size_votes.softmax(-1).mean(0).log())
 
@@ -71,7 +71,7 @@ def test_omega_is_the_log_of_the_batch_averaged_softmax() -> None:
 def test_odds_of_the_votes_make_the_mean_sizes_their_shares_of_the_elements() -> None:
     x = blobs(60)[0].double()
     models = {
-        sizes: PartitionClustering(dataclasses.replace(SMALL, sizes=sizes)).double()
+        sizes: VariationalPartitionClustering(dataclasses.replace(SMALL, sizes=sizes)).double()
         for sizes in ("votes", "odds", "equal")
     }
     mean = {}
@@ -91,7 +91,7 @@ def test_odds_of_the_votes_make_the_mean_sizes_their_shares_of_the_elements() ->
 @pytest.mark.parametrize("estimator", ["score", "marginals"])
 def test_estimators_of_the_latent_kl_agree_with_the_marginals(estimator: str) -> None:
     config = dataclasses.replace(EXACT_KL, score_scale=1.0, estimator=estimator, num_samples=4000)
-    model, x = PartitionClustering(config).double(), blobs(9)[0].double()
+    model, x = VariationalPartitionClustering(config).double(), blobs(9)[0].double()
     weights = annealed(SMALL, 9, 10)
     code = model(x, weights.vote_temperature)
     marginals = drpm.ops.partition_marginals(code.log_omega, code.log_scores)
@@ -106,7 +106,7 @@ def test_estimators_of_the_latent_kl_agree_with_the_marginals(estimator: str) ->
 
 
 def test_gaussian_features_have_the_gaussian_loss() -> None:
-    model = PartitionClustering(dataclasses.replace(SMALL, feature_deviation=0.2)).double()
+    model = VariationalPartitionClustering(dataclasses.replace(SMALL, feature_deviation=0.2)).double()
     x, z = blobs(5)[0].double(), torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     normal = torch.distributions.Normal(model.decode(z).sigmoid(), 0.2)
     constant = x.numel() * (math.log(0.2) + 0.5 * math.log(2.0 * math.pi))
@@ -114,8 +114,8 @@ def test_gaussian_features_have_the_gaussian_loss() -> None:
 
 
 def test_bf16_rounds_the_networks_only() -> None:
-    single = PartitionClustering(SMALL)
-    half = PartitionClustering(dataclasses.replace(SMALL, precision="bf16"))
+    single = VariationalPartitionClustering(SMALL)
+    half = VariationalPartitionClustering(dataclasses.replace(SMALL, precision="bf16"))
     half.load_state_dict(single.state_dict())
     x = blobs(40)[0]
     for name in ("mean", "log_scores", "log_omega"):
@@ -129,7 +129,7 @@ def test_bf16_rounds_the_networks_only() -> None:
 
 
 def test_frozen_layers_get_no_gradient() -> None:
-    model = PartitionClustering(SMALL)
+    model = VariationalPartitionClustering(SMALL)
     parameter_groups(model, "partition")
     assert [p.requires_grad for layer in model.layers for p in layer.parameters()] == [False, False, True, True]
 
@@ -145,7 +145,7 @@ def test_cluster_contrast_prefers_matching_and_equally_large_clusters() -> None:
 
 
 def test_scores_put_the_first_subset_first() -> None:
-    model, x = PartitionClustering(SMALL).double(), blobs(17)[0].double()
+    model, x = VariationalPartitionClustering(SMALL).double(), blobs(17)[0].double()
     code = model(x)
     ranks = torch.arange(1, 4, dtype=torch.float64)
     expected = -SMALL.score_scale * (code.score_votes.softmax(-1) * ranks).sum(-1)
@@ -153,7 +153,7 @@ def test_scores_put_the_first_subset_first() -> None:
 
 
 def test_latent_kl_agrees_with_torch_distributions() -> None:
-    model, x = PartitionClustering(SMALL).double(), blobs(5)[0].double()
+    model, x = VariationalPartitionClustering(SMALL).double(), blobs(5)[0].double()
     with torch.no_grad():
         model.prior_log_variance.uniform_(-1.0, 1.0)
     code = model(x)
@@ -170,7 +170,7 @@ EXACT_KL = dataclasses.replace(SMALL, conditionals="exact", kl="exact")
 @pytest.mark.parametrize("sample_noise", [False, True])
 def test_gradients_reach_both_heads_and_are_finite(sample_noise: bool, kl: str) -> None:
     config = SMALL if kl == "bound" else EXACT_KL
-    model = PartitionClustering(dataclasses.replace(config, sample_noise=sample_noise, score_scale=1.0))
+    model = VariationalPartitionClustering(dataclasses.replace(config, sample_noise=sample_noise, score_scale=1.0))
     x = blobs()[0]
     bound = model.bound(x, annealed(SMALL, 3, 10), torch.Generator().manual_seed(0))
     (-bound.elbo).backward()
@@ -184,7 +184,7 @@ def test_gradients_reach_both_heads_and_are_finite(sample_noise: bool, kl: str) 
 def test_the_partition_itself_trains_each_head(head: str) -> None:
     # Only the latent KL depends on the assignment: with the other weights at zero, all of a head's gradient has come
     # through Y.
-    model, x = PartitionClustering(dataclasses.replace(SMALL, score_scale=1.0)), blobs()[0]
+    model, x = VariationalPartitionClustering(dataclasses.replace(SMALL, score_scale=1.0)), blobs()[0]
     weights = annealed(SMALL, 3, 10)._replace(gamma=0.0, delta=0.0)
     (-model.bound(x, weights, torch.Generator().manual_seed(0)).elbo).backward()
     gradient = getattr(model, head).weight.grad
@@ -194,7 +194,7 @@ def test_the_partition_itself_trains_each_head(head: str) -> None:
 
 @pytest.mark.parametrize("config", [SMALL, EXACT_KL], ids=["bound", "exact"])
 def test_bound_is_the_weighted_sum_of_its_terms(config: ClusteringConfig) -> None:
-    model, x, weights = PartitionClustering(config), blobs()[0], annealed(config, 3, 10)
+    model, x, weights = VariationalPartitionClustering(config), blobs()[0], annealed(config, 3, 10)
     bound = model.bound(x, weights, torch.Generator().manual_seed(0))
     expected = (
         bound.reconstruction
@@ -223,7 +223,7 @@ def enumerated_kl_terms(code: Encoding) -> Tensor:
 def test_exact_kl_is_unbiased_for_the_enumerated_kl_and_its_gradient() -> None:
     # n = 6, K = 3: 729 partitions. A correct estimator fails with probability FAILURE_RATE (normal approximation).
     failure_rate, replicates = 1e-4, 10000
-    model = PartitionClustering(dataclasses.replace(EXACT_KL, score_scale=1.0, kl_samples=8)).double()
+    model = VariationalPartitionClustering(dataclasses.replace(EXACT_KL, score_scale=1.0, kl_samples=8)).double()
     code = model(blobs()[0][:6].double())
     code = code._replace(
         log_omega=torch.tensor([0.8, 0.0, -0.7], dtype=torch.float64, requires_grad=True),
@@ -253,7 +253,7 @@ def test_exact_kl_is_unbiased_for_the_enumerated_kl_and_its_gradient() -> None:
 
 
 def test_exact_kl_of_the_prior_itself_is_zero() -> None:
-    model = PartitionClustering(EXACT_KL).double()
+    model = VariationalPartitionClustering(EXACT_KL).double()
     code = model(blobs(20)[0].double())
     code = code._replace(log_omega=torch.full_like(code.log_omega, 0.3), log_scores=torch.ones_like(code.log_scores))
     for term in model.exact_kl(code):
@@ -261,13 +261,13 @@ def test_exact_kl_of_the_prior_itself_is_zero() -> None:
 
 
 def test_training_with_the_exact_kl_finds_separable_data() -> None:
-    model = PartitionClustering(EXACT_KL).fit(blobs()[0])
+    model = VariationalPartitionClustering(EXACT_KL).fit(blobs()[0])
     x, labels = blobs(60, seed=1)
     assert score_clusters(labels, model.predict(x), 3)["ari"] > 0.7
 
 
 def test_amortisation_trains_the_heads_only() -> None:
-    model, x = PartitionClustering(SMALL), blobs()[0]
+    model, x = VariationalPartitionClustering(SMALL), blobs()[0]
     model.bound(x, annealed(SMALL, 3, 10), torch.Generator().manual_seed(0)).amortisation.backward()
     reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert reached == {"size_head.weight", "size_head.bias", "score_head.weight", "score_head.bias"}
@@ -285,15 +285,15 @@ def test_schedules_run_between_their_ends() -> None:
     assert last.vote_temperature == pytest.approx(config.vote_temperature_final)
 
 
-def test_separable_data_are_found(fitted: PartitionClustering) -> None:
+def test_separable_data_are_found(fitted: VariationalPartitionClustering) -> None:
     x, labels = blobs(60, seed=1)
     assert score_clusters(labels, fitted.predict(x), 3)["ari"] > 0.7
     assert score_clusters(labels, fitted.predict_gaussian(x), 3)["ari"] > 0.9
 
 
-def test_same_seed_same_model(fitted: PartitionClustering) -> None:
+def test_same_seed_same_model(fitted: VariationalPartitionClustering) -> None:
     torch.manual_seed(123)
-    again = PartitionClustering(SMALL).fit(blobs()[0])
+    again = VariationalPartitionClustering(SMALL).fit(blobs()[0])
     for name, value in fitted.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
 
@@ -301,31 +301,59 @@ def test_same_seed_same_model(fitted: PartitionClustering) -> None:
 def test_fit_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    PartitionClustering(dataclasses.replace(SMALL, pretrain_epochs=1, warm_start_epochs=1, epochs=1)).fit(blobs()[0])
+    VariationalPartitionClustering(dataclasses.replace(SMALL, pretrain_epochs=1, warm_start_epochs=1, epochs=1)).fit(
+        blobs()[0]
+    )
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_saved_model_predicts_the_same(fitted: PartitionClustering, tmp_path) -> None:
+def test_saved_model_predicts_the_same(fitted: VariationalPartitionClustering, tmp_path) -> None:
     x = blobs(60, seed=1)[0]
     fitted.save(tmp_path / "model.pt")
-    loaded = PartitionClustering.load(tmp_path / "model.pt")
+    loaded = VariationalPartitionClustering.load(tmp_path / "model.pt")
     assert loaded.config == fitted.config
     assert torch.equal(loaded.predict(x), fitted.predict(x))
     assert torch.equal(loaded.predict_gaussian(x), fitted.predict_gaussian(x))
 
 
+def test_models_of_0_1_0_load(tmp_path) -> None:
+    """`drpm.models.PartitionClustering` of 0.1.0 wrote these names; they are written out here on purpose."""
+    widths = {"layers.0": (12, 6), "layers.1": (6, 5), "decoder.0": (2, 5), "decoder.2": (5, 12)}
+    widths |= {"mean_head": (5, 2), "log_variance_head": (5, 2), "size_head": (5, 3), "score_head": (5, 3)}
+    weights = {f"{name}.weight": torch.randn(out, into) for name, (into, out) in widths.items()}
+    weights |= {f"{name}.bias": torch.randn(out) for name, (_, out) in widths.items()}
+    weights |= {"prior_mean": torch.randn(3, 2), "prior_log_variance": torch.zeros(3, 2)}
+    weights["log_score_scale"] = torch.tensor(3.0)
+    config = {
+        "num_features": 12, "num_clusters": 3, "latent_dim": 2, "hidden": (6, 5), "image_shape": None,
+        "feature_deviation": None, "conditionals": "exact", "kl": "exact", "kl_samples": 32,
+        "estimator": "straight-through", "sizes": "votes", "seed": 0, "batch_size": 7, "precision": "float32",
+        "pretrain_epochs": 120, "pretrain_learning_rate": 1e-3, "contrast_weight": 0.8, "contrast_temperature": 1.0,
+        "contrast_views": 2, "cluster_weight": 0.0, "reconstruction_scale": 0.1, "warm_start_epochs": 60,
+        "score_scale": 20.0, "posterior_scale": 0.3, "epochs": 150, "learning_rate": 1e-4, "head_rate": 1.0,
+        "sample_noise": False, "num_samples": 8, "augment": True, "amortisation": 1.0, "vote_temperature_init": 1.0,
+        "vote_temperature_final": 0.25, "frozen_layers": 1, "anneal_fraction": 0.4, "tau_init": 1.0,
+        "tau_final": 0.5, "beta": 1.0, "gamma": 1.0, "delta": 0.001,
+    }  # fmt: skip
+    torch.save({"format": "drpm.models.clustering/1", "config": config, "weights": weights}, tmp_path / "old.pt")
+    model = VariationalPartitionClustering.load(tmp_path / "old.pt")
+    assert dataclasses.asdict(model.config) == config
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert model.partition(blobs(9)[0]).labels.shape == (1, 9)
+
+
 @pytest.mark.parametrize("stop", [3, 20, 21, 82])
-def test_resumed_fit_equals_an_uninterrupted_one(fitted: PartitionClustering, stop: int) -> None:
+def test_resumed_fit_equals_an_uninterrupted_one(fitted: VariationalPartitionClustering, stop: int) -> None:
     x = blobs()[0]
 
     def stop_after(trainer: ClusteringTrainer) -> None:
         if len(trainer.history) == stop and trainer.epoch > 0:
             raise KeyboardInterrupt
 
-    first = ClusteringTrainer(PartitionClustering(SMALL), x)
+    first = ClusteringTrainer(VariationalPartitionClustering(SMALL), x)
     with pytest.raises(KeyboardInterrupt):
         first.run(stop_after)
-    second = ClusteringTrainer(PartitionClustering(SMALL), x)
+    second = ClusteringTrainer(VariationalPartitionClustering(SMALL), x)
     second.load_state_dict(first.state_dict())
     second.run()
     assert len(second.history) == 85
@@ -336,10 +364,10 @@ def test_resumed_fit_equals_an_uninterrupted_one(fitted: PartitionClustering, st
 def test_one_cluster_and_float64(tmp_path) -> None:
     config = dataclasses.replace(SMALL, num_clusters=1, pretrain_epochs=1, warm_start_epochs=1, epochs=1)
     x = blobs(20)[0].double()
-    model = PartitionClustering(config).double().fit(x)
+    model = VariationalPartitionClustering(config).double().fit(x)
     assert model.predict(x).tolist() == [0] * 20
     model.save(tmp_path / "model.pt")
-    assert torch.equal(PartitionClustering.load(tmp_path / "model.pt").prior_mean, model.prior_mean)
+    assert torch.equal(VariationalPartitionClustering.load(tmp_path / "model.pt").prior_mean, model.prior_mean)
 
 
 def test_mixture_recovers_its_components() -> None:
@@ -410,25 +438,35 @@ def test_bad_configurations_are_refused(field: str, value: object, message: str)
         dataclasses.replace(SMALL, **{field: value})
 
 
-def test_bad_input_is_refused(fitted: PartitionClustering, tmp_path) -> None:
+def test_bad_input_is_refused(fitted: VariationalPartitionClustering, tmp_path) -> None:
     x = blobs()[0]
-    with pytest.raises(ValueError, match=r"PartitionClustering.predict: x must have shape \(n, 12\), got \(90, 11\)"):
+    with pytest.raises(
+        ValueError, match=r"VariationalPartitionClustering.predict: x must have shape \(n, 12\), got \(90, 11\)"
+    ):
         fitted.predict(x[:, :11])
-    with pytest.raises(TypeError, match=r"PartitionClustering.fit: x must be a floating-point tensor, got torch.int64"):
+    with pytest.raises(
+        TypeError, match=r"VariationalPartitionClustering.fit: x must be a floating-point tensor, got torch.int64"
+    ):
         fitted.fit(x.long())
-    with pytest.raises(ValueError, match=r"PartitionClustering.fit: x must hold at least 3 elements, got 2"):
+    with pytest.raises(ValueError, match=r"VariationalPartitionClustering.fit: x must hold at least 3 elements, got 2"):
         fitted.fit(x[:2])
-    with pytest.raises(ValueError, match=r"PartitionClustering.predict_gaussian: x must lie in \[0, 1\], got"):
+    with pytest.raises(
+        ValueError, match=r"VariationalPartitionClustering.predict_gaussian: x must lie in \[0, 1\], got"
+    ):
         fitted.predict_gaussian(2.0 * x)
-    with pytest.raises(ValueError, match=r"PartitionClustering.fit: x must lie in \[0, 1\], got \(nan, nan\)"):
+    with pytest.raises(
+        ValueError, match=r"VariationalPartitionClustering.fit: x must lie in \[0, 1\], got \(nan, nan\)"
+    ):
         fitted.fit(x * math.nan)
-    with pytest.raises(ValueError, match=r"PartitionClustering.predict: batch_size must be >= 1, got 0"):
+    with pytest.raises(ValueError, match=r"VariationalPartitionClustering.predict: batch_size must be >= 1, got 0"):
         fitted.predict(x, batch_size=0)
     torch.save({"format": "other"}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match=r"PartitionClustering.load: file must have format"):
-        PartitionClustering.load(tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"VariationalPartitionClustering.load: file must have format"):
+        VariationalPartitionClustering.load(tmp_path / "other.pt")
     whole = (tmp_path / "other.pt").read_bytes()
     for content in (whole[:-30], b"", b"text"):
         (tmp_path / "other.pt").write_bytes(content)
-        with pytest.raises(ValueError, match=r"PartitionClustering.load: path must be a whole .*other\.pt \("):
-            PartitionClustering.load(tmp_path / "other.pt")
+        with pytest.raises(
+            ValueError, match=r"VariationalPartitionClustering.load: path must be a whole .*other\.pt \("
+        ):
+            VariationalPartitionClustering.load(tmp_path / "other.pt")

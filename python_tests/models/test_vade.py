@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from drpm.models import ClusteringConfig, PartitionClustering
+from drpm.models import ClusteringConfig, VariationalPartitionClustering
 from drpm.models.vade import VaDE
 
 SMALL = ClusteringConfig(
@@ -13,7 +13,7 @@ SMALL = ClusteringConfig(
 
 
 def example() -> tuple[VaDE, torch.Tensor]:
-    network = PartitionClustering(SMALL).double()
+    network = VariationalPartitionClustering(SMALL).double()
     with torch.no_grad():
         network.prior_log_variance.uniform_(-1.0, 1.0, generator=torch.Generator().manual_seed(0))
     x = torch.rand(7, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
