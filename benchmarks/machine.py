@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
-from drpm.training.provenance import commit_of
+from drpm.training.provenance import commit_of, processor
 
 PEER_PACKAGES = ("softtorch", "diffsort", "torchsort", "torchpsort")
 
@@ -52,7 +52,7 @@ def describe(threads: int) -> dict:
         except metadata.PackageNotFoundError:
             continue
     return {
-        "cpu": _first("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
+        "cpu": processor(),
         "cores": cores,
         "threads": threads,
         "memory_gb": round(int(memory.split()[0]) / 2**20, 1) if memory else None,

@@ -28,7 +28,7 @@ def provenance() -> dict[str, Any]:
         "machine": {
             "system": platform.system(),
             "architecture": platform.machine(),
-            "processor": _processor(),
+            "processor": processor(),
             "cpus": os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
@@ -58,7 +58,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name the machine's processor."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -89,10 +89,11 @@ class ClusteringRun(ClusteringConfig):
         for name in ("pretrain_epochs", "epochs"):
             require(getattr(self, name) >= 1, "clustering", name, "be >= 1", getattr(self, name))
 
-    def model(self, num_features: int, image_shape: tuple[int, int] | None) -> ClusteringConfig:
-        """Give the configuration of the network on data of this shape."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(ClusteringConfig)}
-        return ClusteringConfig(**fields | {"num_features": num_features, "image_shape": image_shape})
+    def model(self) -> ClusteringConfig:
+        """Give the part that is the model's."""
+        return ClusteringConfig(
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(ClusteringConfig)}
+        )
 
 
 class Clustering(Experiment):
@@ -100,11 +101,12 @@ class Clustering(Experiment):
     Config: ClassVar[type] = ClusteringRun
 
     def __init__(self, config: ClusteringRun, world: World) -> None:
-        self.config, self.world = config, world
+        self.world = world
         data = load_clustering_data(config.data, config.root, config.seed, config.embedding)
         self.train, self.test, self.test_labels = data.train[: config.train_limit], data.test, data.test_labels
         width = math.prod(self.train.shape[1:])
-        self.model = VariationalPartitionClustering(config.model(width, data.image_shape)).to(world.device)
+        config = self.config = dataclasses.replace(config, num_features=width, image_shape=data.image_shape)
+        self.model = VariationalPartitionClustering(config.model()).to(world.device)
         self.vade: VaDE | None = None
         self.mixture_log_weights: Tensor | None = None
         self.start = ""  # digest of weights and mixture after pre-training

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from drpm.data import load_images
-from drpm.data.multi_mnist import LAYOUTS, MultiMNIST, make_multi_mnist
 from drpm.models.multitask import MultitaskOutput, PartitionedMultitask, UnitaryScaling, multitask_loss
 from drpm.nn import Exponential, advance_temperatures
 from drpm.ops._arguments import require
@@ -21,6 +20,7 @@ from drpm.training.batches import EpochBatches
 from drpm.training.checkpoint import write_checkpoint
 from drpm.training.step_size import half_cosine
 from drpm.training.world import World
+from experiments.multitask.multi_mnist import LAYOUTS, MultiMNIST, make_multi_mnist
 from experiments.runner.configuration import LOCATION
 from experiments.runner.runner import Experiment
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from drpm.data.multi_mnist import make_multi_mnist
 from drpm.training.figures import pyplot, save_figure
+from experiments.multitask.multi_mnist import make_multi_mnist
 
 _SHOWN = 4  # pairs of digits
 _COLOURS = {"uls": "tab:gray", "drpm": "tab:orange", "drpm_even": "tab:blue"}

@@ -54,7 +54,7 @@ def run(kind: type[Experiment], config: Any, options: Options, row: str = "") ->
         torch.set_num_threads(options.threads)
     with World.join(options.device) as world:
         experiment = _build(kind, config, world)
-        experiment.row = row
+        experiment.row, config = row, experiment.config  # which may know more: what follows from the data
         loop = Loop(experiment, json.loads(json.dumps(dataclasses.asdict(config))), options, world)
         loop.run()
         record = {

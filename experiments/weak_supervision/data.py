@@ -7,9 +7,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from drpm.data import MPI3D, ArmScene, load_multiple_features, render_all
-from drpm.data.factors import FactorImages, Views, held_out_images, sample_split_views
+from drpm.data import MPI3D, load_multiple_features
 from drpm.models.multiview_vae import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder
+from experiments.weak_supervision.arm_scene import ArmScene, render_all
+from experiments.weak_supervision.factors import FactorImages, Views, held_out_images, sample_split_views
 
 _HELD_OUT = 0.2  # share of the images (of the digits) that only tests see
 _CHUNK = 250  # tuples scored at a time

@@ -178,7 +178,7 @@ def test_every_row_builds() -> None:
     for row in rows("clustering"):
         made = build(ClusteringRun, read_row("clustering", row), "clustering")
         assert made.title
-        model = made.model(784, (28, 28))
+        model = made.model()
         assert model.precision == made.precision
         if made.data in ("mnist", "fashion-mnist"):
             assert model.hidden == (500, 500, 500, 2000)
@@ -199,6 +199,7 @@ def test_command_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     record = json.loads((tmp_path / "results/clustering/mnist_gmm/seed0.json").read_text())
     assert record["row"] == "mnist_gmm"
     assert record["config"]["num_clusters"] == 3
+    assert (record["config"]["num_features"], record["config"]["image_shape"]) == (64, [8, 8])  # of the data
     assert record["metrics"]["test"]["responsibilities"]["ari"] > 0.8
     assert main([*arguments, "--set", "other=1"]) == 2
     assert "clustering: no option other" in capsys.readouterr().err

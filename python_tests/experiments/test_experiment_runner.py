@@ -17,11 +17,8 @@ pytest.importorskip("yaml")
 
 from tiny_experiment import Tiny, TinyConfig
 
-from drpm.training.batches import EpochBatches
-from drpm.training.checkpoint import seed_everything
 from drpm.training.interrupt import Interrupted
 from drpm.training.loop import Options
-from drpm.training.world import World
 from experiments.runner import configuration
 from experiments.runner.configuration import LOCATION, build, parse_settings, read_row, recorded, rows
 from experiments.runner.registry import EXPERIMENTS
@@ -154,19 +151,6 @@ def test_tensorboard_events_are_written(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
 
 
-def test_batches_of_the_processes_make_up_the_batch() -> None:
-    alone = EpochBatches(50, 12, 3, World())
-    shares = [EpochBatches(50, 12, 3, World(rank, 5)) for rank in range(5)]
-    seen = []
-    for step in range(8):
-        assert torch.equal(torch.cat([share(step) for share in shares]), alone(step))
-        seen.append(alone(step))
-    assert alone.steps_per_epoch == 4
-    assert len(torch.cat(seen[:4]).unique()) == 48
-    assert not torch.equal(seen[0], seen[4])
-    assert torch.equal(EpochBatches(50, 12, 3, World())(6), seen[6])  # from the step alone
-
-
 @pytest.mark.slow
 def test_runs_under_torchrun_and_resumes(tmp_path: Path) -> None:
     if not torch.distributed.is_available():
@@ -211,20 +195,6 @@ def test_configurations_are_built_from_yaml_values() -> None:
             build(Example, bad, "x")
     with pytest.raises(ValueError, match="--set must be NAME=VALUE, got 'rate'"):
         parse_settings(["rate"])
-
-
-def test_seeding_covers_all_three_libraries() -> None:
-    import random
-
-    import numpy as np
-
-    def draw() -> tuple[float, float, float]:
-        return float(torch.rand(())), float(np.random.rand()), random.random()
-
-    seed_everything(3)
-    first = draw()
-    seed_everything(3)
-    assert draw() == first
 
 
 def test_results_do_not_keep_where_this_machine_has_its_data() -> None:

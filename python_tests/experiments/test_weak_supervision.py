@@ -14,13 +14,14 @@ pytest.importorskip("tqdm")
 pytest.importorskip("yaml")
 pytest.importorskip("matplotlib")
 
-from drpm.data import MPI3D, ArmScene, render_all
+from drpm.data import MPI3D
 from drpm.data.multiple_features import VIEWS, WIDTHS
 from drpm.training.interrupt import Interrupted
 from drpm.training.loop import Options
 from experiments.runner.configuration import build, read_row, rows
 from experiments.runner.runner import run
 from experiments.weak_supervision import report as weak_supervision_report
+from experiments.weak_supervision.arm_scene import ArmScene, render_all
 from experiments.weak_supervision.experiment import METHODS, WeakSupervision, WeakSupervisionRun
 from experiments.weak_supervision.linear_probes import probe_scores
 

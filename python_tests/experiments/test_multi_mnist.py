@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from drpm.data.multi_mnist import make_multi_mnist, salt_and_pepper
+from experiments.multitask.multi_mnist import make_multi_mnist, salt_and_pepper
 
 
 def digits(count=40):
