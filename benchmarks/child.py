@@ -36,7 +36,7 @@ def attempt(contestant: str, phase: str, work: Callable[[], Any]) -> tuple[str, 
     """Run a step that may fail; what failed is a result, not an error of the benchmark."""
     import torch
 
-    from benchmarks.memory import is_out_of_memory
+    from drpm.testing.memory import is_out_of_memory
 
     if torch.get_num_threads() != _THREADS:  # a package may have changed it for everyone (numba does)
         torch.set_num_threads(_THREADS)
@@ -71,9 +71,9 @@ def measure(job: dict) -> None:
 
     from benchmarks.cases import Case
     from benchmarks.checks import Judge
-    from benchmarks.memory import limit_memory
     from benchmarks.problems import make_problem
     from benchmarks.registry import contestants
+    from drpm.testing.memory import limit_memory
 
     case = Case.from_json(job["case"])
     entries = [c for c in contestants(case) if c.name in job["contestants"]]
@@ -167,7 +167,7 @@ def _first_call(work: Callable[[], Any]) -> float:
 
 def _time(direction: str, works: dict[str, Callable], job: dict) -> set[str]:
     """Warm up, time in turns, then measure memory. Returns those who failed."""
-    from benchmarks.memory import peak_memory
+    from drpm.testing.memory import peak_memory
 
     failed = set()
     blocks: dict[str, int] = {}

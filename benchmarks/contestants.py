@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import drpm.ops
 from benchmarks.cases import KERNEL, REFERENCE
-from benchmarks.problems import NOISY, Problem
+from benchmarks.problems import ARGUMENTS, NOISY, Problem
 from benchmarks.registry import Call, Contestant, add
 from drpm import reference
 
@@ -23,26 +23,12 @@ def _arguments(p: Problem) -> dict:
     return {}
 
 
-_POSITIONAL = {
-    "random_partition": ("log_omega", "log_scores"),
-    "mvhg_sample": ("log_omega", "m", "n"),
-    "mvhg_log_prob": ("sizes", "log_omega", "m", "n"),
-    "mvhg_mean": ("log_omega", "m", "n"),
-    "mvhg_kl": ("log_omega", "log_omega_p", "m", "n"),
-    "partition": ("scores", "sizes"),
-    "relaxed_sort": ("scores",),
-    "hypergeometric_log_weights": ("log_omega_left", "log_omega_right", "m", "m_right", "n"),
-    "plackett_luce_log_prob": ("order", "log_scores"),
-    "partition_log_prob": ("labels", "log_scores", "num_subsets"),
-}
-
-
 def _prepare(function: Callable, p: Problem, noise: Callable[[Problem], dict]) -> Call:
     keywords = _arguments(p)
     if p.case.op == "relaxed_sort_matmul":  # the scores themselves as values: softly sorted values
         scores = p["scores"]
         return lambda: function(scores, scores.unsqueeze(-1), **keywords).squeeze(-1)
-    positional = [p[name] for name in _POSITIONAL[p.case.op]]
+    positional = [p[name] for name in ARGUMENTS[p.case.op]]
     if p.case.op == "random_partition":
         return lambda: function(*positional, **keywords, **noise(p)).assignment
     return lambda: function(*positional, **keywords, **noise(p))
@@ -81,7 +67,7 @@ def _merged(p: Problem) -> Problem:
     return Problem(case, p.leaves, p.constants, p.seed, p.noise)
 
 
-for _op in (*_POSITIONAL, "relaxed_sort_matmul"):
+for _op in ARGUMENTS:
     add(_op, Contestant(KERNEL, prepare_kernel))
     add(_op, Contestant(REFERENCE, prepare_reference))
 

@@ -17,7 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_cases import OPS, GpuCase, Tensors, value_and_gradients
+from drpm import ops, reference
+from drpm.testing.samples import SAMPLES, Inputs, Sample, Shape, value_and_gradients
 
 COPY_BYTES = 1 << 28
 
@@ -55,25 +56,25 @@ def moved_bytes(tensors: list[Tensor]) -> int:
 
 
 def measure(
-    call: Callable[[Tensors, Tensors], Tensor], leaves: Tensors, constants: Tensors, device: torch.device, rounds: int
+    call: Callable[..., object], inputs: Inputs, leaves: tuple[str, ...], device: torch.device, rounds: int
 ) -> tuple[float, float, int, int]:
     """Milliseconds and bytes of the forward, and of forward + backward."""
-    value, gradients = value_and_gradients(call, leaves, constants)
-    inputs = [*leaves.values(), *constants.values()]
-    forward_bytes = moved_bytes([*inputs, value])
-    both_bytes = forward_bytes + moved_bytes([*inputs, value, *gradients])
+    values, gradients = value_and_gradients(call, inputs, leaves)
+    tensors = [x for x in inputs.values() if isinstance(x, Tensor)]
+    forward_bytes = moved_bytes([*tensors, *values])
+    both_bytes = forward_bytes + moved_bytes([*tensors, *values, *gradients])
     with torch.no_grad():
-        forward = milliseconds(lambda: call(leaves, constants), device, rounds)
-    both = milliseconds(lambda: value_and_gradients(call, leaves, constants), device, rounds) if gradients else forward
+        forward = milliseconds(lambda: call(*inputs.values()), device, rounds)
+    both = milliseconds(lambda: value_and_gradients(call, inputs, leaves), device, rounds) if gradients else forward
     return forward, both, forward_bytes, both_bytes if gradients else forward_bytes
 
 
-def contestants(case: GpuCase, compiled: bool) -> dict[str, Callable[[Tensors, Tensors], Tensor]]:
-    found = {"drpm": case.kernel}
-    if case.reference is not None:
-        found["reference"] = case.reference
+def contestants(sample: Sample, compiled: bool) -> dict[str, Callable[..., object]]:
+    found = {"drpm": sample.of(ops)}
+    if sample.twin:
+        found["reference"] = sample.of(reference)
         if compiled:
-            found["torch.compile"] = torch.compile(case.reference)
+            found["torch.compile"] = torch.compile(found["reference"])
     return found
 
 
@@ -85,18 +86,18 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"torch {torch.__version__}, {name}, {arguments.dtype}; copy {copy / 1e9:.3g} GB/s; milliseconds\n")
     print("| op | B | n | K | contestant | forward | forward + backward | of copy, forward | of copy, both |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for op, case in OPS.items():
-        if arguments.ops and op.split(",")[0] not in arguments.ops.split(","):
+    for sample in SAMPLES:
+        if arguments.ops and sample.op not in arguments.ops.split(","):
             continue
         for shape in arguments.shapes.split(","):
             rows, n, classes = (int(x) for x in shape.split("x"))
-            if case.quadratic and rows * n * n > 1 << 31:
+            if sample.quadratic and rows * n * n > 1 << 31:
                 continue
-            leaves, constants = case.inputs(rows, n, classes, dtype, device)
-            for contestant, call in contestants(case, not arguments.no_compile).items():
-                start = f"| {op} | {rows} | {n} | {classes} | {contestant} |"
+            inputs = sample.inputs(Shape((rows,), n, classes), dtype, device)
+            for contestant, call in contestants(sample, not arguments.no_compile).items():
+                start = f"| {sample.name} | {rows} | {n} | {classes} | {contestant} |"
                 try:
-                    measured = measure(call, leaves, constants, device, arguments.rounds)
+                    measured = measure(call, inputs, sample.leaves(inputs), device, arguments.rounds)
                 except (RuntimeError, NotImplementedError, torch.OutOfMemoryError) as error:
                     print(start, f"{type(error).__name__}: {str(error).splitlines()[0][:60]} | | | |", flush=True)
                     continue

@@ -1,4 +1,4 @@
-"""The inputs of a case: drawn from a fixed seed in float64, so that every dtype gets the same problem."""
+"""The inputs of a case: those of `drpm.testing.samples`, the same problem for every dtype."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from benchmarks.cases import MVHG_OPS, Case
+from benchmarks.cases import Case
 from drpm.ops import STREAM_ORDER, STREAM_SIZES, gumbel_noise
+from drpm.testing.samples import Shape, draw_inputs
 
+ARGUMENTS = {  # positional, of the public function and of its twin
+    "random_partition": ("log_omega", "log_scores"),
+    "mvhg_sample": ("log_omega", "m", "n"),
+    "mvhg_log_prob": ("sizes", "log_omega", "m", "n"),
+    "mvhg_mean": ("log_omega", "m", "n"),
+    "mvhg_kl": ("log_omega", "log_omega_p", "m", "n"),
+    "partition": ("scores", "sizes"),
+    "relaxed_sort": ("scores",),
+    "relaxed_sort_matmul": ("scores",),
+    "hypergeometric_log_weights": ("log_omega_left", "log_omega_right", "m", "m_right", "n"),
+    "plackett_luce_log_prob": ("order", "log_scores"),
+    "partition_log_prob": ("labels", "log_scores", "num_subsets"),
+}
+SAMPLED_AS = {"log_scores": "scores", "log_omega_left": "left", "log_omega_right": "right"}
 NOISY = ("random_partition", "mvhg_sample")
 
 
@@ -71,42 +86,14 @@ def cotangent(out: Tensor) -> Tensor:
 
 def make_problem(case: Case, seed: int | None = None) -> Problem:
     """Draw the inputs of a case."""
-    generator = torch.Generator().manual_seed(11 if seed is None else 11 + seed)
-
-    def normal(*shape: int, scale: float = 1.0) -> Tensor:
-        return scale * torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    rows, n = case["B"], case["n"]
-    leaves: dict[str, Tensor] = {}
-    constants: dict[str, Tensor | int] = {"n": n, "m": case.get("m", n)}
-    if case.op == "random_partition" or case.op in MVHG_OPS:
-        leaves["log_omega"] = normal(rows, case["K"], scale=0.5)
-    if case.op == "random_partition":
-        leaves["log_scores"] = normal(rows, n)
-    elif case.op == "partition":
-        leaves["scores"] = normal(rows, n)
-        leaves["sizes"] = _even_sizes(rows, case["K"], n).double()
-    elif case.op in ("relaxed_sort", "relaxed_sort_matmul"):
-        leaves["scores"] = normal(rows, n)
-    elif case.op == "mvhg_log_prob":
-        constants["sizes"] = _even_sizes(rows, case["K"], n)
-    elif case.op == "mvhg_kl":
-        leaves["log_omega_p"] = normal(rows, case["K"], scale=0.5)
-    elif case.op == "partition_log_prob":
-        leaves["log_scores"] = normal(rows, n)
-        constants["labels"] = torch.randint(case["K"], (rows, n), generator=generator)
-        constants["num_subsets"] = case["K"]
-    elif case.op == "hypergeometric_log_weights":
-        leaves["log_omega_left"], leaves["log_omega_right"] = normal(rows, scale=0.5), normal(rows, scale=0.5)
-        constants["m_right"] = n * (case["K"] - 1)
-    elif case.op == "plackett_luce_log_prob":
-        leaves["log_scores"] = normal(rows, n)
-        constants["order"] = torch.rand((rows, n), generator=generator).argsort(-1)
+    n, classes = case["n"], case.get("K", 1)
+    counts = {"n": n, "m": case.get("m", n), "m_right": n * (classes - 1), "num_subsets": classes}
+    names = [name for name in ARGUMENTS[case.op] if name not in counts]
+    sampled = [SAMPLED_AS.get(name, name) for name in names]
+    drawn = draw_inputs(sampled, Shape((case["B"],), n, classes), torch.float64, seed=11 + (seed or 0))
+    inputs = dict(zip(names, drawn.values(), strict=True))
+    if case.op == "partition":
+        inputs["sizes"] = inputs["sizes"].double()  # differentiated
+    leaves = {name: x for name, x in inputs.items() if x.is_floating_point()}
+    constants = counts | {name: x for name, x in inputs.items() if name not in leaves}
     return Problem(case, leaves, constants, seed).to(case.torch_dtype)
-
-
-def _even_sizes(rows: int, classes: int, n: int) -> Tensor:  # (rows, classes) int64
-    """Near-even whole sizes that sum to n; they differ between rows where n is not a multiple of the classes."""
-    base = torch.full((rows, classes), n // classes)
-    position = (torch.arange(classes) + torch.arange(rows).unsqueeze(-1)) % classes
-    return base + (position < n % classes)

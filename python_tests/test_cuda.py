@@ -1,61 +1,56 @@
-"""The CUDA kernels on a real device (`make test-gpu`); without one only the cases are checked, on the CPU."""
+"""The CUDA kernels on a real device (`make test-gpu`); what they are called on, `test_samples.py` checks on the CPU."""
 
 import itertools
 
 import pytest
 import torch
 
-from benchmarks.gpu_cases import OPS, value_and_gradients
 from drpm import ops
 from drpm.testing import FLOAT_DTYPES, assert_matches_reference
+from drpm.testing.samples import DERIVATIVE, SAMPLES, Shape, outputs_of, value_and_gradients
 
-SHAPE = (3, 40, 4)
-SMALL = (2, 7, 3)  # for the references, some of which sum over everything
+SHAPE = Shape((3,), 40, 4)
 # Same seed, same noise: samples differ only where the two best outcomes are within rounding of each other.
 MOST_DIFFERENT_SAMPLES = {torch.float32: 2e-3, torch.float64: 1e-6}
-DISCRETE = ("random_partition", "mvhg_sample, exact", "mvhg_sample, merged", "mvhg_draw", "partition_mode")
 
-cuda = pytest.mark.cuda
-every_op = pytest.mark.parametrize("op", OPS)
+pytestmark = pytest.mark.cuda
+each_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 every_dtype = pytest.mark.parametrize("dtype", FLOAT_DTYPES)
 
 
-def results(op, device, dtype=torch.float64, shape=SHAPE):
-    value, gradients = value_and_gradients(OPS[op].kernel, *OPS[op].inputs(*shape, dtype, device))
-    return [value, *gradients]
+def on_device(sample, dtype=torch.float64, shape=SHAPE, device="cuda"):
+    """The inputs, those with a gradient ready for it, and these."""
+    inputs = sample.inputs(shape, dtype, device)
+    leaves = [inputs[name].requires_grad_() for name in sample.leaves(inputs)]
+    return inputs, leaves
 
 
-@every_op
-def test_cases_run_on_the_cpu(op):
-    value, *gradients = results(op, "cpu", shape=SMALL)
-    assert value.isfinite().all() and all(g.isfinite().all() for g in gradients)
-    if OPS[op].reference is not None:
-        leaves, constants = OPS[op].inputs(*SMALL, torch.float64, "cpu")
-        assert_matches_reference(value.double(), OPS[op].reference(leaves, constants).detach().double())
+def results(sample, device, dtype=torch.float64):
+    inputs = sample.inputs(SHAPE, dtype, device)
+    values, gradients = value_and_gradients(sample.of(ops), inputs, sample.leaves(inputs))
+    return [*values, *gradients]
 
 
-def test_there_is_a_case_for_every_op():
-    covered = {op.split(",")[0] for op in OPS}
-    derived = {"mvhg_log_normalizer", "partition_log_prob_bounds", "gumbel_noise", "hypergeometric_log_weights"}
-    functions = {name for name in ops.__all__ if name.islower() and callable(getattr(ops, name))}
-    assert functions - covered == derived
+def step(sample, inputs, leaves):
+    """Values and the gradients of their sum, without a transfer."""
+    values = outputs_of(sample.of(ops)(*inputs.values()))
+    moving = [x.sum() for x in values if x.requires_grad]
+    return [*values, *(torch.autograd.grad(sum(moving), leaves, allow_unused=True) if moving else ())]
 
 
-@cuda
-@every_op
+@each_sample
 @every_dtype
-def test_parity_with_the_cpu(op, dtype):
+def test_parity_with_the_cpu(sample, dtype):
     """Values and gradients; where sampling is involved, on the same noise."""
-    for got, want in itertools.zip_longest(results(op, "cuda", dtype), results(op, "cpu", dtype)):
+    for got, want in itertools.zip_longest(results(sample, "cuda", dtype), results(sample, "cpu", dtype)):
         assert got.device.type == "cuda" and got.dtype == want.dtype
         got = got.cpu()
-        if op in DISCRETE and dtype == torch.float32 and not torch.equal(got, want):
+        if sample.gradient != DERIVATIVE and dtype == torch.float32 and not torch.equal(got, want):
             differ = (got != want).double().mean().item()
             pytest.skip(f"a sample differs by rounding: {differ:.1%} of the values; see test_same_seed_same_samples")
         assert_matches_reference(got.double(), want.double(), gradient=True)
 
 
-@cuda
 @every_dtype
 @pytest.mark.parametrize("conditionals", ["exact", "merged"])
 def test_same_seed_same_samples(conditionals, dtype):
@@ -67,90 +62,81 @@ def test_same_seed_same_samples(conditionals, dtype):
     assert different <= MOST_DIFFERENT_SAMPLES[dtype]
 
 
-@cuda
-@every_op
-def test_gradients_by_finite_differences(op):
-    if op in DISCRETE or "hard" in op:
-        pytest.skip("straight-through, or no gradient")
-    leaves, constants = OPS[op].inputs(1, 5, 3, torch.float64, "cuda")
-    names = list(leaves)
-    assert torch.autograd.gradcheck(
-        lambda *x: OPS[op].kernel(dict(zip(names, x, strict=True)), constants), tuple(leaves.values()), atol=1e-6
-    )
+@pytest.mark.parametrize("sample", [x for x in SAMPLES if x.gradient == DERIVATIVE], ids=lambda sample: sample.name)
+def test_gradients_by_finite_differences(sample):
+    inputs, leaves = on_device(sample, shape=Shape((1,), 5, 3))
+    if sample.op == "mvhg_log_prob" and "relaxed_sizes" in inputs:
+        leaves = [inputs["log_omega"]]  # moved sizes leave the support
+    names = [name for name, x in inputs.items() if any(x is leaf for leaf in leaves)]
+
+    def function(*moved):
+        values = sample.of(ops)(*{**inputs, **dict(zip(names, moved, strict=True))}.values())
+        return tuple(torch.where(torch.isinf(x), 0.0, x) for x in outputs_of(values))
+
+    assert torch.autograd.gradcheck(function, tuple(leaves), atol=1e-6)
 
 
-@cuda
-@every_op
-def test_side_stream_gives_the_same(op):
-    want = results(op, "cuda")
+@each_sample
+def test_side_stream_gives_the_same(sample):
+    want = results(sample, "cuda")
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         # A long kernel first: an op that ran on another stream would read its inputs too early.
         delay = torch.randn(4096, 4096, device="cuda")
-        inputs = OPS[op].inputs(*SHAPE, torch.float64, "cuda")
-        for x in inputs[0].values():
-            x.data.add_((delay @ delay).sum() * 0)
-        value, gradients = value_and_gradients(OPS[op].kernel, *inputs)
+        inputs, _ = on_device(sample)
+        for x in inputs.values():
+            if isinstance(x, torch.Tensor):
+                x.data.add_(((delay @ delay).sum() * 0).to(x.dtype))
+        values, gradients = value_and_gradients(sample.of(ops), inputs, sample.leaves(inputs))
     stream.synchronize()
-    for got, expected in zip([value, *gradients], want, strict=True):
+    for got, expected in zip([*values, *gradients], want, strict=True):
         assert torch.equal(got, expected)  # no atomics: results repeat exactly
 
 
-@cuda
-@every_op
-def test_no_device_synchronisation(op):
-    leaves, constants = OPS[op].inputs(*SHAPE, torch.float32, "cuda")
-    OPS[op].kernel(leaves, constants)  # whatever is made once
+@each_sample
+def test_no_device_synchronisation(sample):
+    inputs, leaves = on_device(sample, torch.float32)
+    step(sample, inputs, leaves)  # whatever is made once
     torch.cuda.set_sync_debug_mode("error")
     try:
-        value = OPS[op].kernel(leaves, constants)
-        if value.requires_grad:
-            torch.autograd.grad(value.sum(), list(leaves.values()))
+        step(sample, inputs, leaves)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
-@cuda
-@every_op
-def test_cuda_graph_replays_on_new_inputs(op):
-    case = OPS[op]
-    leaves, constants = case.inputs(*SHAPE, torch.float32, "cuda")
-
-    def step():
-        value = case.kernel(leaves, constants)
-        return [value, *torch.autograd.grad(value.sum(), list(leaves.values()))] if value.requires_grad else [value]
-
+@each_sample
+def test_cuda_graph_replays_on_new_inputs(sample):
+    inputs, leaves = on_device(sample, torch.float32)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
-            step()
+            step(sample, inputs, leaves)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        captured = step()
+        captured = step(sample, inputs, leaves)
     with torch.no_grad():
-        for x in leaves.values():
-            x.add_(torch.randn_like(x) * 0.1)
+        for name, x in zip(sample.leaves(inputs), leaves, strict=True):
+            if name != "relaxed_sizes":  # they sum to n
+                x.add_(torch.randn_like(x) * 0.1)
     graph.replay()
     replayed = [x.clone() for x in captured]
-    for got, expected in zip(replayed, step(), strict=True):
+    for got, expected in zip(replayed, step(sample, inputs, leaves), strict=True):
         assert torch.equal(got, expected)
 
 
-@cuda
-@every_op
+@each_sample
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_runs_on_the_device_of_its_arguments(op):
-    want = results(op, "cuda:0")
+def test_runs_on_the_device_of_its_arguments(sample):
+    want = results(sample, "cuda:0")
     with torch.cuda.device(0):
-        for got, expected in zip(results(op, "cuda:1"), want, strict=True):
+        for got, expected in zip(results(sample, "cuda:1"), want, strict=True):
             assert got.device == torch.device("cuda", 1)
             assert torch.equal(got.cpu(), expected.cpu())
 
 
-@cuda
 @pytest.mark.parametrize("n", [20_000, 200_000])
 def test_long_rows(n):
     scores, sizes = torch.randn(n), torch.tensor([n // 2, n // 4, n - n // 2 - n // 4]).float()
@@ -167,7 +153,6 @@ def test_long_rows(n):
         assert_matches_reference(b.cpu().double(), a.double(), gradient=True)
 
 
-@cuda
 def test_more_than_two_to_the_31_elements():
     n = 46_400  # n^2 > 2^31
     if torch.cuda.mem_get_info()[0] < 4 * n * n * 1.2:
@@ -177,7 +162,6 @@ def test_more_than_two_to_the_31_elements():
     assert last.sum() == 1 and last.argmax() == scores.argmin()
 
 
-@cuda
 def test_many_rows():
     rows, n, classes = 300_000, 16, 3
     scores, sizes = torch.randn(rows, n), torch.tensor([5.0, 5.0, 6.0]).expand(rows, -1)
@@ -185,7 +169,6 @@ def test_many_rows():
     assert torch.equal(got.cpu(), ops.partition(scores, sizes)) and got.shape == (rows, classes, n)
 
 
-@cuda
 def test_counts_out_of_range_give_a_nan_row():
     log_omega, n = torch.zeros(2, 3, device="cuda"), torch.tensor([4, 99], device="cuda")
     value = ops.mvhg_log_normalizer(log_omega, 5, n)

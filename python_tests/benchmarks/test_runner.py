@@ -10,10 +10,10 @@ from benchmarks import plot, report
 from benchmarks.__main__ import main
 from benchmarks.cases import GRIDS, VARIANTS, Case, grid_cases
 from benchmarks.checks import Judge, checkable
-from benchmarks.memory import peak_memory
 from benchmarks.registry import contestants, load_plugin
 from benchmarks.results import Results
 from benchmarks.runner import Settings, run_case, run_cases
+from drpm.testing.memory import peak_memory
 
 FAKES = str(Path(__file__).with_name("fake_contestants.py"))
 CASE = Case("partition", "soft", (("B", 2), ("n", 8), ("K", 3)))

@@ -104,3 +104,57 @@ def partition(
     grad_boundary = ((grad_alpha[:-1] - grad_alpha[1:]) * slope).sum(1)
     grad_sizes = np.append(np.cumsum(grad_boundary[::-1])[::-1], LONG(0))
     return alpha @ used, scores_gradient(scores, tau, relaxed, alpha, grad), grad_sizes
+
+
+# Largest error relative to the largest expected entry: (values, gradients). Where the dense formula in the same dtype
+# is worse (it cancels large numbers), its own error counts, once.
+ALLOWED = {torch.float32: (2e-6, 1e-5), torch.float64: (1e-12, 1e-10)}
+
+
+def scores_of(kind, n, dtype, batch=()):
+    x = torch.randn(*batch, n, dtype=torch.float64)
+    if kind == "ties":
+        x = (x * 3).round() / 3
+    elif kind == "equal":
+        x = torch.full_like(x, 0.7)
+    elif kind == "clusters":
+        x = x * 0.01 + torch.randint(0, 3, x.shape) * 5
+    elif kind == "cauchy":
+        x = x / torch.randn_like(x)
+    elif kind == "offset":
+        x = x + 1e4
+    elif kind == "sorted":
+        x = x.sort(-1).values
+    return x.to(dtype)
+
+
+KINDS = ["normal", "ties", "equal", "clusters", "cauchy", "offset", "sorted"]
+
+
+def value_and_gradients(function, inputs, weight, **options):
+    inputs = [x.detach().clone().requires_grad_() for x in inputs]
+    value = function(*inputs, **options)
+    grads = torch.autograd.grad((value * weight).sum(), inputs, allow_unused=True)
+    grads = [torch.zeros_like(x) if g is None else g for g, x in zip(grads, inputs, strict=True)]
+    return [value.detach(), *grads]
+
+
+def check(got, dense, exact):
+    """Value and gradients within the stated bound, or within the dense formula's own error in that dtype.
+
+    There are two absolute floors, for where "relative to the largest entry" says nothing. The gradient of the scores
+    (the second entry) may be identically zero, such as inside a group of equal scores: all terms cancel, and what the
+    oracle finds is its own rounding. It then counts as zero, to be met to within the rounding of the terms. And nothing
+    below the smallest normal number is representable, in the dtype itself or in what was multiplied to get there.
+    """
+    for i, (a, b, c) in enumerate(zip(got, dense, exact, strict=True)):
+        floor = float(torch.finfo(a.dtype).tiny) * 1e4  # a gradient is made of such numbers times 1 / tau <= 1e4
+        if i == 1:
+            c, magnitude = c
+            terms = float(magnitude.max(initial=0))
+            if np.abs(c).max(initial=0) <= 256 * np.finfo(LONG).eps * terms:
+                floor = max(floor, torch.finfo(a.dtype).eps * terms)
+        allowed = ALLOWED[a.dtype][min(i, 1)] * float(np.abs(c).max(initial=0))
+        own = float(np.abs(to_long(b) - c).max(initial=0))
+        found = float(np.abs(to_long(a) - c).max(initial=0))
+        assert found <= max(allowed, own, floor), (i, found, allowed, own, floor)

@@ -1,9 +1,10 @@
-"""mvhg_log_prob with merged conditionals."""
+"""mvhg_log_prob: merged conditionals, and derivatives in weights and sizes."""
 
 import itertools
 
 import pytest
 import torch
+from torch.autograd import gradcheck, gradgradcheck
 
 from drpm import reference
 from drpm.ops import mvhg_log_prob, mvhg_sample
@@ -143,3 +144,18 @@ def test_bad_arguments(kwargs, error, message):
     }
     with pytest.raises(error, match=f"mvhg_log_prob: {message}"):
         mvhg_log_prob(**arguments)
+
+
+def test_log_prob_gradcheck_twice_in_weights_and_sizes():
+    m = torch.tensor([4, 6, 3])
+    log_omega = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    first = torch.tensor([[1.3, 4.1], [2.0, 3.0]], dtype=torch.float64, requires_grad=True)
+
+    def with_last(first, log_omega):  # sizes that keep the sum
+        return mvhg_log_prob(torch.cat([first, 7 - first.sum(-1, keepdim=True)], -1), log_omega, m, 7)
+
+    assert gradcheck(with_last, (first, log_omega)) and gradgradcheck(with_last, (first, log_omega))
+    sizes = torch.tensor([1.0, 4.0, 2.0], dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(mvhg_log_prob(sizes, log_omega[0], m, 7), sizes)
+    expected = log_omega[0] + torch.digamma(m - sizes + 1) - torch.digamma(sizes + 1)
+    torch.testing.assert_close(grad, expected, rtol=1e-12, atol=1e-12)

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from benchmarks.memory import peak_memory
 from drpm import reference
 from drpm.ops import gumbel_noise, mvhg_covariance, mvhg_draw, mvhg_log_prob, mvhg_mean, mvhg_sample
 from drpm.testing import FLOAT_DTYPES, assert_matches_reference
+from drpm.testing.memory import peak_memory
 
 from .mvhg_laws import FAILURE_RATE, GOODNESS_CASES, chi_square_p_value, enumerated_law
 

@@ -1,0 +1,304 @@
+"""One table of the ops: how each public function is called, on what, and what holds of it.
+
+A row is one way of calling an op. The parameters of its `call` name its inputs (INPUTS), the first one stands for the
+function: that of `drpm.ops`, or its twin in `drpm.reference`. The rows feed the tests of registration, torch.func,
+torch.compile and CUDA, `drpm check`, and the benchmarks on a device; the inputs are those of all benchmarks. An op
+without a row fails a test.
+"""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+Inputs = dict[str, Any]
+"""Tensors and, for counts that all rows share, ints, by name."""
+
+
+class Shape(NamedTuple):
+    batch: tuple[int, ...] = (2,)
+    elements: int = 7
+    classes: int = 3
+
+
+SHAPES = {
+    "a batch": Shape(),
+    "one row": Shape((), 5, 3),
+    "two dimensions": Shape((2, 1), 4, 2),
+    "no rows": Shape((0,), 4, 3),
+    "one element": Shape((2,), 1, 3),
+    "one class": Shape((2,), 5, 1),
+    "no elements": Shape((2,), 0, 3),
+}
+
+
+class Draw:
+    """Inputs of a shape, each from a generator of its own: float64 on the CPU, the same for every dtype and device."""
+
+    def __init__(self, shape: Shape, seed: int = 0) -> None:
+        self.batch, self.elements, self.classes = shape
+        self._seed = seed
+
+    def __call__(self, name: str) -> Any:
+        self._generator = torch.Generator().manual_seed(zlib.crc32(f"{self._seed} {name}".encode()))
+        return INPUTS[name](self)
+
+    def normal(self, *event: int) -> Tensor:
+        return torch.randn((*self.batch, *event), generator=self._generator, dtype=torch.float64)
+
+    def uniform(self, *event: int) -> Tensor:
+        return torch.rand((*self.batch, *event), generator=self._generator, dtype=torch.float64)
+
+    def integers(self, low: int, high: int, *event: int) -> Tensor:  # high excluded
+        return torch.randint(low, max(high, low + 1), (*self.batch, *event), generator=self._generator)
+
+
+def _sizes(draw: Draw) -> Tensor:
+    one_hot: Tensor = torch.nn.functional.one_hot(draw("labels"), draw.classes)
+    return one_hot.sum(-2)
+
+
+def _relaxed_sizes(draw: Draw) -> Tensor:  # sixteenths: they sum to n exactly, and none of few elements is a half
+    sizes: Tensor = draw("sizes").double()
+    return sizes + 0.0625 * (sizes.roll(1, -1) - sizes)
+
+
+INPUTS: dict[str, Callable[[Draw], Any]] = {
+    "elements": lambda d: d.elements,  # n, as m and n of an MVHG too
+    "classes": lambda d: d.classes,
+    "log_omega": lambda d: 0.5 * d.normal(d.classes),
+    "log_omega_p": lambda d: 0.5 * d.normal(d.classes),
+    "scores": lambda d: d.normal(d.elements),
+    "values": lambda d: d.normal(d.elements, 5),
+    "labels": lambda d: d.integers(0, d.classes, d.elements),
+    "order": lambda d: d.uniform(d.elements).argsort(-1),
+    "permutation": lambda d: d.uniform(d.elements, d.elements),  # relaxed
+    "sizes": _sizes,  # of the labels
+    "relaxed_sizes": _relaxed_sizes,
+    "capacity": lambda d: d.integers(d.elements, d.elements + 3, d.classes),  # m that every n fits in
+    "m": lambda d: d.integers(d.elements // 2 + 1, d.elements + 3, d.classes),
+    "n": lambda d: (d.uniform() * (d("m").sum(-1) + 1)).long(),
+    "lengths": lambda d: d.integers(0, d.elements + 1),
+    "class_order": lambda d: d.uniform(d.classes).argsort(-1),
+    "left": lambda d: 0.5 * d.normal(),
+    "right": lambda d: 0.5 * d.normal(),
+    "few": lambda d: d.integers(0, 10),
+    "seed": lambda d: torch.tensor([5]),
+}
+
+# What a gradient is: the derivative of the value; that of a relaxation of it; or there is none.
+DERIVATIVE, STRAIGHT_THROUGH, NO_GRADIENT = "derivative", "straight-through", "none"
+# What differentiating it again gives: the second derivative; an error that says so; or nothing is promised.
+EXACT, REFUSED, UNSTATED = "exact", "refused", "unstated"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One way of calling an op.
+
+    Args:
+        op: name of the public function.
+        variant: what is special about this call; "" for the plain one.
+        call: (function, *inputs) -> a tensor or a tuple of some.
+        gradient: w.r.t. the floating inputs.
+        second: likewise.
+        twin: whether the function of `drpm.reference` takes the same call and gives the same.
+        invariants: names in `drpm.testing.invariants`.
+        quadratic: whether memory grows as n².
+    """
+
+    op: str
+    variant: str
+    call: Callable[..., Any]
+    gradient: str = DERIVATIVE
+    second: str = EXACT
+    twin: bool = True
+    invariants: tuple[str, ...] = ()
+    quadratic: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.op}, {self.variant}" if self.variant else self.op
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return tuple(inspect.signature(self.call).parameters)[1:]
+
+    @property
+    def seeded(self) -> bool:
+        return "seed" in self.arguments
+
+    def of(self, module: Any) -> Callable[..., Any]:
+        """The call of this module's function: `drpm.ops` or `drpm.reference`."""
+        return lambda *inputs: self.call(getattr(module, self.op), *inputs)
+
+    def inputs(
+        self,
+        shape: Shape = SHAPES["a batch"],
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> Inputs:
+        return draw_inputs(self.arguments, shape, dtype, device, seed)
+
+    def leaves(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of the inputs that have a gradient."""
+        if self.gradient == NO_GRADIENT:
+            return ()
+        return tuple(name for name, x in inputs.items() if isinstance(x, Tensor) and x.is_floating_point())
+
+
+def draw_inputs(
+    names: Iterable[str], shape: Shape, dtype: torch.dtype, device: torch.device | str = "cpu", seed: int = 0
+) -> Inputs:
+    """Inputs by name; floating ones of the given dtype."""
+    draw = Draw(shape, seed)
+
+    def place(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        return x.to(device=device, dtype=dtype if x.is_floating_point() else None)
+
+    return {name: place(draw(name)) for name in names}
+
+
+def outputs_of(result: Any) -> tuple[Tensor, ...]:
+    return tuple(result) if isinstance(result, tuple) else (result,)
+
+
+def value_and_gradients(
+    function: Callable[..., Any], inputs: Mapping[str, Any], leaves: Iterable[str]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """All outputs and, w.r.t. the leaves, the gradients of the floating ones' product with fixed weights. −inf is a
+    value without a gradient."""
+    given = {name: x.detach().requires_grad_() if name in leaves else x for name, x in inputs.items()}
+    values = outputs_of(function(*given.values()))
+    loss = None
+    for index, x in enumerate(values):
+        if x.requires_grad:
+            weight = torch.linspace(-1, 1 + index, x.numel(), dtype=torch.float64).cos().to(x).reshape(x.shape)
+            term = (torch.where(torch.isinf(x), 0.0, x) * weight).sum()
+            loss = term if loss is None else loss + term
+    moving = [x for name, x in given.items() if name in leaves]
+    grads = (None,) * len(moving) if loss is None else torch.autograd.grad(loss, moving, allow_unused=True)
+    gradients = [torch.zeros_like(x) if g is None else g for x, g in zip(moving, grads, strict=True)]
+    return [x.detach() for x in values], gradients
+
+
+LAW = ("log_omega is shifted", "classes are permuted")
+PARTITION_LAW = ("log_omega is shifted", "scores are shifted", "elements are permuted")
+DISCRETE: dict[str, Any] = {"gradient": STRAIGHT_THROUGH, "second": REFUSED}
+DRAWN: dict[str, Any] = {**DISCRETE, "twin": False}
+WITHOUT: dict[str, Any] = {"gradient": NO_GRADIENT, "second": UNSTATED}
+UNDIFFERENTIATED: dict[str, Any] = {**WITHOUT, "twin": False}
+
+# fmt: off
+SAMPLES = (
+    Sample("hypergeometric_log_weights", "", lambda f, left, right, few: f(left, right, 4, 5, few)),
+
+    Sample("mvhg_sample", "exact", lambda f, log_omega, elements, seed: f(log_omega, elements, elements, seed=seed),
+           **DRAWN, invariants=("sizes sum to n",)),
+    Sample("mvhg_sample", "merged", lambda f, log_omega, elements, seed:
+           f(log_omega, elements, elements, seed=seed, conditionals="merged"), **DRAWN, invariants=("sizes sum to n",)),
+    Sample("mvhg_sample", "exact, several samples", lambda f, log_omega, elements, seed:
+           f(log_omega, elements, elements, seed=seed, sample_shape=(2,)), **DRAWN),
+    Sample("mvhg_sample", "merged, several samples", lambda f, log_omega, elements, seed:
+           f(log_omega, elements, elements, seed=seed, conditionals="merged", sample_shape=(3,), hard=False), **DRAWN),
+    Sample("mvhg_sample", "merged, random order", lambda f, log_omega, elements, seed:
+           f(log_omega, elements, elements, seed=seed, conditionals="merged", class_order="random"), **DRAWN),
+    Sample("mvhg_sample", "each row's order", lambda f, log_omega, elements, seed, class_order:
+           f(log_omega, elements, elements, 0.5, seed=seed, class_order=class_order, sample_shape=(2,), hard=False),
+           **DRAWN),
+    Sample("mvhg_sample", "relaxed, each row's counts", lambda f, log_omega, m, n:
+           f(log_omega, m, n, 0.5, noise=False, hard=False), **DRAWN),
+    Sample("mvhg_draw", "", lambda f, log_omega, elements, seed: f(log_omega, elements, elements, seed=seed),
+           **UNDIFFERENTIATED, invariants=("sizes sum to n",)),
+    Sample("mvhg_draw", "each row's counts", lambda f, log_omega, m, n, seed: f(log_omega, m, n, seed=seed),
+           **UNDIFFERENTIATED),
+    Sample("mvhg_draw", "several samples", lambda f, log_omega, elements, seed:
+           f(log_omega, elements, elements, seed=seed, sample_shape=(3,)), **UNDIFFERENTIATED),
+
+    Sample("mvhg_log_prob", "", lambda f, sizes, log_omega, elements: f(sizes, log_omega, elements, elements),
+           invariants=LAW),
+    Sample("mvhg_log_prob", "each row's counts", lambda f, sizes, log_omega, capacity, elements:
+           f(sizes, log_omega, capacity, elements), invariants=LAW),
+    Sample("mvhg_log_prob", "relaxed sizes", lambda f, relaxed_sizes, log_omega, elements:
+           f(relaxed_sizes, log_omega, elements, elements), second=UNSTATED),
+    Sample("mvhg_log_prob", "merged", lambda f, relaxed_sizes, log_omega, capacity, elements:
+           f(relaxed_sizes, log_omega, capacity, elements, conditionals="merged"), second=UNSTATED,
+           invariants=LAW[:1]),
+    Sample("mvhg_log_normalizer", "", lambda f, log_omega, elements: f(log_omega, elements, elements),
+           invariants=LAW[1:]),
+    Sample("mvhg_log_normalizer", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n)),
+    Sample("mvhg_mean", "", lambda f, log_omega, elements: f(log_omega, elements, elements),
+           invariants=(*LAW, "sizes sum to n")),
+    Sample("mvhg_mean", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n), invariants=LAW),
+    Sample("mvhg_covariance", "", lambda f, log_omega, elements: f(log_omega, elements, elements),
+           invariants=LAW),
+    Sample("mvhg_covariance", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n)),
+    Sample("mvhg_entropy", "", lambda f, log_omega, elements: f(log_omega, elements, elements), invariants=LAW),
+    Sample("mvhg_entropy", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n), invariants=LAW),
+    Sample("mvhg_kl", "", lambda f, log_omega, log_omega_p, elements: f(log_omega, log_omega_p, elements, elements),
+           invariants=LAW[:1]),
+    Sample("mvhg_kl", "each row's counts", lambda f, log_omega, log_omega_p, m, n: f(log_omega, log_omega_p, m, n)),
+
+    Sample("relaxed_sort", "", lambda f, scores: f(scores, 0.7), quadratic=True,
+           invariants=("scores are shifted", "rows sum to one")),
+    Sample("relaxed_sort", "hard", lambda f, scores: f(scores, 0.7, hard=True), quadratic=True, **DISCRETE,
+           invariants=("scores are shifted", "rows sum to one")),
+    Sample("relaxed_sort_matmul", "", lambda f, scores, values: f(scores, values, 0.7),
+           invariants=("scores are shifted",)),
+    Sample("relaxed_sort_matmul", "hard", lambda f, scores, values: f(scores, values, 0.7, hard=True), **DISCRETE,
+           invariants=("scores are shifted",)),
+    Sample("relaxed_sort_matmul", "each row's length", lambda f, scores, values, lengths:
+           f(scores, values, 0.7, lengths=lengths)),
+    Sample("partition", "relaxed", lambda f, scores, relaxed_sizes: f(scores, relaxed_sizes, 0.7, hard=False),
+           invariants=("scores are shifted", "elements are permuted")),
+    Sample("partition", "normalized", lambda f, scores, relaxed_sizes:
+           f(scores, relaxed_sizes, 0.7, hard=False, normalize=True),
+           invariants=("scores are shifted", "elements are permuted", "columns sum to one")),
+    Sample("partition", "hard", lambda f, scores, relaxed_sizes: f(scores, relaxed_sizes, 0.7), **DISCRETE,
+           invariants=("scores are shifted", "elements are permuted", "columns sum to one")),
+    Sample("partition", "whole sizes", lambda f, scores, sizes: f(scores, sizes, 0.7), **DISCRETE,
+           invariants=("scores are shifted", "columns sum to one")),
+    Sample("partition", "each row's length", lambda f, scores, relaxed_sizes, lengths:
+           f(scores, relaxed_sizes, 0.7, lengths=lengths), **DISCRETE),
+    Sample("random_partition", "", lambda f, log_omega, scores, seed: f(log_omega, scores, seed=seed), **DRAWN,
+           invariants=("scores are shifted",)),
+    Sample("random_partition", "merged, relaxed", lambda f, log_omega, scores, seed:
+           f(log_omega, scores, 0.7, hard=False, seed=seed, conditionals="merged"), **DRAWN),
+    Sample("random_partition", "relaxed, capacities", lambda f, log_omega, scores, capacity:
+           f(log_omega, scores, m=capacity, noise=False, hard=False), **DRAWN),
+
+    Sample("plackett_luce_log_prob", "", lambda f, order, scores: f(order, scores),
+           invariants=("scores are shifted",)),
+    Sample("plackett_luce_log_prob", "relaxed permutation", lambda f, permutation, scores: f(permutation, scores),
+           quadratic=True),
+    Sample("partition_log_prob", "", lambda f, labels, scores, classes: f(labels, scores, classes),
+           invariants=("scores are shifted", "elements are permuted")),
+    Sample("random_partition_log_prob", "", lambda f, labels, log_omega, scores: f(labels, log_omega, scores),
+           invariants=PARTITION_LAW),
+    Sample("partition_log_prob_bounds", "", lambda f, labels, log_omega, scores: f(labels, log_omega, scores),
+           invariants=PARTITION_LAW),
+    Sample("partition_marginals", "", lambda f, log_omega, scores: f(log_omega, scores),
+           invariants=(*PARTITION_LAW, "columns sum to one")),
+    Sample("partition_marginals", "capacities", lambda f, log_omega, scores, capacity:
+           f(log_omega, scores, m=capacity), invariants=("columns sum to one",)),
+    Sample("partition_mode", "", lambda f, log_omega, scores: f(log_omega, scores), **WITHOUT, quadratic=True,
+           invariants=PARTITION_LAW),
+    Sample("gumbel_noise", "", lambda f, seed: f(seed, (2, 1, 4), stream=1), **UNDIFFERENTIATED),
+)
+# fmt: on
+
+BY_NAME = {sample.name: sample for sample in SAMPLES}
+
+
+def missing(ops: Iterable[str]) -> set[str]:
+    """Which of these public functions have no row."""
+    return set(ops) - {sample.op for sample in SAMPLES}
