@@ -17,7 +17,7 @@ Outputs = tuple[Tensor, ...]
 Invariant = Callable[[Callable[..., Any], Mapping[str, Any]], tuple[Outputs, Outputs]]
 
 BY_CLASS = ("log_omega", "log_omega_p", "m", "capacity", "sizes", "relaxed_sizes")
-BY_ELEMENT = ("scores", "labels", "lengths")
+BY_ELEMENT = ("scores", "labels", "mask")
 SHIFT = 0.75
 
 
@@ -63,6 +63,7 @@ INVARIANTS: dict[str, Invariant] = {
     "classes are permuted": _classes_permuted,
     "elements are permuted": _elements_permuted,
     "sizes sum to n": _sums(-1, "elements"),
+    "rows sum to k": _sums(-1, "k"),
     "rows sum to one": _sums(-1, 1.0),
     "columns sum to one": _sums(-2, 1.0),
 }

@@ -84,6 +84,10 @@ INPUTS: dict[str, Callable[[Draw], Any]] = {
     "capacity": lambda d: d.integers(d.elements, d.elements + 3, d.classes),  # m that every n fits in
     "m": lambda d: d.integers(d.elements // 2 + 1, d.elements + 3, d.classes),
     "n": lambda d: (d.uniform() * (d("m").sum(-1) + 1)).long(),
+    "k": lambda d: d.elements // 2,
+    "each_k": lambda d: d.integers(0, d.elements + 1),
+    "mask": lambda d: d.uniform(d.elements).argsort(-1).argsort(-1) < d.elements // 2,
+    "each_mask": lambda d: d.uniform(d.elements).argsort(-1).argsort(-1) < d("each_k").unsqueeze(-1),
     "lengths": lambda d: d.integers(0, d.elements + 1),
     "class_order": lambda d: d.uniform(d.classes).argsort(-1),
     "left": lambda d: 0.5 * d.normal(),
@@ -195,6 +199,7 @@ LAW = ("log_omega is shifted", "classes are permuted")
 PARTITION_LAW = ("log_omega is shifted", "scores are shifted", "elements are permuted")
 DISCRETE: dict[str, Any] = {"gradient": STRAIGHT_THROUGH, "second": REFUSED}
 DRAWN: dict[str, Any] = {**DISCRETE, "twin": False}
+SCORED: dict[str, Any] = {"gradient": STRAIGHT_THROUGH, "second": UNSTATED, "twin": False}
 WITHOUT: dict[str, Any] = {"gradient": NO_GRADIENT, "second": UNSTATED}
 UNDIFFERENTIATED: dict[str, Any] = {**WITHOUT, "twin": False}
 
@@ -247,6 +252,21 @@ SAMPLES = (
     Sample("mvhg_kl", "", lambda f, log_omega, log_omega_p, elements: f(log_omega, log_omega_p, elements, elements),
            invariants=LAW[:1]),
     Sample("mvhg_kl", "each row's counts", lambda f, log_omega, log_omega_p, m, n: f(log_omega, log_omega_p, m, n)),
+
+    Sample("k_subset_sample", "", lambda f, scores, k, seed: f(scores, k, seed=seed), **SCORED),
+    Sample("k_subset_sample", "several samples", lambda f, scores, k, seed:
+           f(scores, k, seed=seed, sample_shape=(2,)), **SCORED),
+    Sample("k_subset_sample", "each row's k", lambda f, scores, each_k: f(scores, each_k, noise=False), **SCORED),
+    Sample("k_subset_log_prob", "", lambda f, mask, scores, k: f(mask, scores, k),
+           invariants=("scores are shifted", "elements are permuted")),
+    Sample("k_subset_log_prob", "each row's k", lambda f, each_mask, scores, each_k: f(each_mask, scores, each_k),
+           twin=False, invariants=("scores are shifted",)),
+    Sample("k_subset_marginals", "", lambda f, scores, k: f(scores, k),
+           invariants=("scores are shifted", "elements are permuted", "rows sum to k")),
+    Sample("k_subset_marginals", "each row's k", lambda f, scores, each_k: f(scores, each_k), twin=False),
+    Sample("k_subset_entropy", "", lambda f, scores, k: f(scores, k),
+           invariants=("scores are shifted", "elements are permuted")),
+    Sample("k_subset_entropy", "each row's k", lambda f, scores, each_k: f(scores, each_k), twin=False),
 
     Sample("relaxed_sort", "", lambda f, scores: f(scores, 0.7), quadratic=True,
            invariants=("scores are shifted", "rows sum to one")),
