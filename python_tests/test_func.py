@@ -8,7 +8,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from drpm import ops, reference
-from drpm.ops._partition_gradient import partition_gradient
+from drpm.reference.partition_likelihood_gradient import partition_log_prob_gradient
 from drpm.testing.samples import EXACT, NO_GRADIENT, REFUSED, SAMPLES, Shape, outputs_of
 
 DTYPE = torch.float64
@@ -303,7 +303,7 @@ def test_gradient_formula_of_partition_log_prob(spread):
         scores = (torch.randn(2, n, dtype=DTYPE) * spread).requires_grad_()
         labels = torch.randint(0, subsets, (2, n))
         (want,) = torch.autograd.grad(ops.partition_log_prob(labels, scores, subsets).sum(), scores)
-        assert_close(partition_gradient(scores.detach(), labels, subsets), want)
+        assert_close(partition_log_prob_gradient(scores.detach(), labels, subsets), want)
 
 
 def test_second_derivatives_at_float32_and_many_elements():

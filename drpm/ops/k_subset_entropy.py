@@ -32,9 +32,11 @@ def k_subset_entropy(
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     """
     arguments = k_subset_arguments(_OP, log_weights, k, lengths)
+    if log_weights.shape[-1] == 0:
+        return as_dtype(arguments.log_weights.sum(-1).reshape(arguments.batch), log_weights.dtype)
     weights, m = classes_of(arguments.log_weights)
     weights = weights.double()
-    weights = weights - weights.detach().amax(-1, keepdim=True) if weights.shape[-1] else weights
+    weights = weights - weights.detach().amax(-1, keepdim=True)
     normalizer, mean = normalizer_and_mean(weights, m, arguments.k, True)
     entropy = normalizer - (weights * mean).sum(-1)
     return as_dtype(entropy.reshape(arguments.batch), log_weights.dtype)

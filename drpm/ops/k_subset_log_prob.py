@@ -52,6 +52,8 @@ def k_subset_log_prob(
         wrong = (chosen != 0) & (chosen != 1)
         if bool(wrong.any()):
             raise argument_error(_OP, "mask", "hold 0 and 1", chosen[wrong][0].item())
+    if n == 0:
+        return as_dtype(arguments.log_weights.sum(-1).reshape(arguments.batch), log_weights.dtype)
     weights, m = classes_of(arguments.log_weights)
     flat = rows(chosen.to(weights.dtype), arguments.batch, (n,))
     log_prob, _ = exact_log_prob(flat, weights, m, arguments.k, wants_gradient(log_weights))

@@ -31,6 +31,8 @@ def k_subset_marginals(
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     """
     arguments = k_subset_arguments(_OP, log_weights, k, lengths)
+    if log_weights.shape[-1] == 0:
+        return as_dtype(arguments.log_weights.reshape(*arguments.batch, 0), log_weights.dtype)
     weights, m = classes_of(arguments.log_weights)
     _, mean = normalizer_and_mean(weights, m, arguments.k, True)
     return as_dtype(mean.reshape(*arguments.batch, log_weights.shape[-1]), log_weights.dtype)

@@ -28,7 +28,7 @@ from drpm.ops._derivatives import second_order
 from drpm.ops._eager import differentiable
 from drpm.ops._lengths import ODDS_SPACING, pad_scores, row_lengths
 from drpm.ops._modes import wants_gradient
-from drpm.ops._partition_gradient import partition_gradient
+from drpm.reference.partition_likelihood_gradient import partition_log_prob_gradient
 
 _OP = "partition_log_prob"
 
@@ -115,7 +115,7 @@ def _backward(ctx: Any, grad_log_prob: Tensor, _: Tensor) -> tuple[Tensor | None
     grad, log_scores, labels = ctx.saved_tensors
     if grad.shape != log_scores.shape:  # a transform that asks for a gradient which could not be foreseen
         grad = _kernel(log_scores, labels, ctx.num_subsets, True)[1]
-    formula = partial(partition_gradient, num_subsets=ctx.num_subsets)
+    formula = partial(partition_log_prob_gradient, num_subsets=ctx.num_subsets)
     return second_order(formula, grad, log_scores, labels) * grad_log_prob.unsqueeze(-1), None, None, None
 
 

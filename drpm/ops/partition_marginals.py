@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drpm import reference
 from drpm.ops._arguments import (
     Counts,
     as_dtype,
@@ -20,10 +21,10 @@ from drpm.ops._arguments import (
 )
 from drpm.ops._derivatives import unwrapped
 from drpm.ops._eager import differentiable
-from drpm.ops._marginals_formula import marginals
 from drpm.ops._mvhg_arguments import mvhg_arguments
 
 _OP = "partition_marginals"
+_SPREAD = 30.0  # of the log-scores up to which second derivatives are exact to rounding
 
 
 def partition_marginals(
@@ -104,7 +105,7 @@ def _second(ctx: Any, along_omega: Tensor, along_scores: Tensor) -> tuple[Tensor
 
     def moved(grad: Tensor, log_omega: Tensor, log_scores: Tensor) -> Tensor:
         def function(omega: Tensor, scores: Tensor) -> Tensor:
-            return marginals(omega, m, scores)
+            return reference.partition_marginals(omega, scores, m=m, spread=_SPREAD)
 
         pushed: Any = torch.func.jvp(function, (log_omega.double(), log_scores.double()), directions)
         total: Tensor = (grad.double() * pushed[1]).sum()

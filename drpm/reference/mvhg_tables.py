@@ -46,9 +46,9 @@ def log_factorial_ratio(m: Tensor, x: Tensor) -> Tensor:
     return -torch.lgamma(x + 1) - torch.lgamma(m - x + 1)
 
 
-def log_outcome_weights(log_omega: Tensor, m: Tensor) -> Tensor:
-    """log [C(m_k, x) omega_k^x] for x = 0..max m: (*, K) -> (*, K, max m + 1), -inf for x > m_k."""
-    x = torch.arange(max_count(m) + 1, dtype=log_omega.dtype, device=log_omega.device)
+def log_outcome_weights(log_omega: Tensor, m: Tensor, largest: int | None = None) -> Tensor:
+    """log [C(m_k, x) omega_k^x] for x = 0..largest: (*, K) -> (*, K, largest + 1), -inf for x > m_k; largest: max m."""
+    x = torch.arange((max_count(m) if largest is None else largest) + 1, dtype=log_omega.dtype, device=log_omega.device)
     count = m.to(log_omega.dtype).unsqueeze(-1)
     inside = x <= count
     log_binomial = torch.lgamma(count + 1) + log_factorial_ratio(count, torch.minimum(x, count))

@@ -41,7 +41,7 @@ def partition_sizes(labels: Tensor, num_subsets: int) -> Tensor:  # (*, n) -> (*
     return (labels.unsqueeze(-2) == torch.arange(num_subsets, device=labels.device).unsqueeze(-1)).sum(-1)
 
 
-def _log_arrived(log_z: Tensor) -> Tensor:
+def log_arrived(log_z: Tensor) -> Tensor:
     """log(1 - exp(-z)) from log z, finite for every finite log z."""
     tiny, large = log_z < -6, log_z > 0
     z = keep(log_z, ~tiny, 0.0).clamp(max=6.0).exp()  # e^6 = 403: nothing is left of exp(-z)
@@ -71,7 +71,7 @@ def log_subset_first(log_scores: Tensor, member: Tensor, later: Tensor) -> Tenso
     log_rest = safe_logsumexp(keep(log_scores, later, NEG_INF))
     log_rest = keep(log_rest, both.squeeze(-1), 0.0)
     log_ratio = log_scores - log_rest.unsqueeze(-1)  # a_i
-    arrived = _log_arrived(log_ratio.unsqueeze(-2) + y.unsqueeze(-1))  # (*, nodes, n)
+    arrived = log_arrived(log_ratio.unsqueeze(-2) + y.unsqueeze(-1))  # (*, nodes, n)
     h = y - y.exp() + keep(arrived, member.unsqueeze(-2), 0.0).sum(-1)
     return keep(h.logsumexp(-1) + math.log(step), both.squeeze(-1), 0.0)
 
@@ -184,7 +184,7 @@ def rank_in_subset_prob(log_omega: Tensor, m: Counts, n: int) -> Tensor:  # (*, 
     later classes.
     """
     log_omega, m, _ = expand_parameters(log_omega, m, n)
-    log_weights = log_outcome_weights(log_omega, m)
+    log_weights = log_outcome_weights(log_omega, m, n)
     log_later = log_suffix_tables(log_weights, n + 1)
     log_first = log_later[-1]  # nothing drawn yet
     log_p0 = log_later[0][..., n:]
@@ -197,46 +197,56 @@ def rank_in_subset_prob(log_omega: Tensor, m: Counts, n: int) -> Tensor:  # (*, 
     return torch.cat([inside[..., :1, :], inside.diff(dim=-2)], dim=-2)
 
 
-def rank_prob(log_scores: Tensor) -> Tensor:  # (*, n) -> (*, n, n)
+def rank_prob(log_scores: Tensor, spread: float = 30.0) -> Tensor:  # (*, n) -> (*, n, n)
     """Probability that element i has rank r (0-based) under Plackett-Luce, [..., i, r].
 
     Pr[rank_i = r] = int_0^inf s_i e^{-s_i t} Pr[r of the others have arrived by t] dt; the count of arrivals
-    is Poisson-binomial with probabilities 1 - e^{-s_l t}, built up one element at a time. The variable of
-    integration is log t.
+    is Poisson-binomial with probabilities 1 - e^{-s_l t}, by its characteristic function. The variable of
+    integration is log t, at as many nodes as log-scores within `spread` of each other need.
     """
-    n = log_scores.shape[-1]
-    log_scores = log_scores - log_scores.detach().amax(-1, keepdim=True)
-    step = min(0.2, 0.8 / math.sqrt(n))
-    right = math.log(TAIL) - (float(log_scores.detach().min()) if log_scores.numel() else 0.0)
-    count = math.ceil((TAIL + right) / step) + 1
-    log_t = torch.arange(count, dtype=log_scores.dtype, device=log_scores.device) * step - TAIL
-    log_z = log_scores.unsqueeze(-2) + log_t.unsqueeze(-1)  # (*, nodes, n)
-    z = log_z.clamp(max=math.log(2 * TAIL)).exp()
-    arrived, waiting = -torch.expm1(-z), (-z).exp()
-    others = torch.eye(n, dtype=torch.bool, device=log_scores.device).logical_not()
-    counts = torch.zeros(*log_z.shape, n, dtype=log_z.dtype, device=log_z.device)  # (*, nodes, i, r)
-    counts[..., 0] = 1.0
-    for other in range(n):
-        one_more = torch.nn.functional.pad(counts[..., :-1], (1, 0))
-        updated = counts * waiting[..., other, None, None] + one_more * arrived[..., other, None, None]
-        counts = torch.where(others[other].unsqueeze(-1), updated, counts)
-    density = z * waiting * step
-    return (density.unsqueeze(-1) * counts).sum(-3)
+    x, n = log_scores.double(), log_scores.shape[-1]
+    fixed = x.detach()
+    top = fixed.amax(-1, keepdim=True)
+    left, right = math.log(1e-17), math.log(40.0) + top - fixed.amin(-1, keepdim=True)
+    nodes = math.ceil((math.log(40.0) + spread - left) / min(0.2, 0.8 / math.sqrt(n))) + 1
+    step = (right - left) / (nodes - 1)
+    log_t = left + step * torch.arange(nodes, dtype=x.dtype, device=x.device)  # (*, T)
+    z = ((x - top).unsqueeze(-2) + log_t.unsqueeze(-1)).clamp(max=6.0).exp()  # s t; e^6: nothing is left
+    waiting, arrived = (-z).exp(), -torch.expm1(-z)  # (*, T, n)
+    size = n | 1  # odd: no theta = pi, where waiting + arrived e^{i theta} vanishes at one half
+    theta = 2 * math.pi / size * torch.arange(size, dtype=x.dtype, device=x.device)
+    log_each = torch.log(waiting.unsqueeze(-1) + arrived.unsqueeze(-1) * torch.complex(theta.cos(), theta.sin()))
+    others = torch.exp(log_each.sum(-2, keepdim=True) - log_each)  # (*, T, n, size)
+    transform = (others * (z * waiting * step.unsqueeze(-1)).unsqueeze(-1)).sum(-3)  # of the rank: (*, n, size)
+    angle = theta.unsqueeze(-1) * torch.arange(n, dtype=x.dtype, device=x.device)  # (size, n)
+    return ((transform.real @ angle.cos() + transform.imag @ angle.sin()) / size).to(log_scores.dtype)
 
 
-def partition_marginals(log_omega: Tensor, log_scores: Tensor, *, m: Counts | None = None) -> Tensor:  # -> (*, K, n)
+def partition_marginals(
+    log_omega: Tensor,  # (*, K)
+    log_scores: Tensor,  # (*, n)
+    *,
+    m: Counts | None = None,
+    spread: float | None = None,
+) -> Tensor:  # (*, K, n)
     """Exact probability that element i belongs to subset k: sum_r Pr[rank_i = r] Pr[r in subset k].
 
-    Time and memory O(nodes n^3): for n up to about 50.
+    Time and memory O(nodes n^2): for n up to about a hundred.
+    Args:
+        spread: what to assume of the log-scores' range, instead of reading it; results are exact to rounding up to
+            there, and no value is read, so that every transform of torch.func can trace it.
     Returns: (*, K, n); columns sum to one, row k to E n_k.
     Gradient: exact w.r.t. log_omega and log_scores.
     """
     n = log_scores.shape[-1]
     of_rank = rank_in_subset_prob(log_omega, n if m is None else m, n)
-    if n == 0:
+    if log_scores.numel() == 0:
         batch = torch.broadcast_shapes(of_rank.shape[:-2], log_scores.shape[:-1])
         return of_rank.expand(*batch, *of_rank.shape[-2:])
-    return of_rank @ rank_prob(log_scores).mT
+    if spread is None:
+        fixed = log_scores.detach()
+        spread = float((fixed.amax(-1) - fixed.amin(-1)).max())
+    return of_rank @ rank_prob(log_scores, spread).mT
 
 
 def partition_mode(log_omega: Tensor, log_scores: Tensor, *, m: Counts | None = None) -> Tensor:  # -> (*, n) int64

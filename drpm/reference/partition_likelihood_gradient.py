@@ -12,6 +12,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from .partition_likelihood import log_arrived
+
 _NODES = 100
 _DROP = 36.0  # the integrand is cut where it has fallen by e^-36
 _LOWEST = -1e30
@@ -26,23 +28,15 @@ def _gauss_legendre() -> tuple[list[float], list[float]]:
     return nodes.tolist(), (2 * vectors[0] ** 2).tolist()
 
 
-def _log_arrived(log_z: Tensor) -> Tensor:
-    """log(1 − e^{−z})."""
-    z = log_z.clamp(-80.0, math.log(700.0)).exp()
-    small = z < 0.5
-    by_expm1 = torch.log(-torch.expm1(-torch.where(small, z, torch.ones_like(z))))
-    by_log1p = torch.log1p(-torch.exp(-torch.where(small, torch.ones_like(z), z)))
-    # below the clamp log z itself, to rounding
-    return torch.where(log_z < -80.0, log_z, torch.where(small, by_expm1, by_log1p))
-
-
 def _slope(log_z: Tensor) -> Tensor:
     """z / (e^z − 1), the derivative of log(1 − e^{−z}) by log z."""
     z = log_z.clamp(-80.0, math.log(700.0)).exp()
     return z / torch.expm1(z)
 
 
-def partition_gradient(log_scores: Tensor, labels: Tensor, num_subsets: int) -> Tensor:  # (B, n), (B, n) -> (B, n)
+def partition_log_prob_gradient(
+    log_scores: Tensor, labels: Tensor, num_subsets: int
+) -> Tensor:  # (B, n), (B, n) -> (B, n)
     x = log_scores.double()
     by_subset = x.new_zeros((x.shape[0], num_subsets))
     nodes, weights = (torch.tensor(v, dtype=x.dtype, device=x.device) for v in _gauss_legendre())
@@ -75,7 +69,7 @@ def partition_gradient(log_scores: Tensor, labels: Tensor, num_subsets: int) -> 
         return 0.5 * (low + high)
 
     def h_at(y: Tensor) -> Tensor:
-        return y - y.exp() + sums(_log_arrived(fixed + of_label(y)))
+        return y - y.exp() + sums(log_arrived(fixed + of_label(y)))
 
     mode = bisect(
         torch.zeros_like(count), (1 + count).log(), lambda y: y < torch.log1p(sums(_slope(fixed + of_label(y))))
@@ -87,7 +81,7 @@ def partition_gradient(log_scores: Tensor, labels: Tensor, num_subsets: int) -> 
 
     index = labels.unsqueeze(-1).expand(*labels.shape, _NODES)
     log_z = a.unsqueeze(-1) + y.gather(-2, index)  # (B, n, nodes)
-    arrived = y.new_zeros(y.shape).scatter_add(-2, index, _log_arrived(log_z))
+    arrived = y.new_zeros(y.shape).scatter_add(-2, index, log_arrived(log_z))
     weight = torch.softmax(y - y.exp() + arrived + weights.log(), -1)
     own = (weight.gather(-2, index) * _slope(log_z)).sum(-1)
     own = torch.where(of_label(counts), own, torch.zeros_like(own))
