@@ -16,12 +16,14 @@ data: .venv/.installed
 test: test-cpp test-python
 
 test-python: .venv/.installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
+# In the extension's own build folder: the tests link its objects.
 test-cpp: .venv/.installed-test
-	cmake -S . -B build/tests -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DDRPM_BUILD_EXTENSION=OFF -DDRPM_BUILD_TESTS=ON
-	cmake --build build/tests
-	ctest --test-dir build/tests --output-on-failure
+	build=build/cmake-$$($(BIN)/python -c 'import sys; print(sys.implementation.cache_tag)') && \
+	cmake -S . -B $$build -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DDRPM_BUILD_TESTS=ON && \
+	cmake --build $$build --target drpm_tests && \
+	ctest --test-dir $$build --output-on-failure
 
 # The CUDA kernels, run thread by thread on the CPU: no device needed.
 test-cuda: .venv/.installed-test
@@ -88,4 +90,4 @@ bench-peers: .venv/.installed-bench .venv/.peers
 .PRECIOUS: .venv/.extra-% .venv/.installed-%
 
 clean:
-	rm -rf build dist out *.egg-info drpm/_C*.so
+	rm -rf build dist out *.egg-info drpm/_C*.so .venv/.installed*

@@ -243,10 +243,11 @@ def test_default_device_does_not_matter():
 
 def test_same_random_state_same_result_and_threads_do_not_matter():
     x, _ = load_wine(return_X_y=True)
-    first = PartitionClustering(3, random_state=3).fit(x)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
+        torch.set_num_threads(2)
+        first = PartitionClustering(3, random_state=3).fit(x)
+        torch.set_num_threads(1)
         second = clone(first).fit(x)
     finally:
         torch.set_num_threads(threads)
