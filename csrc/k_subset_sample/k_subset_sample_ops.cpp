@@ -6,13 +6,15 @@
 #include <vector>
 
 #include "glue/register.h"
+#include "glue/scratch.h"
 #include "mvhg/tree/tree_math.h"
 
 namespace drpm {
 namespace {
 
 constexpr const char* kOp = "k_subset_sample";
-constexpr int64_t kSamplesAtOnce = 64;  // counts of their nodes are held
+constexpr int64_t kSamplesAtOnce = 64;              // counts of their nodes are held
+constexpr int64_t kWaveDoubles = int64_t{1} << 27;  // of the laws of the rows in flight on a device: 1 GB
 
 // What one task needs for a row.
 template <class T>
@@ -27,9 +29,7 @@ class TreeMemory {
 
   void lend(TreeArgs<T>* args) const {
     args->parts = parts_.get();
-    args->low = windows_.get();
-    args->size = windows_.get() + args->shape.all_nodes;
-    args->values = values_.get();
+    args->tables = {windows_.get(), windows_.get() + args->shape.all_nodes, values_.get()};
   }
   int64_t stretches() const { return stretches_; }
   int32_t* counts() const { return counts_.get(); }
@@ -136,6 +136,52 @@ struct Cpu {
   }
 };
 
+struct Cuda {
+  template <class T>
+  static void run(const TreeArgs<T>& args, const int64_t* k, int64_t k_stride, int64_t samples, bool noise,
+                  const Tensor& log_weights) {
+    const TreeShape& shape = args.shape;
+    const int64_t n = shape.n, sums = tree_sums(shape), held = noise ? std::min(kSamplesAtOnce, samples) : samples;
+    const int64_t wave = std::max<int64_t>(1, std::min(args.batch, kWaveDoubles / (shape.all_values + sums)));
+    TreeCudaArgs<T> call{};
+    Tensor order;
+    if (!noise) order = std::get<1>(stable_sort(log_weights, true));
+    const Tensor memory = carve(log_weights, [&](Carver& c) {
+      call.tilt = c.take<double>(wave);
+      call.kind = c.take<TreeRow>(wave);
+      if (!noise) return;
+      call.low = c.take<int64_t>(wave * shape.all_nodes);
+      call.size = c.take<int64_t>(wave * shape.all_nodes);
+      call.values = c.take<double>(wave * shape.all_values);
+      call.sums = c.take<double>(wave * sums);
+      call.counts = c.take<int32_t>(wave * held * shape.nodes[0]);
+      call.child_counts = c.take<int32_t>(wave * held * shape.nodes[0]);
+    });
+    call.shape = shape;
+    call.row_sums = sums;
+    call.k_stride = k_stride;
+    call.seeds = args.seeds;
+    call.batch = args.batch;
+    call.mask = args.mask;
+    launch_on(kOp, log_weights, [&](void* stream) {
+      int error = 0;
+      for (int64_t row = 0; row < args.batch && error == 0; row += wave) {
+        call.rows = std::min(wave, args.batch - row);
+        call.parameters = row;
+        call.log_weights = args.log_weights + row * n;
+        call.k = k + row * k_stride;
+        call.order = noise ? nullptr : order.const_data_ptr<int64_t>() + row * n;
+        error = tree_build_cuda(call, stream);
+        for (call.first_sample = 0; call.first_sample < samples && error == 0; call.first_sample += held) {
+          call.samples = std::min(held, samples - call.first_sample);
+          error = tree_draw_cuda(call, stream);
+        }
+      }
+      return error;
+    });
+  }
+};
+
 template <class Backend>
 Tensor k_subset_sample(const Tensor& log_weights, const Tensor& k, const Tensor& seed, int64_t samples, bool noise,
                        int64_t largest_k) {
@@ -160,4 +206,4 @@ Tensor k_subset_sample(const Tensor& log_weights, const Tensor& k, const Tensor&
 }  // namespace
 }  // namespace drpm
 
-DRPM_CPU_OPS(m, Backend) { m.impl("k_subset_sample", TORCH_BOX(&drpm::k_subset_sample<Backend>)); }
+DRPM_OPS(m, Backend) { m.impl("k_subset_sample", TORCH_BOX(&drpm::k_subset_sample<Backend>)); }

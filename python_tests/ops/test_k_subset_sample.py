@@ -38,8 +38,8 @@ def test_draws_follow_the_enumerated_law(n: int, k: int, spread: float, dtype: t
     assert goodness_of_fit(draws, log_weights, k) > SMALLEST_P
 
 
-def test_draws_of_many_leaves_have_the_exact_marginals_and_pair_inclusions() -> None:
-    n, k, samples = 10_000, 700, 200
+def test_draws_of_many_leaves_have_the_exact_marginals_and_pair_inclusions(test_device: str) -> None:
+    n, k, samples = (1_000, 70, 100) if test_device == "emulated" else (10_000, 700, 200)
     log_weights = 2 * torch.randn(n, dtype=torch.float64)
     draws = ops.k_subset_sample(log_weights, k, sample_shape=(samples,), seed=3)
     assert bool((draws.sum(-1) == k).all())
@@ -56,21 +56,21 @@ def test_draws_of_many_leaves_have_the_exact_marginals_and_pair_inclusions() -> 
 
 
 def test_a_draw_depends_on_the_seed_alone() -> None:
-    log_weights = torch.randn(3, 5_000)
-    k = torch.tensor([0, 50, 4_999])
+    log_weights = torch.randn(3, 1_000)
+    k = torch.tensor([0, 50, 999])
     draws = []
     for threads in (1, 2):
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
-            draws.append(ops.k_subset_sample(log_weights, k, sample_shape=(70,), seed=5))
-            draws.append(ops.k_subset_sample(log_weights[1], 50, sample_shape=(70,), seed=5))
+            draws.append(ops.k_subset_sample(log_weights, k, sample_shape=(66,), seed=5))
+            draws.append(ops.k_subset_sample(log_weights[1], 50, sample_shape=(66,), seed=5))
         finally:
             torch.set_num_threads(before)
     assert torch.equal(draws[0], draws[2])
     assert torch.equal(draws[1], draws[3])
     assert not torch.equal(draws[0][0, 1], draws[0][1, 1])  # samples differ
-    assert torch.equal(draws[0].sum(-1), k.expand(70, 3).float())
+    assert torch.equal(draws[0].sum(-1), k.expand(66, 3).float())
 
 
 @pytest.mark.parametrize("k", [0, 1, 30, 61, 62])
@@ -127,9 +127,10 @@ def test_the_reference_draws_the_same_law() -> None:
     torch.testing.assert_close(grad, wanted)
 
 
-def test_large_rows_take_linear_memory() -> None:
-    draws = ops.k_subset_sample(torch.randn(300_000), 20_000, seed=0)
-    assert float(draws.sum()) == 20_000
+def test_large_rows_take_linear_memory(test_device: str) -> None:
+    n = 20_000 if test_device == "emulated" else 300_000
+    draws = ops.k_subset_sample(torch.randn(n), n // 15, seed=0)
+    assert float(draws.sum()) == n // 15
 
 
 @pytest.mark.parametrize(

@@ -6,31 +6,12 @@ namespace drpm {
 namespace DRPM_ISA {
 namespace {
 
-// Inversion: the first x whose cumulated weight f_p(x) b_p(r - x) exceeds u of the total. By a warp.
+// By inversion of the weights f_p(x) b_p(r - x).
 __device__ inline int64_t invert(const SizeTables& t, int64_t p, int64_t r, double u) {
   const OutcomeWindow support = conditional_support(t, p, r);
   if (support.low > support.high) return negligible_outcome(t, p, r);
-  const double *f = t.f + t.f_at[p] - t.f_low[p], *b = t.b + t.b_at[p] - t.b_low[p];
-  double total = 0;
-  for (int64_t x = support.low + Warp().rank(); x <= support.high; x += kWarpSize) total += f[x] * b[r - x];
-  const double target = u * Warp().sum(total);
-  double before = 0;  // of the tiles passed
-  for (int64_t tile = support.low; tile <= support.high; tile += kWarpSize) {
-    const int64_t x = tile + Warp().rank();
-    double up_to = x <= support.high ? f[x] * b[r - x] : 0;
-#pragma unroll
-    for (int delta = 1; delta < kWarpSize; delta *= 2) {
-      const double earlier = shuffle_up(up_to, delta);
-      if (Warp().rank() >= delta) up_to += earlier;
-    }
-    const unsigned beyond = __ballot_sync(kFullWarp, before + up_to > target);
-    if (beyond != 0) {
-      const int64_t found = tile + __ffs(static_cast<int>(beyond)) - 1;
-      return found < support.high ? found : support.high;
-    }
-    before += __shfl_sync(kFullWarp, up_to, kWarpSize - 1);
-  }
-  return support.high;
+  const double *f = t.f + t.f_at[p] + (support.low - t.f_low[p]), *b = t.b + t.b_at[p] + (r - support.low - t.b_low[p]);
+  return support.low + warp_invert_product(f, b, support.high - support.low + 1, u);
 }
 
 template <class T>

@@ -9,6 +9,25 @@
 namespace drpm {
 namespace DRPM_ISA {
 
+// Inversion by a warp: the first i < count whose cumulated weight f[i] b[-i] exceeds u of the total.
+__device__ inline int64_t warp_invert_product(const double* f, const double* b, int64_t count, double u) {
+  double total = 0;
+  for (int64_t i = Warp().rank(); i < count; i += kWarpSize) total += f[i] * b[-i];
+  const double target = u * Warp().sum(total);
+  double before = 0;  // of the tiles passed
+  for (int64_t tile = 0; tile < count; tile += kWarpSize) {
+    const int64_t i = tile + Warp().rank();
+    const double up_to = warp_scan(i < count ? f[i] * b[-i] : 0.0, Add());
+    const unsigned beyond = __ballot_sync(kFullWarp, before + up_to > target);
+    if (beyond != 0) {
+      const int64_t found = tile + __ffs(static_cast<int>(beyond)) - 1;
+      return found < count - 1 ? found : count - 1;
+    }
+    before += __shfl_sync(kFullWarp, up_to, kWarpSize - 1);
+  }
+  return count - 1;
+}
+
 // Pointers into the scratch of this block.
 struct BlockScratch {
   SizeTables tables;

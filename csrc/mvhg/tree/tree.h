@@ -54,15 +54,20 @@ struct TiltPart {
   }
 };
 
+// Of one row.
+struct TreeTables {
+  int64_t *low, *size;  // (all_nodes) of each node's window
+  double* values;       // (all_values) Pr[total = low + i], up to a factor
+};
+
 template <class T>
 struct TreeArgs {
   TreeShape shape;
   const T* log_weights;  // (n) of one row
   double tilt;
-  TiltPart* parts;      // (stretches)
-  int64_t *low, *size;  // (all_nodes) of each node's window
-  double* values;       // (all_values) Pr[total = low + i], up to a factor
-  int level;            // of merge and split
+  TreeTables tables;
+  TiltPart* parts;  // (stretches)
+  int level;        // of merge and split
   // drawing
   Seeds seeds;
   int64_t batch, parameters;  // parameter rows of the call, and which of them this is
@@ -70,6 +75,29 @@ struct TreeArgs {
   int32_t* counts;        // (samples, nodes of the level)
   int32_t* child_counts;  // (samples, nodes of the level below)
   T* mask;                // (all samples, B, n)
+};
+
+// The same on a device, all rows of a wave at once.
+enum class TreeRow : int64_t { kDraw, kInvalid, kNone, kAll };  // kNone, kAll: nothing is left to chance
+
+template <class T>
+struct TreeCudaArgs {
+  TreeShape shape;
+  int64_t rows;          // of the wave, from `parameters` on
+  const T* log_weights;  // (rows, n)
+  const int64_t* k;      // (rows) or (1)
+  int64_t k_stride;
+  const int64_t* order;  // (rows, n) by decreasing weight; null: the draw is random
+  double* tilt;          // (rows)
+  TreeRow* kind;         // (rows)
+  int64_t *low, *size;   // (rows, all_nodes)
+  double* values;        // (rows, all_values)
+  double* sums;          // (rows, row_sums) convolutions of one level before they are cut
+  int64_t row_sums;      // tree_sums(shape)
+  Seeds seeds;
+  int64_t batch, parameters, first_sample, samples;
+  int32_t *counts, *child_counts;  // (rows, samples, nodes of level 0) by turns
+  T* mask;                         // (all samples, B, n)
 };
 
 #define DRPM_DECLARE_TREE_PHASE(Name)        \
@@ -81,5 +109,21 @@ DRPM_DECLARE_TREE_PHASE(tree_leaves)
 DRPM_DECLARE_TREE_PHASE(tree_merge)
 DRPM_DECLARE_TREE_PHASE(tree_split)
 DRPM_DECLARE_TREE_PHASE(tree_leaf_draw)
+
+// Doubles of `sums` that a row needs.
+inline int64_t tree_sums(const TreeShape& shape) {
+  int64_t most = 0;
+  for (int level = 1; level < shape.levels; ++level) {
+    const int64_t values = shape.nodes[level] * 2 * shape.stride[level - 1];
+    most = most > values ? most : values;
+  }
+  return most;
+}
+
+// Tilts and laws; then draws of `samples` from `first_sample` on. Return the first CUDA error code.
+int tree_build_cuda(const TreeCudaArgs<float>& args, void* stream);
+int tree_build_cuda(const TreeCudaArgs<double>& args, void* stream);
+int tree_draw_cuda(const TreeCudaArgs<float>& args, void* stream);
+int tree_draw_cuda(const TreeCudaArgs<double>& args, void* stream);
 
 }  // namespace drpm

@@ -51,6 +51,12 @@ void tilt_part(const TreeArgs<T>& args, int64_t stretch) {
   args.parts[stretch] = part;
 }
 
+// Row of the noise and of the output.
+template <class T>
+int64_t drawn_row(const TreeArgs<T>& args, int64_t sample) {
+  return (args.first_sample + sample) * args.batch + args.parameters;
+}
+
 // Probabilities of up to kVD leaves, one to a lane; elements that there are not have probability 0.
 template <class T>
 void leaf_odds(const TreeArgs<T>& args, int64_t leaf, int64_t leaves, Lanes* odds) {
@@ -92,8 +98,8 @@ void leaf_laws(const TreeArgs<T>& args, int64_t leaf, int64_t leaves) {
     double law[kCounts];
     for (int x = 0; x < kCounts; ++x) law[x] = f[x][lane];
     const int64_t at = args.shape.first[0] + leaf + lane;
-    keep_window(law, 0, kCounts, kCounts, args.low + at, args.size + at,
-                args.values + args.shape.at[0] + (leaf + lane) * kCounts);
+    keep_window(law, 0, kCounts, kCounts, args.tables.low + at, args.tables.size + at,
+                args.tables.values + args.shape.at[0] + (leaf + lane) * kCounts);
   }
 }
 
@@ -112,22 +118,22 @@ void merge_node(const TreeArgs<T>& args, int64_t node, MergeScratch* scratch) {
   const TreeShape& shape = args.shape;
   const int level = args.level;
   const int64_t at = shape.first[level] + node;
-  double* out = args.values + shape.at[level] + node * shape.stride[level];
-  const TreeLaw left = tree_law(args, level - 1, 2 * node);
+  double* out = args.tables.values + shape.at[level] + node * shape.stride[level];
+  const TreeLaw left = tree_law(shape, args.tables, level - 1, 2 * node);
   if (2 * node + 1 == shape.nodes[level - 1]) {
-    args.low[at] = left.low;
-    args.size[at] = left.size;
+    args.tables.low[at] = left.low;
+    args.tables.size[at] = left.size;
     for (int64_t i = 0; i < left.size; ++i) out[i] = left.value[i];
     return;
   }
-  const TreeLaw right = tree_law(args, level - 1, 2 * node + 1);
+  const TreeLaw right = tree_law(shape, args.tables, level - 1, 2 * node + 1);
   const TreeLaw &kernel = left.size < right.size ? left : right, &signal = left.size < right.size ? right : left;
   const int64_t taps = kernel.size, size = left.size + right.size - 1;
   double *reversed = scratch->reversed.data(), *sum = scratch->sum.data();
   for (int64_t i = 0; i < taps; ++i) reversed[i] = kernel.value[taps - 1 - i];
   pad_signal(signal.value, signal.size, taps - 1, taps - 1, scratch->padded.data());
   correlate(reversed, taps, scratch->padded.data(), taps - 1, taps - 1 + signal.size, sum, size);
-  keep_window(sum, left.low + right.low, size, shape.stride[level], args.low + at, args.size + at, out);
+  keep_window(sum, left.low + right.low, size, shape.stride[level], args.tables.low + at, args.tables.size + at, out);
 }
 
 int64_t split_count(const TreeLaw& left, const TreeLaw& right, int64_t count, double u, double* cumulated) {
@@ -142,8 +148,9 @@ template <class T>
 void split_node(const TreeArgs<T>& args, int64_t node, double* cumulated) {
   const int64_t parents = args.shape.nodes[args.level], children = args.shape.nodes[args.level - 1];
   const bool single = 2 * node + 1 == children;
-  const TreeLaw left = tree_law(args, args.level - 1, 2 * node);
-  const TreeLaw right = single ? TreeLaw{0, 1, nullptr} : tree_law(args, args.level - 1, 2 * node + 1);
+  const TreeLaw left = tree_law(args.shape, args.tables, args.level - 1, 2 * node);
+  const TreeLaw right =
+      single ? TreeLaw{0, 1, nullptr} : tree_law(args.shape, args.tables, args.level - 1, 2 * node + 1);
   for (int64_t sample = 0; sample < args.samples; ++sample) {
     const int64_t count = args.counts[sample * parents + node];
     int32_t* child = args.child_counts + sample * children + 2 * node;
@@ -151,7 +158,7 @@ void split_node(const TreeArgs<T>& args, int64_t node, double* cumulated) {
       child[0] = static_cast<int32_t>(count);
       continue;
     }
-    const NoiseRow noise = noise_row(args.seeds, tree_row(args, sample));
+    const NoiseRow noise = noise_row(args.seeds, drawn_row(args, sample));
     const int64_t x = split_count(left, right, count, tree_uniform(noise, args.level, node), cumulated);
     child[0] = static_cast<int32_t>(x);
     child[1] = static_cast<int32_t>(count - x);
@@ -175,7 +182,7 @@ void draw_leaves(const TreeArgs<T>& args, int64_t leaf, int64_t leaves, VD* suff
   }
   const double* table = reinterpret_cast<const double*>(suffix);
   for (int64_t sample = 0; sample < args.samples; ++sample) {
-    const int64_t row = tree_row(args, sample);
+    const int64_t row = drawn_row(args, sample);
     const NoiseRow noise = noise_row(args.seeds, row);
     for (int64_t lane = 0; lane < leaves; ++lane) {
       int64_t r = args.counts[sample * all + leaf + lane];

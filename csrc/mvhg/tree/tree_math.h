@@ -43,10 +43,9 @@ struct TreeLaw {
   const double* value;
 };
 
-template <class T>
-DRPM_HD inline TreeLaw tree_law(const TreeArgs<T>& args, int level, int64_t node) {
-  const int64_t at = args.shape.first[level] + node;
-  return {args.low[at], args.size[at], args.values + args.shape.at[level] + node * args.shape.stride[level]};
+DRPM_HD inline TreeLaw tree_law(const TreeShape& shape, const TreeTables& tables, int level, int64_t node) {
+  const int64_t at = shape.first[level] + node;
+  return {tables.low[at], tables.size[at], tables.values + shape.at[level] + node * shape.stride[level]};
 }
 
 // A count whose window holds nothing, which has negligible probability: the split that keeps both nearest to theirs.
@@ -68,11 +67,6 @@ DRPM_HD inline double tree_uniform(const NoiseRow& at, int level, int64_t elemen
   const PhiloxBlock block =
       noise_block(at, kStreamTree, static_cast<uint32_t>(level), static_cast<uint32_t>(element / 2));
   return uniform_of(block, static_cast<int>(element % 2), double());
-}
-
-template <class T>
-DRPM_HD inline int64_t tree_row(const TreeArgs<T>& args, int64_t sample) {
-  return (args.first_sample + sample) * args.batch + args.parameters;
 }
 
 // Whether an element of odds p : q is taken, where r of `rest` elements (this one included) are to be; later(x) is the
