@@ -15,8 +15,9 @@ data: .venv/.installed
 
 test: test-cpp test-python
 
+# Each process takes one half in order and then helps the other: most fixtures of a module are made once.
 test-python: .venv/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 # In the extension's own build folder: the tests link its objects.
 test-cpp: .venv/.installed-test

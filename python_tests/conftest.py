@@ -26,20 +26,11 @@ def test_device(request: pytest.FixtureRequest) -> Iterator[str]:
         yield device
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads its marks in a hook of this name
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     skip = pytest.mark.skip(reason="needs a CUDA device")
     for item in items:
-        if config.pluginmanager.hasplugin("xdist") and shares_fixtures(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if item.get_closest_marker("cuda") and not torch.cuda.is_available():
             item.add_marker(skip)
-
-
-def shares_fixtures(item: pytest.Item) -> bool:
-    """Whether a fixture of its module is made for several tests: they run in one process, so that it is made once."""
-    definitions = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
-    return any(definition.scope == "module" for named in definitions for definition in named)
 
 
 @pytest.fixture(autouse=True)
