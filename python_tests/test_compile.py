@@ -20,7 +20,7 @@ from drpm.testing import devices
 from drpm.testing.samples import NO_GRADIENT, SAMPLES, Shape, draw_inputs, outputs_of
 
 K = 3
-COUNTS = ("elements", "classes")  # read off the shapes, that a graph may serve several
+COUNTS = ("elements", "classes", "k")  # read off the shapes, that a graph may serve several
 NAMES = sorted({name for sample in SAMPLES for name in sample.arguments} - set(COUNTS))
 LEAVES = [name for name, x in draw_inputs(NAMES, Shape(), torch.float32).items() if x.is_floating_point()]
 
@@ -28,7 +28,8 @@ LEAVES = [name for name, x in draw_inputs(NAMES, Shape(), torch.float32).items()
 def every_op(*inputs):
     """All of drpm.ops; a list of outputs, those that are differentiable first."""
     given = dict(zip(NAMES, inputs, strict=True))
-    given["elements"], given["classes"] = given["scores"].shape[-1], K
+    n = given["scores"].shape[-1]
+    given.update(elements=n, classes=K, k=n // 2)
     differentiable, others = [], []
     for sample in SAMPLES:
         for x in outputs_of(sample.of(ops)(*(given[name] for name in sample.arguments))):
