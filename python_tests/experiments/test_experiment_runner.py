@@ -88,7 +88,7 @@ def test_kill_9_at_any_moment_loses_at_most_one_interval(tmp_path: Path) -> None
     for attempt in range(2):
         command = [sys.executable, str(SCRIPT), str(killed), "0.03", *(["--resume"] if attempt else [])]
         child = subprocess.Popen(command, env=environment)
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300  # on a busy machine importing torch alone takes half a minute
         while time.monotonic() < deadline and child.poll() is None and _index(killed) < reached + 3:
             time.sleep(0.004 * (attempt + 1))
         child.send_signal(signal.SIGKILL)
