@@ -43,6 +43,15 @@ def test_lower_instruction_set_gives_the_same_noise(level):
     assert float(lowered[1]) == pytest.approx(float(native[1]), rel=1e-13)
 
 
+@pytest.mark.parametrize("simd", ["AVX2", "baselin"])
+def test_misspelt_instruction_set_is_an_error(simd):
+    code = (
+        "import drpm\nfor use in (lambda: drpm.ops, drpm.build_info):\n  try: use()\n  except ValueError as e: print(e)"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code], env={**os.environ, "DRPM_SIMD": simd}, text=True)
+    assert out.splitlines() == [f"drpm: DRPM_SIMD must be one of baseline, avx2, avx512, got {simd!r}"] * 2
+
+
 def test_build_passes_over_a_torch_that_is_too_old(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "_build"))
     backend = importlib.import_module("drpm_build")

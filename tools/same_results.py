@@ -181,7 +181,7 @@ def references(root: Path, cases: set[str], folder: Path) -> Results:
     keys = folder / "keys.json"
     keys.write_text(json.dumps(sorted(cases)))
     child(root, folder / "reference.pt", "--reference", keys)
-    results: Results = torch.load(folder / "reference.pt")["1"]
+    results: Results = torch.load(folder / "reference.pt", weights_only=True)["1"]
     return results
 
 
@@ -224,7 +224,7 @@ def main() -> None:
             options = ("--device", device, "--threads", threads, "--ops", arguments.ops)
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(lambda pair: child(*pair, *options, simd=simd), zip(roots, outputs, strict=True)))  # noqa: B023
-            old, new = (torch.load(output) for output in outputs)
+            old, new = (torch.load(output, weights_only=True) for output in outputs)
             for count in old:
                 config = Config(device, simd, count)
                 configs.append(config)
