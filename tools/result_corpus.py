@@ -299,13 +299,18 @@ def same_bits(a: Tensor | str, b: Tensor | str) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and (a.numel() == 0 or torch.equal(bits(a), bits(b)))
 
 
+def weights_of(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Weights that every dtype holds exactly, so that they are the same in a reference of another one."""
+    return torch.randint(-16, 17, shape, generator=generator).double() / 8
+
+
 def weighted(outputs: Any, generator: torch.Generator) -> Tensor | None:
     """Sum of everything differentiable and finite, with seeded weights."""
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     terms = []
     for x in outputs:
         if isinstance(x, Tensor) and x.requires_grad:
-            weight = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
+            weight = weights_of(x.shape, generator).to(x)
             terms.append((torch.where(torch.isfinite(x), x, 0) * weight).sum())
     return torch.stack([t.double() for t in terms]).sum() if terms else None
 
@@ -340,6 +345,23 @@ def run(case: Case, device: str, dtype: torch.dtype | None = None) -> dict[str, 
     return parts
 
 
+def wider(case: Case) -> dict[str, Tensor | str]:
+    """References: narrower dtypes in float64, float64 in long double ("… low": what float64 does not hold of it)."""
+    if case.noisy:
+        return {}
+    if case.dtype != torch.float64:
+        return run(case, "cpu", torch.float64)
+    from long_double import reference
+
+    value = run(case, "cpu").get("value 0")
+    if not isinstance(value, Tensor):
+        return {}
+    parts: dict[str, Tensor | str] = {}
+    for name, (high, low) in reference(case, value.shape).items():
+        parts[name], parts[f"{name} low"] = high, low
+    return parts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
@@ -347,7 +369,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", default="1")
     parser.add_argument("--ops", default="")
-    parser.add_argument("--reference", type=Path, help="keys of cases to compute in float64 instead")
+    parser.add_argument("--reference", type=Path, help="keys of cases to compute in a wider dtype instead")
     arguments = parser.parse_args()
     import drpm
     from drpm import ops
@@ -367,8 +389,8 @@ def main() -> None:
             of_all: dict[str, dict[str, Tensor | str]] = results.setdefault(str(threads), {})
             for case in chosen:
                 if keys is not None:
-                    if case.key in keys and not case.noisy and case.dtype != torch.float64:
-                        of_all[case.key] = run(case, device, torch.float64)
+                    if case.key in keys:
+                        of_all[case.key] = wider(case)
                 elif arguments.device != "emulated" or case.emulated:
                     of_all[case.key] = run(case, device)
     torch.save(results, arguments.output)

@@ -60,12 +60,14 @@ class Difference:
         return relative(self.new, self.old)
 
 
-def relative(got: Tensor | str | None, want: Tensor | str | None) -> float:
+def relative(got: Tensor | str | None, want: Tensor | str | None, low: Tensor | str | None = None) -> float:
+    """`low`: what the reference `want` has beyond float64."""
     if not isinstance(got, Tensor) or not isinstance(want, Tensor) or got.shape != want.shape:
         return float("inf")
     a, b = got.double(), want.double()
     same = (a == b) | (a.isnan() & b.isnan())
-    gap = torch.where(same, 0.0, (a - b).abs()).nan_to_num(nan=torch.inf).max().item()
+    rest = low.double() if isinstance(low, Tensor) else torch.zeros_like(b)
+    gap = torch.where(same, rest.abs(), (a - b - rest).abs()).nan_to_num(nan=torch.inf).max().item()
     return gap / max([1.0, *b[b.isfinite()].abs().flatten().tolist()])
 
 
@@ -177,7 +179,7 @@ def table(configs: list[Config], counts: Counter[tuple[str, Config]], found: lis
 
 
 def references(root: Path, cases: set[str], folder: Path) -> Results:
-    """The differing cases of narrower dtypes, computed in float64 by NEW."""
+    """The differing cases in a wider dtype: float64 by NEW, long double by an oracle."""
     keys = folder / "keys.json"
     keys.write_text(json.dumps(sorted(cases)))
     child(root, folder / "reference.pt", "--reference", keys)
@@ -193,8 +195,9 @@ def tell(found: list[Difference], wanted: Results | None, limit: int) -> None:
             line += f"  {d.old!r:.200} | {d.new!r:.200}"
         elif wanted is not None:
             reference = wanted.get(d.case, {})
-            want = reference.get(d.part, reference.get(d.part.replace("output", "value")))
-            errors = f"{relative(d.old, want):.2e} before, {relative(d.new, want):.2e} after"
+            part = d.part.replace("output", "value")
+            want, low = reference.get(part), reference.get(f"{part} low")
+            errors = f"{relative(d.old, want, low):.2e} before, {relative(d.new, want, low):.2e} after"
             line += f"  error {errors}" if want is not None else "  no reference"
         print(line)
     if len(found) > limit:
