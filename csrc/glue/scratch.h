@@ -3,27 +3,12 @@
 //   Tensor memory = carve(like, [&](Carver& c) { a = c.take<float>(n); b = c.take<int64_t>(m); });
 #pragma once
 
+#include <memory>
+
 #include "glue/tensors.h"
+#include "lanes/carver.h"
 
 namespace drpm {
-
-class Carver {
- public:
-  explicit Carver(char* base) : base_(base) {}
-
-  template <class T>
-  T* take(int64_t count) {
-    T* result = reinterpret_cast<T*>(base_ + size_);
-    size_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
-    return result;
-  }
-
-  int64_t size() const { return size_; }
-
- private:
-  char* base_;
-  int64_t size_ = 0;
-};
 
 template <class Layout>
 Tensor carve(const Tensor& like, const Layout& layout) {
@@ -36,5 +21,22 @@ Tensor carve(const Tensor& like, const Layout& layout) {
   layout(hand_out);
   return memory;
 }
+
+// The same in host memory, for a task of a CPU kernel: no call into torch.
+class TaskScratch {
+ public:
+  template <class Layout>
+  explicit TaskScratch(const Layout& layout) {
+    Carver measure(nullptr);
+    layout(measure);
+    memory_.reset(new char[measure.size() + 64]);
+    char* base = memory_.get();
+    Carver hand_out(base + (64 - reinterpret_cast<uintptr_t>(base) % 64) % 64);
+    layout(hand_out);
+  }
+
+ private:
+  std::unique_ptr<char[]> memory_;
+};
 
 }  // namespace drpm

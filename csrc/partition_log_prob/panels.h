@@ -8,8 +8,8 @@
 namespace drpm {
 namespace DRPM_ISA {
 
-constexpr int kLinearBucket = kPartitionPanels;       // e^{a + y} < e^{-42}: log(1 - exp(-z)) = log z
-constexpr int kNothingBucket = kPartitionPanels + 1;  // z > e^4 wherever the integrand counts: contributes nothing
+constexpr int kLinearBucket = kPanels;       // e^{a + y} < e^{-42}: log(1 - exp(-z)) = log z
+constexpr int kNothingBucket = kPanels + 1;  // z > e^4 wherever the integrand counts: contributes nothing
 constexpr double kPanelsEnd = 34;
 
 // Panel p covers low + p <= a < low + p + 1.
@@ -27,7 +27,7 @@ DRPM_HD inline double panel_position(double a, double low, int panel) { return 2
 template <class V>
 inline void add_moments(const double* t, int64_t count, int degree, double* moments) {
   constexpr int kWidth = Lane<V>::kWidth;
-  V sum[kPartitionDegreeMax];
+  V sum[kPanelDegreeMax];
   for (int r = 0; r < degree; ++r) sum[r] = splat<V>(0);
   for (int64_t i = 0; i < count; i += kWidth) {
     V position, present;

@@ -1,3 +1,4 @@
+#include "partition_log_prob/factor_points.h"
 #include "partition_log_prob/panels.h"
 #include "partition_log_prob/partition_log_prob.h"
 #include "partition_log_prob/partition_log_prob_math.h"
@@ -7,8 +8,6 @@ namespace DRPM_ISA {
 namespace {
 
 constexpr double kInfinity = __builtin_huge_val();
-
-int64_t padded(int64_t count, int64_t width) { return (count + width - 1) / width * width; }
 
 template <class T>
 void group(const PartitionLogProbArgs<T>& args) {
@@ -34,11 +33,11 @@ void group(const PartitionLogProbArgs<T>& args) {
   int64_t chunks = 0;
   for (int64_t k = 0; k < subsets; ++k) {
     const int64_t end = args.offset[k + 1];
-    const bool large = end - args.offset[k] >= kPartitionMomentsFrom;
+    const bool large = end - args.offset[k] >= kMomentsFrom;
     args.first_slot[k] = large ? slots : -1;
     args.by_moments[k] = 0;
-    for (int64_t begin = args.offset[k]; begin < end; begin += kPartitionChunk) {
-      const int64_t stop = end - begin < kPartitionChunk ? end : begin + kPartitionChunk;
+    for (int64_t begin = args.offset[k]; begin < end; begin += kSubsetChunk) {
+      const int64_t stop = end - begin < kSubsetChunk ? end : begin + kSubsetChunk;
       args.chunks[chunks++] = {static_cast<int32_t>(k), large ? slots++ : -1, begin, stop};
     }
   }
@@ -73,21 +72,21 @@ void remainders(const PartitionLogProbArgs<T>& args) {
 
 // The chunk's elements sorted by panel: position[i] within the panel, start[p] ... start[p + 1].
 struct PanelOrder {
-  double position[kPartitionChunk];
-  uint16_t source[kPartitionChunk];
-  int32_t start[kPartitionPanels + 3];
+  double position[kSubsetChunk];
+  uint16_t source[kSubsetChunk];
+  int32_t start[kPanels + 3];
 };
 
 void order_by_panel(const double* score, int64_t count, double log_remainder, double low, PanelOrder* order) {
-  uint8_t panel[kPartitionChunk];
-  for (int p = 0; p < kPartitionPanels + 3; ++p) order->start[p] = 0;
+  uint8_t panel[kSubsetChunk];
+  for (int p = 0; p < kPanels + 3; ++p) order->start[p] = 0;
   for (int64_t i = 0; i < count; ++i) {
     panel[i] = static_cast<uint8_t>(panel_of(score[i] - log_remainder, low));
     ++order->start[panel[i] + 1];
   }
-  for (int p = 0; p < kPartitionPanels + 2; ++p) order->start[p + 1] += order->start[p];
-  int32_t cursor[kPartitionPanels + 2];
-  for (int p = 0; p < kPartitionPanels + 2; ++p) cursor[p] = order->start[p];
+  for (int p = 0; p < kPanels + 2; ++p) order->start[p + 1] += order->start[p];
+  int32_t cursor[kPanels + 2];
+  for (int p = 0; p < kPanels + 2; ++p) cursor[p] = order->start[p];
   for (int64_t i = 0; i < count; ++i) {
     const int32_t at = cursor[panel[i]]++;
     order->position[at] = panel_position(score[i] - log_remainder, low, panel[i]);
@@ -97,152 +96,38 @@ void order_by_panel(const double* score, int64_t count, double log_remainder, do
 
 template <class T>
 void chunk_moments(const PartitionLogProbArgs<T>& args, int64_t item) {
-  const PartitionChunk chunk = args.chunks[item];
+  const SubsetChunk chunk = args.chunks[item];
   const double log_remainder = args.log_remainder[chunk.subset];
   if (chunk.slot < 0 || log_remainder == -kInfinity) return;
   const double low = panels_low(static_cast<double>(args.offset[chunk.subset + 1] - args.offset[chunk.subset]));
   PanelOrder order;
   order_by_panel(args.score + chunk.begin, chunk.end - chunk.begin, log_remainder, low, &order);
   const int degree = args.rule.degree;
-  double* moments = args.moments + chunk.slot * kPartitionMomentsSize;
-  for (int64_t i = 0; i < kPartitionMomentsSize; ++i) moments[i] = 0;
-  for (int p = 0; p < kPartitionPanels; ++p) {
+  double* moments = args.moments + chunk.slot * kMomentsSize;
+  for (int64_t i = 0; i < kMomentsSize; ++i) moments[i] = 0;
+  for (int p = 0; p < kPanels; ++p) {
     const int64_t count = order.start[p + 1] - order.start[p];
     if (count > 0) add_moments<VecD>(order.position + order.start[p], count, degree, moments + p * degree);
   }
-  double* linear = moments + kPartitionMomentsSize - 2;
+  double* linear = moments + kMomentsSize - 2;
   for (int64_t i = order.start[kLinearBucket]; i < order.start[kLinearBucket + 1]; ++i) {
     linear[0] += 1;
     linear[1] += args.score[chunk.begin + order.source[i]] - log_remainder;
   }
 }
 
-// The points of one factor and the scratch to evaluate them; carved out of factor_scratch.
-template <class T>
-struct FactorPoints {
-  int64_t count, lanes;  // points; padded to whole lanes of any type
-  double* a;
-  T *scale, *weight, *inverse, *g, *ratio, *total;
-  float *search_scale, *search_weight, *search_inverse;
-  bool weighted;
-  double elements, linear, linear_sum;
-
-  bool few() const { return count <= kPartitionProduct && !weighted; }
-};
-
-template <class T>
-FactorPoints<T> carve(double* scratch, int64_t count, int nodes, bool weighted) {
-  FactorPoints<T> points{};
-  points.count = count;
-  points.lanes = padded(count, kVectorBytes / 4);
-  points.weighted = weighted;
-  points.a = scratch;
-  points.ratio = reinterpret_cast<T*>(points.a + points.lanes);
-  points.total = points.ratio + kPartitionNodesMax * (kVectorBytes / sizeof(T));
-  points.scale = points.total + kPartitionNodesMax * (kVectorBytes / sizeof(T));
-  points.weight = points.scale + points.lanes;
-  points.inverse = points.weight + points.lanes;
-  points.g = points.inverse + points.lanes;
-  points.search_scale = reinterpret_cast<float*>(points.g + points.lanes * nodes);
-  points.search_weight = points.search_scale + points.lanes;
-  points.search_inverse = points.search_weight + points.lanes;
-  return points;
-}
-
-// a and the weights are set; the rest follows. The clamps change no g and no ratio: see section 3 of the document.
-template <class T>
-void prepare(FactorPoints<T>& points) {
-  constexpr int kWidth = Lane<VecD>::kWidth;
-  for (int64_t i = points.count; i < points.lanes; ++i) {
-    points.a[i] = 80;
-    points.weight[i] = 0;
-  }
-  double scale[kWidth];
-  for (int64_t i = 0; i < points.lanes; i += kWidth) {
-    const VecD a = min_lane<VecD>(load<VecD>(points.a + i), splat<VecD>(80));
-    store<VecD>(scale, exp_lane<VecD>(max_lane<VecD>(a, splat<VecD>(-60))));
-    for (int lane = 0; lane < kWidth; ++lane) {
-      points.scale[i + lane] = static_cast<T>(scale[lane]);
-      points.search_scale[i + lane] = static_cast<float>(scale[lane]);
-    }
-  }
-  if (points.weighted)
-    for (int64_t i = 0; i < points.lanes; ++i) points.search_weight[i] = static_cast<float>(points.weight[i]);
-}
-
-// sum_i w_i log(1 - exp(-e^{a_i + y})) in double
-template <class T>
-double log_complements(const FactorPoints<T>& points, double y) {
-  constexpr int kWidth = Lane<VecD>::kWidth;
-  VecD total = splat<VecD>(0);
-  for (int64_t i = 0; i < points.lanes; i += kWidth) {
-    const VecD a = load<VecD>(points.a + i) + y;
-    VecD term = log_complement<VecD>(a, exp_lane<VecD>(min_lane<VecD>(a, splat<VecD>(80))));
-    if (points.weighted) {
-      double weight[kWidth];
-      for (int lane = 0; lane < kWidth; ++lane) weight[lane] = points.weight[i + lane];
-      term = term * load<VecD>(weight);
-    }
-    total = total + term;
-  }
-  return sum_lanes<VecD>(total) + points.linear * y + points.linear_sum;
-}
-
-// log I by Gauss-Legendre quadrature on the panel around the mode; the nodes keep the normalised weights, and
-// points.g the derivatives at every point and node.                                                   (Eq. 6 to 10)
-template <class T>
-double integrate(FactorPoints<T>& points, const PartitionRule& rule, bool with_gradient, PartitionNodes* nodes) {
-  using V = Pack<T>;
-  const PartitionSearch search{points.search_scale,   points.weighted ? points.search_weight : nullptr,
-                               points.search_inverse, points.lanes,
-                               points.elements,       points.linear};
-  const PartitionMode mode = partition_mode(points.elements, [&](double y) { return partition_sums<VecF>(search, y); });
-  partition_set_inverse<VecF>(search, mode.y);
-  const auto drop_at = [&](double y) { return partition_drop<VecF>(search, mode.y, y); };
-  const double right = partition_edge(mode, rule.drop, 1, drop_at);
-  const double left = partition_edge(mode, rule.drop, -1, drop_at);
-
-  const double scale_mode = static_cast<T>(exp_lane<double>(mode.y));
-  const double y_mode = log_lane<double>(scale_mode);
-  const double centre = mode.y + 0.5 * (right - left), half = 0.5 * (right + left);
-  partition_set_nodes<VecD, T>(centre, half, scale_mode, points.linear, rule.node, rule.node_weight, rule.nodes, nodes);
-  constexpr int kWidth = Lane<V>::kWidth;
-  for (int64_t i = 0; i < points.lanes; i += kWidth) {
-    const V z = cut_z<V>(load<V>(points.scale + i) * static_cast<T>(scale_mode));
-    store<V>(points.inverse + i, T(1) / decay<V>(z).complement);
-  }
-  T* g = with_gradient ? points.g : nullptr;
-  if (points.few()) {
-    partition_evaluate_few<V>(points.scale, points.inverse, points.count, nodes, rule.nodes, g);
-  } else {
-    partition_evaluate<V>(points.scale, points.weighted ? points.weight : nullptr, points.inverse, points.lanes, nodes,
-                          rule.nodes, g, points.ratio, points.total);
-  }
-  return y_mode - scale_mode + log_complements(points, y_mode) + partition_normalise<VecD>(nodes, rule.nodes);
-}
-
-// sum_j w_j g(z_ij) for the lanes of points from i on.                                                      (Eq. 11)
-template <class T>
-Pack<T> derivative(const FactorPoints<T>& points, const T* node_weight, int nodes, int64_t i) {
-  using V = Pack<T>;
-  const T* g = points.g + i * nodes;
-  V sum = splat<V>(0);
-  for (int j = 0; j < nodes; ++j) sum = fmadd<V>(load<V>(g + j * Lane<V>::kWidth), splat<V>(node_weight[j]), sum);
-  return sum;
-}
-
 template <class T>
 void direct_factor(const PartitionLogProbArgs<T>& args, int64_t k) {
   const int64_t begin = args.offset[k], count = args.offset[k + 1] - begin;
   const bool with_gradient = args.grad_log_scores != nullptr;
-  FactorPoints<T> points = carve<T>(args.factor_scratch, count, args.rule.nodes, false);
+  FactorPoints<T> points = factor_points<T>(args.factor_scratch, count, args.rule.nodes, false);
   points.elements = static_cast<double>(count);
   for (int64_t i = 0; i < count; ++i) points.a[i] = args.score[begin + i] - args.log_remainder[k];
   prepare(points);
-  PartitionNodes nodes;
+  FactorNodes nodes;
   args.value[k] = integrate(points, args.rule, with_gradient, &nodes);
   if (!with_gradient) return;
-  T weight[kPartitionNodesMax];
+  T weight[kFactorNodesMax];
   for (int j = 0; j < args.rule.nodes; ++j) weight[j] = static_cast<T>(nodes.h[j]);
   constexpr int kWidth = Lane<Pack<T>>::kWidth;
   if (points.few()) {
@@ -265,11 +150,11 @@ void direct_factor(const PartitionLogProbArgs<T>& args, int64_t k) {
 template <class T>
 int gather_moments(const PartitionLogProbArgs<T>& args, int64_t k, double* sum) {
   const int64_t size = args.offset[k + 1] - args.offset[k];
-  const int64_t slots = (size + kPartitionChunk - 1) / kPartitionChunk;
+  const int64_t slots = (size + kSubsetChunk - 1) / kSubsetChunk;
   for (int64_t slot = 1; slot < slots; ++slot)
-    for (int64_t i = 0; i < kPartitionMomentsSize; ++i) sum[i] += sum[slot * kPartitionMomentsSize + i];
+    for (int64_t i = 0; i < kMomentsSize; ++i) sum[i] += sum[slot * kMomentsSize + i];
   int occupied = 0;
-  for (int p = 0; p < kPartitionPanels; ++p) occupied += sum[p * args.rule.degree] > 0;  // the number of elements
+  for (int p = 0; p < kPanels; ++p) occupied += sum[p * args.rule.degree] > 0;  // the number of elements
   return occupied;
 }
 
@@ -279,12 +164,12 @@ void panel_factor(const PartitionLogProbArgs<T>& args, int64_t k, int occupied, 
   const int degree = args.rule.degree;
   const double elements = static_cast<double>(args.offset[k + 1] - args.offset[k]);
   const double low = panels_low(elements);
-  FactorPoints<double> points = carve<double>(args.factor_scratch, occupied * degree, args.rule.nodes, true);
+  FactorPoints<double> points = factor_points<double>(args.factor_scratch, occupied * degree, args.rule.nodes, true);
   points.elements = elements;
-  points.linear = moments[kPartitionMomentsSize - 2];
-  points.linear_sum = moments[kPartitionMomentsSize - 1];
+  points.linear = moments[kMomentsSize - 2];
+  points.linear_sum = moments[kMomentsSize - 1];
   int64_t at = 0;
-  for (int p = 0; p < kPartitionPanels; ++p) {
+  for (int p = 0; p < kPanels; ++p) {
     if (!(moments[p * degree] > 0)) continue;
     for (int c = 0; c < degree; ++c, ++at) {
       const double* row = args.rule.chebyshev + c * degree;
@@ -293,17 +178,17 @@ void panel_factor(const PartitionLogProbArgs<T>& args, int64_t k, int occupied, 
     }
   }
   prepare(points);
-  PartitionNodes nodes;
+  FactorNodes nodes;
   const bool with_gradient = args.grad_log_scores != nullptr;
   args.value[k] = integrate(points, args.rule, with_gradient, &nodes);
   if (!with_gradient) return;
-  double weight[kPartitionNodesMax];
+  double weight[kFactorNodesMax];
   for (int j = 0; j < args.rule.nodes; ++j) weight[j] = nodes.h[j];
   constexpr int kWidth = Lane<VecD>::kWidth;
   for (int64_t i = 0; i < points.lanes; i += kWidth)
     store<VecD>(points.inverse + i, derivative<double>(points, weight, args.rule.nodes, i));
   at = 0;
-  for (int p = 0; p < kPartitionPanels; ++p) {
+  for (int p = 0; p < kPanels; ++p) {
     if (!(moments[p * degree] > 0)) continue;
     for (int r = 0; r < degree; ++r) {
       double sum = 0;
@@ -324,11 +209,11 @@ void factor(const PartitionLogProbArgs<T>& args, int64_t k) {
     return;
   }
   if (count == 1) {
-    args.value[k] = partition_single(args.score[begin] - args.log_remainder[k], &args.score[begin]);
+    args.value[k] = factor_single(args.score[begin] - args.log_remainder[k], &args.score[begin]);
     return;
   }
   if (args.first_slot[k] >= 0) {
-    double* moments = args.moments + args.first_slot[k] * kPartitionMomentsSize;
+    double* moments = args.moments + args.first_slot[k] * kMomentsSize;
     const int occupied = gather_moments(args, k, moments);
     if (count > 2 * occupied * args.rule.degree) {
       args.by_moments[k] = 1;
@@ -341,7 +226,7 @@ void factor(const PartitionLogProbArgs<T>& args, int64_t k) {
 
 template <class T>
 void interpolate(const PartitionLogProbArgs<T>& args, int64_t item) {
-  const PartitionChunk chunk = args.chunks[item];
+  const SubsetChunk chunk = args.chunks[item];
   const int64_t count = chunk.end - chunk.begin;
   double* score = args.score + chunk.begin;
   if (args.by_moments[chunk.subset]) {
@@ -349,10 +234,10 @@ void interpolate(const PartitionLogProbArgs<T>& args, int64_t item) {
     const double low = panels_low(static_cast<double>(args.offset[chunk.subset + 1] - args.offset[chunk.subset]));
     PanelOrder order;
     order_by_panel(score, count, log_remainder, low, &order);
-    const double* coefficient = args.moments + args.first_slot[chunk.subset] * kPartitionMomentsSize;
+    const double* coefficient = args.moments + args.first_slot[chunk.subset] * kMomentsSize;
     const int degree = args.rule.degree;
     constexpr int kWidth = Lane<VecD>::kWidth;
-    for (int p = 0; p < kPartitionPanels; ++p) {
+    for (int p = 0; p < kPanels; ++p) {
       const int32_t end = order.start[p + 1];
       for (int32_t i = order.start[p]; i < end; i += kWidth) {
         double t[kWidth];
@@ -383,20 +268,19 @@ void totals(const PartitionLogProbArgs<T>& args) {
     args.log_factor[k] = earlier;
     double gamma = 0;
     for (; chunk < args.counts[0] && args.chunks[chunk].subset == k; ++chunk) gamma += args.chunk_sum[chunk];
-    if (gamma > 0) earlier = log_add(earlier, log_lane<double>(gamma) - args.log_remainder[k]);
+    earlier = add_taken(earlier, gamma, args.log_remainder[k]);
   }
   args.log_prob[0] = static_cast<T>(total);
 }
 
-// d log p / d log s_i = G_i - s_i sum_{j<k} Gamma_j / Z_j for i in subset k                                  (Eq. 15)
 template <class T>
 void gradient(const PartitionLogProbArgs<T>& args, int64_t item) {
-  const PartitionChunk chunk = args.chunks[item];
+  const SubsetChunk chunk = args.chunks[item];
   const double earlier = args.log_factor[chunk.subset];
   for (int64_t i = chunk.begin; i < chunk.end; ++i) {
     const int32_t element = args.grouped[i];
-    const double taken = exp_lane<double>(static_cast<double>(args.log_scores[element]) + earlier);
-    args.grad_log_scores[element] = static_cast<T>(args.score[i] - taken);
+    args.grad_log_scores[element] =
+        static_cast<T>(score_gradient(args.score[i], static_cast<double>(args.log_scores[element]), earlier));
   }
 }
 
@@ -435,27 +319,27 @@ void some_rows(PartitionLogProbArgs<T> args, int64_t begin, int64_t end) {
 
 }  // namespace
 
-#define DRPM_PARTITION_KERNELS(T)                                                                        \
-  void partition_log_prob_rows(const PartitionLogProbArgs<T>& args, int64_t begin, int64_t end) {        \
-    some_rows(args, begin, end);                                                                         \
-  }                                                                                                      \
-  void partition_group(const PartitionLogProbArgs<T>& args, int64_t, int64_t) { group(args); }           \
-  void partition_log_sums(const PartitionLogProbArgs<T>& args, int64_t begin, int64_t end) {             \
-    for (int64_t i = begin; i < end; ++i) log_sum(args, i);                                              \
-  }                                                                                                      \
-  void partition_remainders(const PartitionLogProbArgs<T>& args, int64_t, int64_t) { remainders(args); } \
-  void partition_moments(const PartitionLogProbArgs<T>& args, int64_t begin, int64_t end) {              \
-    for (int64_t i = begin; i < end; ++i) chunk_moments(args, i);                                        \
-  }                                                                                                      \
-  void partition_factors(const PartitionLogProbArgs<T>& args, int64_t begin, int64_t end) {              \
-    for (int64_t i = begin; i < end; ++i) factor(args, i);                                               \
-  }                                                                                                      \
-  void partition_interpolate(const PartitionLogProbArgs<T>& args, int64_t begin, int64_t end) {          \
-    for (int64_t i = begin; i < end; ++i) interpolate(args, i);                                          \
-  }                                                                                                      \
-  void partition_totals(const PartitionLogProbArgs<T>& args, int64_t, int64_t) { totals(args); }         \
-  void partition_gradient(const PartitionLogProbArgs<T>& args, int64_t begin, int64_t end) {             \
-    for (int64_t i = begin; i < end; ++i) gradient(args, i);                                             \
+#define DRPM_PARTITION_KERNELS(T)                                                                                 \
+  void partition_log_prob_rows(const PartitionLogProbArgs<T>& args, int64_t begin, int64_t end) {                 \
+    some_rows(args, begin, end);                                                                                  \
+  }                                                                                                               \
+  void partition_log_prob_group(const PartitionLogProbArgs<T>& args, int64_t, int64_t) { group(args); }           \
+  void partition_log_prob_log_sums(const PartitionLogProbArgs<T>& args, int64_t begin, int64_t end) {             \
+    for (int64_t i = begin; i < end; ++i) log_sum(args, i);                                                       \
+  }                                                                                                               \
+  void partition_log_prob_remainders(const PartitionLogProbArgs<T>& args, int64_t, int64_t) { remainders(args); } \
+  void partition_log_prob_moments(const PartitionLogProbArgs<T>& args, int64_t begin, int64_t end) {              \
+    for (int64_t i = begin; i < end; ++i) chunk_moments(args, i);                                                 \
+  }                                                                                                               \
+  void partition_log_prob_factors(const PartitionLogProbArgs<T>& args, int64_t begin, int64_t end) {              \
+    for (int64_t i = begin; i < end; ++i) factor(args, i);                                                        \
+  }                                                                                                               \
+  void partition_log_prob_interpolate(const PartitionLogProbArgs<T>& args, int64_t begin, int64_t end) {          \
+    for (int64_t i = begin; i < end; ++i) interpolate(args, i);                                                   \
+  }                                                                                                               \
+  void partition_log_prob_totals(const PartitionLogProbArgs<T>& args, int64_t, int64_t) { totals(args); }         \
+  void partition_log_prob_gradient(const PartitionLogProbArgs<T>& args, int64_t begin, int64_t end) {             \
+    for (int64_t i = begin; i < end; ++i) gradient(args, i);                                                      \
   }
 
 DRPM_PARTITION_KERNELS(float)

@@ -1,5 +1,5 @@
 #include "device/cuda_launch.h"
-#include "partition_log_prob/partition_log_prob_cuda.h"
+#include "partition_log_prob/partition_log_prob.h"
 #include "partition_log_prob/partition_log_prob_math.h"
 
 namespace drpm {
@@ -77,15 +77,15 @@ __global__ void __launch_bounds__(kMaxThreads) remainders_kernel(PartitionLogPro
 
 // sum_i g(z_i) and its slope at y, over the block.
 template <class T>
-__device__ PartitionSums block_sums(const Subset<T>& subset, double y) {
+__device__ FactorSums block_sums(const Subset<T>& subset, double y) {
   const float scale = static_cast<float>(exp_lane<double>(y));
   double total = 0, slope = 0;
   for (int64_t i = threadIdx.x; i < subset.count; i += blockDim.x) {
     const float z = cut_z<float>(static_cast<float>(subset.point[i]) * scale);
     const Decay<float> d = decay<float>(z);
-    const float g = z * d.exponential / d.complement;
+    const float g = decay_slope<float>(z, d);
     total += static_cast<double>(g);
-    slope += static_cast<double>(g * (1.0f - z - g));
+    slope += static_cast<double>(g * decay_curvature<float>(z, g));
   }
   return {block_sum(total), block_sum(slope)};
 }
@@ -101,13 +101,12 @@ __device__ double block_drop(const Subset<T>& subset, double mode, double y) {
     const float at_y = decay<float>(cut_z<float>(point * scale)).complement;
     total += static_cast<double>(log_lane<float>(at_y / at_mode));
   }
-  const double away = y - mode;
-  return exp_lane<double>(mode) * expm1_lane<double>(away) - away - block_sum(total);
+  return factor_drop(mode, y, 0, block_sum(total));
 }
 
 // Adds sum_i [log(1 - e^{-z_ij}) - log(1 - e^{-z_im})] to the h of a group of nodes.                            (Eq. 9)
 template <class T>
-__device__ void add_ratios(const Subset<T>& subset, T scale_mode, PartitionNodes* nodes, int first, int count) {
+__device__ void add_ratios(const Subset<T>& subset, T scale_mode, FactorNodes* nodes, int first, int count) {
   T scale[kNodeGroup], product[kNodeGroup];
   double total[kNodeGroup];
 #pragma unroll
@@ -124,12 +123,12 @@ __device__ void add_ratios(const Subset<T>& subset, T scale_mode, PartitionNodes
 #pragma unroll
     for (int j = 0; j < kNodeGroup; ++j) {
       product[j] *= decay<T>(cut_z<T>(point * scale[j])).complement * at_mode;
-      if (terms == kPartitionProduct) {
+      if (terms == kFactorProduct) {
         total[j] += static_cast<double>(log_lane<T>(product[j]));
         product[j] = 1;
       }
     }
-    if (terms == kPartitionProduct) terms = 0;
+    if (terms == kFactorProduct) terms = 0;
   }
 #pragma unroll
   for (int j = 0; j < kNodeGroup; ++j) {
@@ -142,44 +141,39 @@ __device__ void add_ratios(const Subset<T>& subset, T scale_mode, PartitionNodes
 // normalised weights.                                                                                   (Eq. 6 to 10)
 template <class T>
 __device__ double integrate(const PartitionLogProbCudaArgs<T>& args, const Subset<T>& subset, double log_remainder,
-                            PartitionNodes* nodes) {
+                            FactorNodes* nodes) {
   for (int64_t i = threadIdx.x; i < subset.count; i += blockDim.x) {
-    const double a = min_lane<double>(subset.score(i) - log_remainder, 80.0);
-    subset.point[i] = static_cast<double>(static_cast<T>(exp_lane<double>(max_lane<double>(a, -60.0))));
+    subset.point[i] = static_cast<double>(static_cast<T>(factor_scale<double>(subset.score(i) - log_remainder)));
   }
-  const PartitionMode mode =
-      partition_mode(static_cast<double>(subset.count), [&](double y) { return block_sums(subset, y); });
+  const FactorMode mode =
+      factor_mode(static_cast<double>(subset.count), [&](double y) { return block_sums(subset, y); });
   const auto drop_at = [&](double y) { return block_drop(subset, mode.y, y); };
-  const double right = partition_edge(mode, args.drop, 1, drop_at);
-  const double left = partition_edge(mode, args.drop, -1, drop_at);
+  const double right = factor_edge(mode, args.drop, 1, drop_at);
+  const double left = factor_edge(mode, args.drop, -1, drop_at);
 
   const T scale_mode = static_cast<T>(exp_lane<double>(mode.y));
   const double y_mode = log_lane<double>(static_cast<double>(scale_mode));
   const double centre = mode.y + 0.5 * (right - left), half = 0.5 * (right + left);
-  for (int j = threadIdx.x; j < args.nodes; j += blockDim.x) {
-    nodes->scale[j] = static_cast<double>(static_cast<T>(exp_lane<double>(centre + half * args.node[j])));
-    nodes->measure[j] = half * args.node_weight[j];
-    nodes->h[j] = log_lane<double>(nodes->scale[j] / static_cast<double>(scale_mode)) -
-                  (nodes->scale[j] - static_cast<double>(scale_mode));
-  }
+  for (int j = threadIdx.x; j < args.nodes; j += blockDim.x)
+    factor_set_nodes<double, T>(centre, half, static_cast<double>(scale_mode), 0, args.node, args.node_weight, j, j + 1,
+                                nodes);
   __syncthreads();
   for (int j = 0; j < args.nodes; j += kNodeGroup)
     add_ratios(subset, scale_mode, nodes, j, args.nodes - j < kNodeGroup ? args.nodes - j : kNodeGroup);
   double at_mode = 0;
   for (int64_t i = threadIdx.x; i < subset.count; i += blockDim.x) {
-    const double a = subset.score(i) - log_remainder + y_mode;
-    at_mode += log_complement<double>(a, exp_lane<double>(min_lane<double>(a, 80.0)));
+    at_mode += factor_log_complement<double>(subset.score(i) - log_remainder + y_mode);
   }
   at_mode = block_sum(at_mode);
   __shared__ double block_shared_value;
-  if (threadIdx.x == 0) block_shared_value = partition_normalise<double>(nodes, args.nodes);
+  if (threadIdx.x == 0) block_shared_value = factor_normalise<double>(nodes, args.nodes);
   __syncthreads();
   return y_mode - static_cast<double>(scale_mode) + at_mode + block_shared_value;
 }
 
 // d log I / d a_i = sum_j w_j g(z_ij), over the points; returns the sum over the block.                        (Eq. 11)
 template <class T>
-__device__ double derivatives(const Subset<T>& subset, const PartitionNodes* nodes, int count) {
+__device__ double derivatives(const Subset<T>& subset, const FactorNodes* nodes, int count) {
   double gamma = 0;
   for (int64_t i = threadIdx.x; i < subset.count; i += blockDim.x) {
     const T point = static_cast<T>(subset.point[i]);
@@ -187,7 +181,7 @@ __device__ double derivatives(const Subset<T>& subset, const PartitionNodes* nod
     for (int j = 0; j < count; ++j) {
       const T z = cut_z<T>(point * static_cast<T>(nodes->scale[j]));
       const Decay<T> d = decay<T>(z);
-      sum += z * d.exponential / d.complement * static_cast<T>(nodes->h[j]);
+      sum += decay_slope<T>(z, d) * static_cast<T>(nodes->h[j]);
     }
     subset.point[i] = static_cast<double>(sum);
     gamma += static_cast<double>(sum);
@@ -198,7 +192,7 @@ __device__ double derivatives(const Subset<T>& subset, const PartitionNodes* nod
 // One block a factor: its value, the derivative at its elements, and their sum.
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads, 1) factors_kernel(PartitionLogProbCudaArgs<T> args) {
-  __shared__ PartitionNodes block_shared_nodes;
+  __shared__ FactorNodes block_shared_nodes;
   for (int64_t item = blockIdx.x; item < args.rows * args.num_subsets; item += gridDim.x) {
     __syncthreads();  // the previous factor's nodes may still be read
     const int64_t row = item / args.num_subsets;
@@ -208,7 +202,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1) factors_kernel(PartitionLogPro
     if (subset.count == 0 || log_remainder == -__builtin_huge_val() || !labels_are_valid(args, row)) {
       for (int64_t i = threadIdx.x; i < subset.count; i += blockDim.x) subset.point[i] = 0;
     } else if (subset.count == 1) {
-      value = partition_single(subset.score(0) - log_remainder, &gamma);
+      value = factor_single(subset.score(0) - log_remainder, &gamma);
       if (threadIdx.x == 0) subset.point[0] = gamma;
     } else {
       value = integrate(args, subset, log_remainder, &block_shared_nodes);
@@ -232,13 +226,12 @@ __global__ void __launch_bounds__(kMaxThreads) totals_kernel(PartitionLogProbCud
       const double gamma = args.gamma[at];
       total += args.value[at];
       args.gamma[at] = valid ? earlier : __builtin_nan("");
-      if (gamma > 0) earlier = log_add(earlier, log_lane<double>(gamma) - args.log_sum[at]);
+      earlier = add_taken(earlier, gamma, args.log_sum[at]);
     }
     args.log_prob[row] = static_cast<T>(valid ? total : __builtin_nan(""));
   });
 }
 
-// d log p / d log s_i = G_i - s_i sum_{j<k} Gamma_j / Z_j for i in subset k                                    (Eq. 15)
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) gradient_kernel(PartitionLogProbCudaArgs<T> args) {
   for_elements(args.rows * args.n, [&](int64_t at) {
@@ -246,7 +239,7 @@ __global__ void __launch_bounds__(kMaxThreads) gradient_kernel(PartitionLogProbC
     double grad = __builtin_nan("");
     if (labels_are_valid(args, row)) {
       const double earlier = args.gamma[row * args.num_subsets + args.sorted_labels[at]];
-      grad = args.point[at] - exp_lane<double>(static_cast<double>(args.log_scores[element]) + earlier);
+      grad = score_gradient(args.point[at], static_cast<double>(args.log_scores[element]), earlier);
     }
     args.grad_log_scores[element] = static_cast<T>(grad);
   });

@@ -9,11 +9,11 @@
 namespace drpm {
 
 // Gauss-Legendre nodes and Chebyshev values of one dtype.
-struct PartitionRuleTables {
+struct QuadratureTables {
   std::vector<double> node, weight, chebyshev;
-  PartitionRule rule;
+  QuadratureRule rule;
 
-  PartitionRuleTables(int nodes, double drop, int degree) : node(nodes), weight(nodes), chebyshev(degree * degree) {
+  QuadratureTables(int nodes, double drop, int degree) : node(nodes), weight(nodes), chebyshev(degree * degree) {
     constexpr double pi = 3.14159265358979323846;
     for (int j = 0; j < nodes; ++j) {  // Newton on P_nodes, from the usual cosine
       long double x = -std::cos(pi * (j + 0.75) / (nodes + 0.5)), slope = 1;
@@ -39,9 +39,9 @@ struct PartitionRuleTables {
 };
 
 template <class T>
-inline const PartitionRule& partition_rule() {
-  static const PartitionRuleTables tables =
-      sizeof(T) == 8 ? PartitionRuleTables(80, 31, kPartitionDegreeMax) : PartitionRuleTables(32, 16, 12);
+inline const QuadratureRule& quadrature_rule() {
+  static const QuadratureTables tables =
+      sizeof(T) == 8 ? QuadratureTables(80, 31, kPanelDegreeMax) : QuadratureTables(32, 16, 12);
   return tables.rule;
 }
 

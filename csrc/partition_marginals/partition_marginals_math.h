@@ -2,8 +2,8 @@
 #pragma once
 
 #include "lanes/lane_math.h"
-#include "partition_log_prob/partition_log_prob_math.h"
 #include "partition_marginals/partition_marginals.h"
+#include "special/decay.h"
 
 namespace drpm {
 namespace DRPM_ISA {

@@ -1,8 +1,9 @@
 // Numerics of the most probable partition (docs/math/partition_likelihood.md, section on the mode). No torch headers.
 #pragma once
 
-#include "partition_log_prob/partition_log_prob_math.h"
 #include "partition_mode/partition_mode.h"
+#include "special/decay.h"
+#include "special/log_add.h"
 #include "special/log_factorial.h"
 
 namespace drpm {

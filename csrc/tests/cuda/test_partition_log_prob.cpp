@@ -1,7 +1,8 @@
 #include <cstdlib>
 #include <numeric>
 
-#include "partition_log_prob/partition_log_prob_cuda.h"
+#include "partition_log_prob/factor_points.h"
+#include "partition_log_prob/partition_log_prob.h"
 #include "partition_log_prob/rule.h"
 #include "tests/cuda/driver.h"
 
@@ -10,15 +11,15 @@ using namespace drpm_test;
 // The CPU kernel on one row, with scratch of its own.
 template <class T>
 void reference_row(const T* log_scores, const int64_t* labels, int64_t n, int64_t subsets, T* log_prob, T* grad) {
-  const int64_t chunks = n / drpm::kPartitionChunk + subsets + 2, slots = n / drpm::kPartitionMomentsFrom + 2;
+  const int64_t chunks = n / drpm::kSubsetChunk + subsets + 2, slots = n / drpm::kMomentsFrom + 2;
   std::vector<int64_t> offset(subsets + 1), counts(2);
   std::vector<int32_t> grouped(n + 1), first_slot(subsets + 1), by_moments(subsets + 1);
   std::vector<double> score(n + 1), remainder(subsets + 1), value(subsets + 1), factor(subsets + 1), sum(chunks),
-      moments(slots * drpm::kPartitionMomentsSize);
-  std::vector<drpm::PartitionChunk> chunk(chunks);
+      moments(slots * drpm::kMomentsSize);
+  std::vector<drpm::SubsetChunk> chunk(chunks);
   drpm::PartitionLogProbArgs<T> args{};
-  args.rule = drpm::partition_rule<T>();
-  std::vector<double> scratch(drpm::partition_factor_scratch(n, args.rule.nodes));
+  args.rule = drpm::quadrature_rule<T>();
+  std::vector<double> scratch(drpm::DRPM_ISA::factor_scratch_doubles(n, args.rule.nodes));
   args.log_scores = log_scores;
   args.labels = labels;
   args.log_prob = log_prob;
@@ -65,7 +66,7 @@ void check(int64_t rows, int64_t n, int64_t subsets, double scale, bool invalid,
                   with_gradient ? want_grad.data() + row * n : nullptr);
   auto log_sum = unset(rows * subsets), value = unset(rows * subsets);
   auto gamma = unset(rows * subsets), point = unset(rows * n);
-  const drpm::PartitionRule& rule = drpm::partition_rule<T>();
+  const drpm::QuadratureRule& rule = drpm::quadrature_rule<T>();
   drpm::PartitionLogProbCudaArgs<T> args{};
   args.log_scores = log_scores.data();
   args.sorted_labels = sorted.data();
