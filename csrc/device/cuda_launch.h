@@ -116,6 +116,7 @@ __device__ inline T warp_reduce(T value, Op op) {
 struct Warp {
   static constexpr int kSize = kWarpSize;
   __device__ int rank() const { return threadIdx.x % kWarpSize; }
+  __device__ int size() const { return kWarpSize; }
   __device__ bool first() const { return rank() == 0; }
   template <class T>
   __device__ T sum(T x) const {
@@ -124,6 +125,14 @@ struct Warp {
   template <class T>
   __device__ T largest(T x) const {
     return warp_reduce(x, Maximum());
+  }
+  __device__ void first_largest(double* value, int64_t* at) const {
+#pragma unroll
+    for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
+      const double other = __shfl_xor_sync(kFullWarp, *value, offset);
+      const int64_t other_at = __shfl_xor_sync(kFullWarp, *at, offset);
+      if (other > *value || (other == *value && other_at < *at)) *value = other, *at = other_at;
+    }
   }
   __device__ void sync() const { __syncwarp(); }
 };
@@ -182,6 +191,22 @@ __device__ inline T block_scan(T value, T identity, Op op, T* total) {
   *total = all;
   return op(before, value);
 }
+
+// All threads of a block as a team.
+struct Block {
+  __device__ int rank() const { return threadIdx.x; }
+  __device__ int size() const { return blockDim.x; }
+  __device__ bool first() const { return threadIdx.x == 0; }
+  template <class T>
+  __device__ T sum(T x) const {
+    return block_sum(x);
+  }
+  template <class T>
+  __device__ T running_sum(T x, T* total) const {
+    return block_scan(x, T(0), Add(), total);
+  }
+  __device__ void sync() const { __syncthreads(); }
+};
 
 }  // namespace DRPM_ISA
 }  // namespace drpm

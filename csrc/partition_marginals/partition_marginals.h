@@ -1,11 +1,14 @@
 // Exact Pr[element i in subset k] of a random partition, and its reverse mode. Double inside for every dtype.
 // B rows, n elements, K subsets; arrays are row-major and contiguous.
 //
-//   phase             items                what
-//   windows           rows                 Pr[rank r falls into subset k] from the law of the sizes; the nodes' map
-//   nodes             rows x kBlocks       the quadrature over arrival times, partial sums by block of nodes
-//   nodes_backward    rows x kBlocks       partial gradients by the windows and by the scores
-//   windows_backward  rows                 gradient by log omega
+//   phase             items         what
+//   windows           rows          sorted scores; Pr[rank r falls into subset k] from the law of the sizes; the nodes'
+//   map nodes             rows x slots  the quadrature over arrival times; node j belongs to slot j % slots totals rows
+//   marginals, summed over the slots sort_gradient     rows          incoming gradients in the order of the scores
+//   nodes_backward    rows x slots  partial gradients by the windows and by the scores
+//   windows_backward  rows          gradients by the scores and by log omega
+//
+// How many slots there are depends on shapes alone, so that results repeat exactly on any number of threads.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +17,9 @@
 
 namespace drpm {
 
-constexpr int64_t kMarginalBlocks = 8;  // node j belongs to block j % 8: fixed, so that threads do not change sums
+constexpr int64_t kMarginalSlots = 8;  // on the CPU; more on a device
 constexpr int64_t kMarginalBins = 512;
-constexpr int64_t kMarginalSubsets = 12;  // whose gradients are summed at a time
+constexpr int64_t kMarginalThreads = 128;  // on a device: elements of a tile of the backward
 
 // Accuracy of the quadrature; one for each dtype.
 struct MarginalRule {
@@ -29,6 +32,11 @@ struct MarginalRule {
 
 constexpr MarginalRule kMarginalRule64{0.2, 0.8, -39, 40, 1e-18}, kMarginalRule32{0.4, 1.0, -20, 22, 1e-11};
 
+template <class T>
+constexpr MarginalRule marginal_rule() {
+  return sizeof(T) == 8 ? kMarginalRule64 : kMarginalRule32;
+}
+
 // Density of nodes along y: rho(y) = rho_0 + sum_b change_b sigmoid((y - edge_b) / width).
 struct MarginalMap {
   double left, right, density, width;
@@ -36,36 +44,50 @@ struct MarginalMap {
   double edge[kMarginalBins], change[kMarginalBins];
 };
 
-struct PartitionMarginalsArgs {
-  const double* score;      // (B, n) log-scores in decreasing order, the first is 0
-  const double* log_omega;  // (B, K)
-  const int64_t* m;         // (B, K)
-  int64_t n, num_subsets;
+// What the quadrature reads and writes, whatever the dtype.
+struct MarginalRows {
+  int64_t rows, n, num_subsets, slots;
   MarginalRule rule;
-
-  double* inside;    // (B, K, n) Pr[nu_{k-1} <= r < nu_k]; NaN where the counts are invalid
-  MarginalMap* map;  // (B)
-  double* partial;   // (B, kMarginalBlocks, K, n) marginals by block, columns in the order of `score`
-
-  const double* grad;      // (B, K, n) columns in the order of `score`
-  double* partial_inside;  // (B, kMarginalBlocks, K, n) gradient by `inside`
-  double* partial_score;   // (B, kMarginalBlocks, n) gradient by the log-scores
-  double* grad_inside;     // (B, K, n) summed over the blocks
-  double* grad_log_omega;  // (B, K)
-
-  double* scratch;  // of one task: partition_marginals_scratch doubles
+  const int64_t* m;  // (B, K)
+  // scratch
+  double* score;          // (B, n) log-scores in decreasing order, the first is 0
+  double* law;            // (B, boundary_law_doubles)
+  double* density;        // (B, kMarginalBins + 2) of nodes, by bin
+  MarginalMap* map;       // (B)
+  double* inside;         // (B, K, n) Pr[nu_{k-1} <= r < nu_k]; NaN where the counts are invalid
+  double* partial;        // (B, slots, K, n) columns as in `score`: marginals, or gradient by `inside`
+  double* sorted_grad;    // (B, K, n) columns as in `score`
+  double* partial_score;  // (B, slots, n)
+  double* grad_inside;    // (B, K, n)
+  double* block;          // CUDA: (B, slots, marginal_block_scratch); CPU: node_scratch_doubles of one task
 };
 
-// Enough for each phase.
-inline int64_t partition_marginals_scratch(int64_t n, int64_t num_subsets) {
-  const int64_t tables = 8 * num_subsets * (n + 2) + 8 * num_subsets;
-  const int64_t nodes = (32 + 8 * kMarginalSubsets) * (n + 16) + 2 * num_subsets;
-  return (tables > nodes ? tables : nodes) + 64;
-}
+template <class T>
+struct PartitionMarginalsArgs : MarginalRows {
+  const T* log_scores;   // (B, n)
+  const int64_t* order;  // (B, n) elements in decreasing order of score
+  const T* log_omega;    // (B, K)
+  T* marginals;          // (B, K, n)
+  const T* grad;         // (B, K, n)
+  T* grad_log_omega;     // (B, K)
+  T* grad_log_scores;    // (B, n)
+};
 
-DRPM_DECLARE_KERNEL(marginal_windows, PartitionMarginalsArgs)
-DRPM_DECLARE_KERNEL(marginal_nodes, PartitionMarginalsArgs)
-DRPM_DECLARE_KERNEL(marginal_nodes_backward, PartitionMarginalsArgs)
-DRPM_DECLARE_KERNEL(marginal_windows_backward, PartitionMarginalsArgs)
+#define DRPM_DECLARE_MARGINAL_KERNEL(Name)                 \
+  DRPM_DECLARE_KERNEL(Name, PartitionMarginalsArgs<float>) \
+  DRPM_DECLARE_KERNEL(Name, PartitionMarginalsArgs<double>)
+DRPM_DECLARE_MARGINAL_KERNEL(marginal_windows)
+DRPM_DECLARE_KERNEL(marginal_nodes, MarginalRows)
+DRPM_DECLARE_MARGINAL_KERNEL(marginal_totals)
+DRPM_DECLARE_MARGINAL_KERNEL(marginal_sort_gradient)
+DRPM_DECLARE_KERNEL(marginal_nodes_backward, MarginalRows)
+DRPM_DECLARE_MARGINAL_KERNEL(marginal_windows_backward)
+#undef DRPM_DECLARE_MARGINAL_KERNEL
+
+// All phases, in order, on one stream; each returns the first CUDA error code.
+int partition_marginals_cuda(const PartitionMarginalsArgs<float>& args, void* stream);
+int partition_marginals_cuda(const PartitionMarginalsArgs<double>& args, void* stream);
+int partition_marginals_backward_cuda(const PartitionMarginalsArgs<float>& args, void* stream);
+int partition_marginals_backward_cuda(const PartitionMarginalsArgs<double>& args, void* stream);
 
 }  // namespace drpm

@@ -1,3 +1,5 @@
+#include "partition_marginals/boundary_law.h"
+#include "partition_marginals/node_scratch.h"
 #include "partition_marginals/partition_marginals.h"
 #include "partition_marginals/partition_marginals_math.h"
 
@@ -7,144 +9,45 @@ namespace {
 
 constexpr int kWidth = Lane<VecD>::kWidth;
 
-// f_k, F_k = f_0 * ... * f_k and B_k = f_{k+1} * ... * f_{K-1}, k = 0 ... K - 1; B_{K-1} = 1 at 0.
-struct SizeTables {
-  Window *f, *prefix, *suffix;
-  double* free;  // what is left of the scratch
-};
-
-SizeTables size_tables(const PartitionMarginalsArgs& args, int64_t row) {
-  const int64_t subsets = args.num_subsets, n = args.n, stride = n + 2;
-  const double* log_omega = args.log_omega + row * subsets;
-  const int64_t* m = args.m + row * subsets;
-  SizeTables tables{};
-  tables.f = reinterpret_cast<Window*>(args.scratch);
-  tables.prefix = tables.f + subsets;
-  tables.suffix = tables.prefix + subsets;
-  double* at = args.scratch + 9 * subsets;
-  static_assert(sizeof(Window) == 3 * sizeof(double), "the tables' heads take 9 K doubles");
-  const double centre = tilt(log_omega, m, subsets, n);
-  for (int64_t k = 0; k < subsets; ++k, at += stride) {
-    tables.f[k].value = at;
-    binomial_window(m[k], exp_lane<double>(log_omega[k] + centre), n, args.rule.negligible * 1e-10, &tables.f[k]);
-  }
-  tables.prefix[0] = tables.f[0];
-  for (int64_t k = 1; k < subsets; ++k, at += stride) {
-    tables.prefix[k].value = at;
-    convolve(tables.prefix[k - 1], tables.f[k], n, &tables.prefix[k]);
-  }
-  tables.suffix[subsets - 1] = {at, 0, 0};
-  at[0] = 1;
-  at += stride;
-  for (int64_t k = subsets - 2; k >= 0; --k, at += stride) {
-    tables.suffix[k].value = at;
-    convolve(tables.f[k + 1], tables.suffix[k + 1], n, &tables.suffix[k]);
-  }
-  tables.free = at;
-  return tables;
-}
-
-// sum_t F_k(t) B_k(n - t): the same for each k up to rounding.
-double boundary_total(const SizeTables& tables, int64_t k, int64_t n) {
-  double total = 0;
-  for (int64_t t = tables.prefix[k].lo; t <= tables.prefix[k].hi; ++t)
-    total += tables.prefix[k].value[t - tables.prefix[k].lo] * at_or_zero(tables.suffix[k], n - t);
-  return total;
-}
-
-// Pr[nu_{k-1} <= r < nu_k] = Pr[nu_{k-1} <= r] - Pr[nu_k <= r]                                          (Eq. 2, 4)
-void fill_inside(const PartitionMarginalsArgs& args, int64_t row) {
-  const int64_t subsets = args.num_subsets, n = args.n;
-  double* inside = args.inside + row * subsets * n;
-  if (!counts_are_valid(args.m + row * subsets, subsets, n)) {
-    for (int64_t i = 0; i < subsets * n; ++i) inside[i] = __builtin_nan("");
-    return;
-  }
-  const SizeTables tables = size_tables(args, row);
-  for (int64_t r = 0; r < n; ++r) inside[r] = 1;
-  for (int64_t k = 0; k + 1 < subsets; ++k) {
-    double* here = inside + k * n;
-    const double total = boundary_total(tables, k, n);
-    double below = 0;  // Pr[nu_k <= r]
-    for (int64_t r = 0; r < n; ++r) {
-      below += at_or_zero(tables.prefix[k], r) * at_or_zero(tables.suffix[k], n - r) / total;
-      here[n + r] = below;
-      here[r] -= below;
-    }
-  }
+// log z of elements i, i + 1, ... at y; lanes beyond the row have arrived long ago.
+VecD log_z(const double* score, int64_t i, int64_t n, double y) {
+  double lanes[kWidth];
+  for (int lane = 0; lane < kWidth; ++lane) lanes[lane] = i + lane < n ? score[i + lane] + y : 200;
+  return load<VecD>(lanes);
 }
 
 // Density of nodes: what the width of the count's distribution asks for, bin by bin.                        (Eq. 8)
-void fill_map(const PartitionMarginalsArgs& args, int64_t row) {
+void fill_map(const MarginalRows& args, int64_t row) {
   const int64_t n = args.n;
   const double* score = args.score + row * n;
   MarginalMap& map = args.map[row];
   const int64_t bins = start_map(args.rule, score[n - 1], &map);
-  double density[kMarginalBins + 2];
+  double* density = args.density + row * (kMarginalBins + 2);
   for (int64_t b = 0; b < bins; ++b) {
-    const double t = map.left + (static_cast<double>(b) + 0.5) * map.width;
+    const double t = bin_centre(map, b);
     VecD slope = splat<VecD>(0), variance = splat<VecD>(0);
     for (int64_t i = 0; i < n; i += kWidth) {
-      double padded[kWidth];
-      for (int lane = 0; lane < kWidth; ++lane) padded[lane] = i + lane < n ? score[i + lane] + t : 200;
-      const VecD z = cut_z<VecD>(exp_lane<VecD>(min_lane<VecD>(load<VecD>(padded), splat<VecD>(200))));
-      const Decay<VecD> d = decay<VecD>(z);
-      slope = fmadd<VecD>(z, d.exponential, slope);
-      variance = fmadd<VecD>(d.complement, d.exponential, variance);
+      const Arrival<VecD> at = arrival<VecD>(log_z(score, i, n, t));
+      slope = fmadd<VecD>(at.z, at.q, slope);
+      variance = fmadd<VecD>(at.p, at.q, variance);
     }
     density[b] = wanted_density(sum_lanes<VecD>(slope), sum_lanes<VecD>(variance), map.density, args.rule.peak_step);
   }
   set_edges(density, bins, &map);
 }
 
-// One node of the quadrature: the elements' arrivals and the law of their number.
-struct Node {
-  double *z, *p, *q, *weight;  // (n, padded) s_i t, 1 - e^{-z}, e^{-z}, z e^{-z} dy
-  double* f;                   // Pr[r elements have arrived], lo <= r <= hi
-  int64_t lo, hi;
-  double largest_weight;
-};
-
-struct NodeScratch {
-  Node node;
-  double *others, *adjoint, *back;  // packs of lanes by rank
-  double* total;                    // sum of `back` over elements
-  double* sums;                     // packs of lanes by rank, for kMarginalSubsets subsets
-  double* active;                   // indices of the subsets that matter, as doubles
-};
-
-NodeScratch carve(const PartitionMarginalsArgs& args) {
-  const int64_t padded = args.n + 16;
-  NodeScratch s{};
-  s.node.z = args.scratch;
-  s.node.p = s.node.z + padded;
-  s.node.q = s.node.p + padded;
-  s.node.weight = s.node.q + padded;
-  s.node.f = s.node.weight + padded + 4;
-  s.total = s.node.weight + 2 * padded + 4;
-  s.others = s.total + padded;
-  s.adjoint = s.others + 8 * padded;
-  s.back = s.adjoint + 8 * padded;
-  s.sums = s.back + 8 * padded;
-  s.active = s.sums + 8 * kMarginalSubsets * padded;
-  return s;
-}
-
 // False where the node's contribution is negligible.
-bool set_node(const PartitionMarginalsArgs& args, int64_t row, double y, Node* node) {
+bool set_node(const MarginalRows& args, int64_t row, double y, ArrivalNode* node) {
   const int64_t n = args.n;
   const double* score = args.score + row * n;
   const double dy = 1 / map_density(args.map[row], y);
   VecD largest = splat<VecD>(0);
   for (int64_t i = 0; i < n; i += kWidth) {
-    double padded[kWidth];
-    for (int lane = 0; lane < kWidth; ++lane) padded[lane] = i + lane < n ? score[i + lane] + y : 200;
-    const VecD z = cut_z<VecD>(exp_lane<VecD>(min_lane<VecD>(load<VecD>(padded), splat<VecD>(200))));
-    const Decay<VecD> d = decay<VecD>(z);
-    const VecD weight = z * d.exponential * dy;
-    store<VecD>(node->z + i, z);
-    store<VecD>(node->p + i, d.complement);
-    store<VecD>(node->q + i, d.exponential);
+    const Arrival<VecD> at = arrival<VecD>(log_z(score, i, n, y));
+    const VecD weight = at.z * at.q * dy;
+    store<VecD>(node->z + i, at.z);
+    store<VecD>(node->p + i, at.p);
+    store<VecD>(node->q + i, at.q);
     store<VecD>(node->weight + i, weight);
     largest = max_lane<VecD>(largest, weight);
   }
@@ -157,24 +60,24 @@ bool set_node(const PartitionMarginalsArgs& args, int64_t row, double y, Node* n
 }
 
 // The subsets with a noticeable probability somewhere in the ranks lo - 1 ... hi.
-int64_t find_active(const PartitionMarginalsArgs& args, const double* inside, int64_t lo, int64_t hi, double* active) {
+int64_t find_active(const MarginalRows& args, const double* inside, int64_t lo, int64_t hi, int64_t* active) {
   int64_t count = 0;
   for (int64_t k = 0; k < args.num_subsets; ++k) {
     double largest = 0;
     for (int64_t r = lo; r <= hi; ++r) largest = inside[k * args.n + r] > largest ? inside[k * args.n + r] : largest;
-    if (largest > args.rule.negligible) active[count++] = static_cast<double>(k);
+    if (largest > args.rule.negligible) active[count++] = k;
   }
   return count;
 }
 
 // Nodes of this block in turn.
 template <class F>
-void each_node(const PartitionMarginalsArgs& args, int64_t item, Node* node, const F& f) {
-  const int64_t row = item / kMarginalBlocks;
+void each_node(const MarginalRows& args, int64_t item, ArrivalNode* node, const F& f) {
+  const int64_t row = item / kMarginalSlots;
   const MarginalMap& map = args.map[row];
   const double end = map_position(map, map.right);
   double y = map.left;
-  for (int64_t j = item % kMarginalBlocks; static_cast<double>(j) <= end; j += kMarginalBlocks) {
+  for (int64_t j = item % kMarginalSlots; static_cast<double>(j) <= end; j += kMarginalSlots) {
     y = map_inverse(
         map, static_cast<double>(j), y, [&map](double at) { return map_position(map, at); },
         [&map](double at) { return map_density(map, at); });
@@ -187,25 +90,25 @@ struct Ranks {
   int64_t first, last, skip;
 };
 
-Ranks ranks_of(const Node& node, int64_t n) {
+Ranks ranks_of(const ArrivalNode& node, int64_t n) {
   const int64_t first = node.lo > 0 ? node.lo - 1 : 0;
   return {first, node.hi < n ? node.hi : n - 1, first - (node.lo - 1)};
 }
 
-void remove_pack(const Node& node, int64_t i, int64_t n, double* others) {
+void remove_pack(const ArrivalNode& node, int64_t i, int64_t n, double* others) {
   const double slowest = node.p[i + kWidth <= n ? i + kWidth - 1 : n - 1];  // p decreases with i; padded lanes have 1
   const bool up = slowest <= 0.5, down = node.p[i] > 0.5 || i + kWidth > n;
   remove_arrival<VecD>(node.f, node.lo, node.hi, load<VecD>(node.p + i), load<VecD>(node.q + i), up, down, others);
 }
 
 // M_ki += sum_nodes z_i e^{-z_i} dy sum_r Pr[r of the others have arrived] inside_k(r)                      (Eq. 1)
-void nodes_forward(const PartitionMarginalsArgs& args, int64_t item) {
-  const int64_t n = args.n, row = item / kMarginalBlocks;
+void nodes_forward(const MarginalRows& args, int64_t item) {
+  const int64_t n = args.n, row = item / kMarginalSlots;
   const double* inside = args.inside + row * args.num_subsets * n;
   double* out = args.partial + item * args.num_subsets * n;
   for (int64_t i = 0; i < args.num_subsets * n; ++i) out[i] = 0;
-  const NodeScratch s = carve(args);
-  Node node = s.node;
+  const NodeScratch s = node_scratch(args.block, n, args.num_subsets);
+  ArrivalNode node = s.node;
   each_node(args, item, &node, [&] {
     const Ranks ranks = ranks_of(node, n);
     const int64_t active = find_active(args, inside, ranks.first, ranks.last, s.active);
@@ -214,7 +117,7 @@ void nodes_forward(const PartitionMarginalsArgs& args, int64_t item) {
       const double* others = s.others + ranks.skip * kWidth;
       const VecD weight = load<VecD>(node.weight + i);
       for (int64_t a = 0; a < active; ++a) {
-        const int64_t k = static_cast<int64_t>(s.active[a]);
+        const int64_t k = s.active[a];
         const double* window = inside + k * n + ranks.first;
         VecD even = splat<VecD>(0), odd = splat<VecD>(0);
         int64_t r = 0;
@@ -247,7 +150,7 @@ VecD load_some(const double* p, int64_t count) {
 
 // Adjoint of remove_arrival: h with <h, f> = <adjoint, others>, added up over the pack's lanes into `total`. Both
 // directions as in remove_arrival. `adjoint` starts at rank lo - 1, `back` at rank lo.                     (Eq. 10)
-void remove_backward(const Node& node, int64_t i, int64_t n, const double* adjoint, double* back) {
+void remove_backward(const ArrivalNode& node, int64_t i, int64_t n, const double* adjoint, double* back) {
   const VecD p = load<VecD>(node.p + i), q = load<VecD>(node.q + i), zero = splat<VecD>(0);
   const auto down = p > 0.5;
   const double slowest = node.p[i + kWidth <= n ? i + kWidth - 1 : n - 1];
@@ -268,7 +171,7 @@ void remove_backward(const Node& node, int64_t i, int64_t n, const double* adjoi
 }
 
 // d / d inside_k(r) += sum_i G_ki z_i e^{-z_i} dy g_i(r), some subsets at a time, so that the sums stay in lanes.
-void add_grad_inside(const PartitionMarginalsArgs& args, const Node& node, const Ranks& ranks, const double* grad,
+void add_grad_inside(const MarginalRows& args, const ArrivalNode& node, const Ranks& ranks, const double* grad,
                      const NodeScratch& s, double* grad_inside) {
   const int64_t n = args.n, count = ranks.last - ranks.first + 1;
   for (int64_t begin = 0; begin < args.num_subsets; begin += kMarginalSubsets) {
@@ -292,16 +195,16 @@ void add_grad_inside(const PartitionMarginalsArgs& args, const Node& node, const
   }
 }
 
-void nodes_backward(const PartitionMarginalsArgs& args, int64_t item) {
-  const int64_t n = args.n, subsets = args.num_subsets, row = item / kMarginalBlocks;
+void nodes_backward(const MarginalRows& args, int64_t item) {
+  const int64_t n = args.n, subsets = args.num_subsets, row = item / kMarginalSlots;
   const double* inside = args.inside + row * subsets * n;
-  const double* grad = args.grad + row * subsets * n;
-  double* grad_inside = args.partial_inside + item * subsets * n;
+  const double* grad = args.sorted_grad + row * subsets * n;
+  double* grad_inside = args.partial + item * subsets * n;
   double* grad_score = args.partial_score + item * n;
   for (int64_t i = 0; i < subsets * n; ++i) grad_inside[i] = 0;
   for (int64_t i = 0; i < n; ++i) grad_score[i] = 0;
-  const NodeScratch s = carve(args);
-  Node node = s.node;
+  const NodeScratch s = node_scratch(args.block, n, args.num_subsets);
+  ArrivalNode node = s.node;
   each_node(args, item, &node, [&] {
     const Ranks ranks = ranks_of(node, n);
     const int64_t count = ranks.last - ranks.first + 1, length = node.hi - node.lo + 1;
@@ -318,7 +221,7 @@ void nodes_backward(const PartitionMarginalsArgs& args, int64_t item) {
         VecD g[4];
         const double* window[4];
         for (int64_t c = 0; c < 4; ++c) {
-          const int64_t k = static_cast<int64_t>(s.active[a + c < active ? a + c : a]);
+          const int64_t k = s.active[a + c < active ? a + c : a];
           g[c] = a + c < active ? load_some(grad + k * n + i, n - i) : splat<VecD>(0);
           window[c] = inside + k * n + ranks.first;
         }
@@ -361,94 +264,78 @@ void nodes_backward(const PartitionMarginalsArgs& args, int64_t item) {
   });
 }
 
-// d / d log omega_l of sum_k sum_r grad_inside_k(r) inside_k(r), by reverse mode through the tables.        (Eq. 11)
-void windows_backward(const PartitionMarginalsArgs& args, int64_t row) {
-  const int64_t subsets = args.num_subsets, n = args.n, stride = n + 2;
-  const double* grad = args.grad_inside + row * subsets * n;
-  double* out = args.grad_log_omega + row * subsets;
-  for (int64_t k = 0; k < subsets; ++k) out[k] = 0;
-  if (!counts_are_valid(args.m + row * subsets, subsets, n)) {
-    for (int64_t k = 0; k < subsets; ++k) out[k] = __builtin_nan("");
-    return;
-  }
-  const SizeTables tables = size_tables(args, row);
-  double* grad_f = tables.free;                     // (K, n + 2)
-  double* grad_prefix = grad_f + subsets * stride;  // (K, n + 2)
-  double* grad_suffix = grad_prefix + subsets * stride;
-  double* value = grad_suffix + subsets * stride;  // (n + 2)
-  for (int64_t i = 0; i < 3 * subsets * stride; ++i) grad_f[i] = 0;
-  for (int64_t k = 0; k + 1 < subsets; ++k) {
-    const Window &prefix = tables.prefix[k], &suffix = tables.suffix[k];
-    const double total = boundary_total(tables, k, n);
-    double tail = 0, mean = 0;  // value(t) = sum_{r >= t} d / d Pr[nu_k <= r]
-    value[n] = 0;
-    for (int64_t t = n - 1; t >= 0; --t) value[t] = tail += grad[(k + 1) * n + t] - grad[k * n + t];
-    for (int64_t t = prefix.lo; t <= prefix.hi; ++t)
-      mean += value[t] * prefix.value[t - prefix.lo] * at_or_zero(suffix, n - t) / total;
-    for (int64_t t = prefix.lo; t <= prefix.hi; ++t) {
-      if (n - t < suffix.lo || n - t > suffix.hi) continue;
-      const double centred = (value[t] - mean) / total;
-      grad_prefix[k * stride + t - prefix.lo] += centred * suffix.value[n - t - suffix.lo];
-      grad_suffix[k * stride + n - t - suffix.lo] += centred * prefix.value[t - prefix.lo];
-    }
-  }
-  for (int64_t k = subsets - 1; k >= 1; --k) {  // F_k = F_{k-1} * f_k
-    const Window upper{grad_prefix + k * stride, tables.prefix[k].lo, tables.prefix[k].hi};
-    convolve_backward(upper, tables.prefix[k - 1], tables.f[k], grad_f + k * stride);
-    convolve_backward(upper, tables.f[k], tables.prefix[k - 1], grad_prefix + (k - 1) * stride);
-  }
-  for (int64_t x = 0; x <= tables.f[0].hi - tables.f[0].lo; ++x) grad_f[x] += grad_prefix[x];  // F_0 = f_0
-  for (int64_t k = 0; k + 1 < subsets; ++k) {  // B_k = f_{k+1} * B_{k+1}
-    const Window upper{grad_suffix + k * stride, tables.suffix[k].lo, tables.suffix[k].hi};
-    convolve_backward(upper, tables.suffix[k + 1], tables.f[k + 1], grad_f + (k + 1) * stride);
-    convolve_backward(upper, tables.f[k + 1], tables.suffix[k + 1], grad_suffix + (k + 1) * stride);
-  }
-  for (int64_t k = 0; k < subsets; ++k)
-    for (int64_t x = tables.f[k].lo; x <= tables.f[k].hi; ++x)
-      out[k] +=
-          grad_f[k * stride + x - tables.f[k].lo] * tables.f[k].value[x - tables.f[k].lo] * static_cast<double>(x);
+template <class T>
+void windows(const PartitionMarginalsArgs<T>& args, int64_t row) {
+  for (int64_t i = 0; i < args.n; ++i) args.score[row * args.n + i] = sorted_score(args, row, i);
+  fill_inside(Alone(), args, row);
+  fill_map(args, row);
 }
 
-bool row_is_valid(const PartitionMarginalsArgs& args, int64_t item) {
-  const double* inside = args.inside + item / kMarginalBlocks * args.num_subsets * args.n;
-  return inside[0] == inside[0];
+template <class T>
+void totals(const PartitionMarginalsArgs<T>& args, int64_t row) {
+  const int64_t n = args.n, size = args.num_subsets * n;
+  for (int64_t at = 0; at < size; ++at)
+    args.marginals[row * size + at - at % n + args.order[row * n + at % n]] =
+        static_cast<T>(sum_of_slots(args, args.partial, row, size, at));
+}
+
+template <class T>
+void sort_gradient(const PartitionMarginalsArgs<T>& args, int64_t row) {
+  const int64_t n = args.n, size = args.num_subsets * n;
+  for (int64_t at = 0; at < size; ++at)
+    args.sorted_grad[row * size + at] = args.grad[row * size + at - at % n + args.order[row * n + at % n]];
+}
+
+template <class T>
+void windows_backward(const PartitionMarginalsArgs<T>& args, int64_t row) {
+  const int64_t n = args.n, size = args.num_subsets * n;
+  for (int64_t i = 0; i < size; ++i) args.grad_inside[row * size + i] = sum_of_slots(args, args.partial, row, size, i);
+  for (int64_t i = 0; i < n; ++i)
+    args.grad_log_scores[row * n + args.order[row * n + i]] =
+        static_cast<T>(sum_of_slots(args, args.partial_score, row, n, i));
+  law_backward(Alone(), args, row);
+}
+
+void fill_nan(double* x, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) x[i] = __builtin_nan("");
 }
 
 }  // namespace
 
-void marginal_windows(const PartitionMarginalsArgs& args, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; ++row) {
-    fill_inside(args, row);
-    fill_map(args, row);
-  }
-}
-
-void marginal_nodes(const PartitionMarginalsArgs& args, int64_t begin, int64_t end) {
+void marginal_nodes(const MarginalRows& args, int64_t begin, int64_t end) {
+  const int64_t size = args.num_subsets * args.n;
   for (int64_t item = begin; item < end; ++item) {
-    if (row_is_valid(args, item)) {
+    if (row_is_valid(args, item / kMarginalSlots))
       nodes_forward(args, item);
-    } else {
-      const int64_t size = args.num_subsets * args.n;
-      for (int64_t i = 0; i < size; ++i) args.partial[item * size + i] = __builtin_nan("");
-    }
+    else
+      fill_nan(args.partial + item * size, size);
   }
 }
 
-void marginal_nodes_backward(const PartitionMarginalsArgs& args, int64_t begin, int64_t end) {
+void marginal_nodes_backward(const MarginalRows& args, int64_t begin, int64_t end) {
+  const int64_t size = args.num_subsets * args.n;
   for (int64_t item = begin; item < end; ++item) {
-    if (row_is_valid(args, item)) {
+    if (row_is_valid(args, item / kMarginalSlots)) {
       nodes_backward(args, item);
     } else {
-      const int64_t size = args.num_subsets * args.n;
-      for (int64_t i = 0; i < size; ++i) args.partial_inside[item * size + i] = __builtin_nan("");
-      for (int64_t i = 0; i < args.n; ++i) args.partial_score[item * args.n + i] = __builtin_nan("");
+      fill_nan(args.partial + item * size, size);
+      fill_nan(args.partial_score + item * args.n, args.n);
     }
   }
 }
 
-void marginal_windows_backward(const PartitionMarginalsArgs& args, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; ++row) windows_backward(args, row);
-}
+#define DRPM_MARGINAL_KERNEL(Name, body)                                              \
+  void Name(const PartitionMarginalsArgs<float>& args, int64_t begin, int64_t end) {  \
+    for (int64_t row = begin; row < end; ++row) body(args, row);                      \
+  }                                                                                   \
+  void Name(const PartitionMarginalsArgs<double>& args, int64_t begin, int64_t end) { \
+    for (int64_t row = begin; row < end; ++row) body(args, row);                      \
+  }
+
+DRPM_MARGINAL_KERNEL(marginal_windows, windows)
+DRPM_MARGINAL_KERNEL(marginal_totals, totals)
+DRPM_MARGINAL_KERNEL(marginal_sort_gradient, sort_gradient)
+DRPM_MARGINAL_KERNEL(marginal_windows_backward, windows_backward)
 
 }  // namespace DRPM_ISA
 }  // namespace drpm

@@ -1,5 +1,6 @@
 #include "device/cuda_launch.h"
-#include "partition_marginals/partition_marginals_cuda.h"
+#include "partition_marginals/boundary_law.h"
+#include "partition_marginals/partition_marginals.h"
 #include "partition_marginals/partition_marginals_math.h"
 
 namespace drpm {
@@ -9,111 +10,13 @@ namespace {
 constexpr int kSubsets = 8;  // whose sums a thread keeps in registers
 
 template <class T>
-using Args = PartitionMarginalsCudaArgs<T>;
+using Args = PartitionMarginalsArgs<T>;
 
 // ---- the law of the sizes, a block a row ----
 
-struct SizeTables {
-  Window *f, *prefix, *suffix;                 // (K) each
-  double *grad_f, *grad_prefix, *grad_suffix;  // (K, n + 2) each
-  double* density;                             // (kMarginalBins + 2)
-};
-
-template <class T>
-__device__ double* table_values(const Args<T>& args, int64_t row, int64_t which) {
-  return args.tables + row * marginal_table_scratch(args.n, args.num_subsets) + 9 * args.num_subsets +
-         which * args.num_subsets * (args.n + 2);
-}
-
-template <class T>
-__device__ SizeTables size_tables(const Args<T>& args, int64_t row) {
-  static_assert(sizeof(Window) == 3 * sizeof(double), "the tables' heads take 9 K doubles");
-  Window* heads = reinterpret_cast<Window*>(args.tables + row * marginal_table_scratch(args.n, args.num_subsets));
-  return {heads,
-          heads + args.num_subsets,
-          heads + 2 * args.num_subsets,
-          table_values(args, row, 3),
-          table_values(args, row, 4),
-          table_values(args, row, 5),
-          table_values(args, row, 6)};
-}
-
-// out = a * b by the whole block; `out` has its values, thread 0 sets its ends.
-__device__ inline void block_convolve(const Window& a, const Window& b, int64_t n, double* value, Window* out) {
-  const int64_t lo = a.lo + b.lo, hi = a.hi + b.hi < n ? a.hi + b.hi : n;
-  for (int64_t x = lo + threadIdx.x; x <= hi; x += blockDim.x) value[x - lo] = convolved(a, b, x);
-  if (threadIdx.x == 0) *out = {value, lo, hi};
-  __syncthreads();  // the next table reads this one
-}
-
-// f_k by a thread each, then F_k and B_k by all                                                             (Eq. 3)
-template <class T>
-__device__ void fill_tables(const Args<T>& args, int64_t row, const SizeTables& tables, double* log_omega) {
-  const int64_t subsets = args.num_subsets, n = args.n, stride = n + 2;
-  const int64_t* m = args.m + row * subsets;
-  double *f = table_values(args, row, 0), *prefix = table_values(args, row, 1), *suffix = table_values(args, row, 2);
-  for (int64_t k = threadIdx.x; k < subsets; k += blockDim.x)
-    log_omega[k] = static_cast<double>(args.log_omega[row * subsets + k]);
-  __syncthreads();  // the tilt needs all of them
-  const double centre = tilt(log_omega, m, subsets, n);
-  for (int64_t k = threadIdx.x; k < subsets; k += blockDim.x) {
-    tables.f[k].value = f + k * stride;
-    binomial_window(m[k], exp_lane<double>(log_omega[k] + centre), n, args.rule.negligible * 1e-10, &tables.f[k]);
-  }
-  __syncthreads();  // all read f
-  if (threadIdx.x == 0) {
-    tables.prefix[0] = tables.f[0];
-    suffix[(subsets - 1) * stride] = 1;
-    tables.suffix[subsets - 1] = {suffix + (subsets - 1) * stride, 0, 0};
-  }
-  __syncthreads();  // the first of each chain is there
-  for (int64_t k = 1; k < subsets; ++k)
-    block_convolve(tables.prefix[k - 1], tables.f[k], n, prefix + k * stride, &tables.prefix[k]);
-  for (int64_t k = subsets - 2; k >= 0; --k)
-    block_convolve(tables.f[k + 1], tables.suffix[k + 1], n, suffix + k * stride, &tables.suffix[k]);
-}
-
-// sum_t F_k(t) B_k(n - t) over the block
-__device__ inline double boundary_total(const SizeTables& tables, int64_t k, int64_t n) {
-  const Window prefix = tables.prefix[k], suffix = tables.suffix[k];
-  double total = 0;
-  for (int64_t t = prefix.lo + threadIdx.x; t <= prefix.hi; t += blockDim.x)
-    total += prefix.value[t - prefix.lo] * at_or_zero(suffix, n - t);
-  return block_sum(total);
-}
-
-// Pr[nu_{k-1} <= r < nu_k] = Pr[nu_{k-1} <= r] - Pr[nu_k <= r]                                           (Eq. 2, 4)
-template <class T>
-__device__ void fill_inside(const Args<T>& args, int64_t row, const SizeTables& tables) {
-  const int64_t subsets = args.num_subsets, n = args.n;
-  double* inside = args.inside + row * subsets * n;
-  for (int64_t r = threadIdx.x; r < n; r += blockDim.x) inside[r] = 1;
-  for (int64_t k = 0; k + 1 < subsets; ++k) {
-    double* here = inside + k * n;
-    const Window prefix = tables.prefix[k], suffix = tables.suffix[k];
-    const double total = boundary_total(tables, k, n);
-    double below = 0;  // Pr[nu_k < start]
-    for (int64_t start = 0; start < n; start += blockDim.x) {
-      const int64_t r = start + threadIdx.x;
-      double sum;
-      const double own = r < n ? at_or_zero(prefix, r) * at_or_zero(suffix, n - r) / total : 0.0;
-      const double upto = below + block_scan(own, 0.0, Add(), &sum);
-      below += sum;
-      if (r >= n) continue;
-      here[n + r] = upto;
-      here[r] -= upto;
-    }
-  }
-}
-
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) gather_kernel(Args<T> args) {
-  for_elements(args.rows * args.n, [&](int64_t at) {
-    const int64_t first = at / args.n * args.n;
-    const T* log_scores = args.log_scores + first;
-    args.score[at] =
-        static_cast<double>(log_scores[args.order[at]]) - static_cast<double>(log_scores[args.order[first]]);
-  });
+  for_elements(args.rows * args.n, [&](int64_t at) { args.score[at] = sorted_score(args, at / args.n, at % args.n); });
 }
 
 // Density of nodes that each bin asks for; a warp takes a bin.                                              (Eq. 8)
@@ -126,35 +29,26 @@ __global__ void __launch_bounds__(kMarginalThreads) density_kernel(Args<T> args)
     const double* score = args.score + row * args.n;
     MarginalMap map;
     if (b >= start_map(args.rule, score[args.n - 1], &map)) return;
-    const double t = map.left + (static_cast<double>(b) + 0.5) * map.width;
+    const double t = bin_centre(map, b);
     double slope = 0, variance = 0;
     for (int64_t i = lane; i < args.n; i += kWarpSize) {
-      const double z = cut_z<double>(exp_lane<double>(min_lane<double>(score[i] + t, 200)));
-      const Decay<double> d = decay<double>(z);
-      slope += z * d.exponential;
-      variance += d.complement * d.exponential;
+      const Arrival<double> element = arrival<double>(score[i] + t);
+      slope += element.z * element.q;
+      variance += element.p * element.q;
     }
     slope = warp_reduce(slope, Add());
     variance = warp_reduce(variance, Add());
-    if (lane == 0)
-      size_tables(args, row).density[b] = wanted_density(slope, variance, map.density, args.rule.peak_step);
+    if (lane == 0) args.density[item] = wanted_density(slope, variance, map.density, args.rule.peak_step);
   });
 }
 
 template <class T>
 __global__ void __launch_bounds__(kMarginalThreads, 4) windows_kernel(Args<T> args) {
   for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
-    const int64_t size = args.num_subsets * args.n;
-    const SizeTables tables = size_tables(args, row);
     if (threadIdx.x == 0)
-      set_edges(tables.density, start_map(args.rule, args.score[(row + 1) * args.n - 1], &args.map[row]),
-                &args.map[row]);
-    if (!counts_are_valid(args.m + row * args.num_subsets, args.num_subsets, args.n)) {
-      for (int64_t i = threadIdx.x; i < size; i += blockDim.x) args.inside[row * size + i] = __builtin_nan("");
-      continue;
-    }
-    fill_tables(args, row, tables, tables.grad_f);  // log omega: scratch for now
-    fill_inside(args, row, tables);
+      set_edges(args.density + row * (kMarginalBins + 2),
+                start_map(args.rule, args.score[(row + 1) * args.n - 1], &args.map[row]), &args.map[row]);
+    fill_inside(Block(), args, row);
   }
 }
 
@@ -198,12 +92,11 @@ __device__ bool set_node(const Args<T>& args, int64_t row, double y, Node* node)
   const double* score = args.score + row * args.n;
   double largest = 0;
   for (int64_t i = threadIdx.x; i < args.n; i += blockDim.x) {
-    const double z = cut_z<double>(exp_lane<double>(min_lane<double>(score[i] + y, 200)));
-    const Decay<double> d = decay<double>(z);
-    node->z[i] = z;
-    node->p[i] = d.complement;
-    node->q[i] = d.exponential;
-    largest = max_lane<double>(largest, z * d.exponential * node->dy);
+    const Arrival<double> element = arrival<double>(score[i] + y);
+    node->z[i] = element.z;
+    node->p[i] = element.p;
+    node->q[i] = element.q;
+    largest = max_lane<double>(largest, element.z * element.q * node->dy);
   }
   if (block_reduce(largest, 0.0, Maximum()) < args.rule.negligible) return false;
   count_arrivals(args.n, args.rule.negligible * 1e-4, node);
@@ -245,12 +138,6 @@ __device__ void others_law(const Node& node, int64_t i, const F& visit) {
     remove_arrival_down<double>(node.f, node.lo, node.hi, p, q, visit);
   else
     remove_arrival_up<double>(node.f, node.lo, node.hi, p, q, visit);
-}
-
-template <class T>
-__device__ bool row_is_valid(const Args<T>& args, int64_t row) {
-  const double inside = args.inside[row * args.num_subsets * args.n];
-  return inside == inside;
 }
 
 // M_ki += z_i e^{-z_i} dy sum_r Pr[r of the others have arrived] inside_k(r)                                (Eq. 1)
@@ -300,9 +187,8 @@ __global__ void __launch_bounds__(kMaxThreads) marginal_totals_kernel(Args<T> ar
   const int64_t n = args.n, size = args.num_subsets * n;
   for_elements(args.rows * size, [&](int64_t at) {
     const int64_t row = at / size, inner = at % size, i = inner % n;
-    double sum = 0;
-    for (int64_t slot = 0; slot < args.slots; ++slot) sum += args.partial[(row * args.slots + slot) * size + inner];
-    args.marginals[row * size + inner - i + args.order[row * n + i]] = static_cast<T>(sum);
+    args.marginals[row * size + inner - i + args.order[row * n + i]] =
+        static_cast<T>(sum_of_slots(args, args.partial, row, size, inner));
   });
 }
 
@@ -454,9 +340,7 @@ __global__ void __launch_bounds__(kMaxThreads) gradient_totals_kernel(Args<T> ar
     const int64_t row = at / width, inner = at % width;
     const bool score = inner >= size;
     const int64_t count = score ? n : size, i = score ? inner - size : inner;
-    const double* partial = (score ? args.partial_score : args.partial) + row * args.slots * count + i;
-    double sum = 0;
-    for (int64_t slot = 0; slot < args.slots; ++slot) sum += partial[slot * count];
+    const double sum = sum_of_slots(args, score ? args.partial_score : args.partial, row, count, i);
     if (score)
       args.grad_log_scores[row * n + args.order[row * n + i]] = static_cast<T>(sum);
     else
@@ -464,85 +348,9 @@ __global__ void __launch_bounds__(kMaxThreads) gradient_totals_kernel(Args<T> ar
   });
 }
 
-// Gradients by F_k and B_k of boundary k. `value` gets sum_{r >= t} d / d Pr[nu_k <= r].
-__device__ inline void boundary_backward(const SizeTables& tables, const double* grad, int64_t k, int64_t n,
-                                         double* value) {
-  const int64_t stride = n + 2;
-  const Window prefix = tables.prefix[k], suffix = tables.suffix[k];
-  const double total = boundary_total(tables, k, n);
-  if (threadIdx.x == 0) value[n] = 0;
-  double tail = 0;
-  for (int64_t start = 0; start < n; start += blockDim.x) {
-    const int64_t t = n - 1 - start - threadIdx.x;
-    double all;
-    const double sum = block_scan(t >= 0 ? grad[(k + 1) * n + t] - grad[k * n + t] : 0.0, 0.0, Add(), &all);
-    if (t >= 0) value[t] = tail + sum;
-    tail += all;
-  }
-  __syncthreads();  // read by other threads
-  double mean = 0;
-  for (int64_t t = prefix.lo + threadIdx.x; t <= prefix.hi; t += blockDim.x)
-    mean += value[t] * prefix.value[t - prefix.lo] * at_or_zero(suffix, n - t) / total;
-  mean = block_sum(mean);
-  for (int64_t t = prefix.lo + threadIdx.x; t <= prefix.hi; t += blockDim.x) {
-    if (n - t < suffix.lo || n - t > suffix.hi) continue;
-    const double centred = (value[t] - mean) / total;
-    tables.grad_prefix[k * stride + t - prefix.lo] += centred * suffix.value[n - t - suffix.lo];
-    tables.grad_suffix[k * stride + n - t - suffix.lo] += centred * prefix.value[t - prefix.lo];
-  }
-  __syncthreads();  // `value` is reused, the gradients are read by other threads
-}
-
-// Reverse mode of upper = a * b: grad_a and grad_b grow; the block is in step afterwards.
-__device__ inline void block_convolve_backward(const Window& upper, const Window& a, const Window& b, double* grad_a,
-                                               double* grad_b) {
-  for (int64_t x = a.lo + threadIdx.x; x <= a.hi; x += blockDim.x) grad_a[x - a.lo] += correlated(upper, b, x);
-  for (int64_t x = b.lo + threadIdx.x; x <= b.hi; x += blockDim.x) grad_b[x - b.lo] += correlated(upper, a, x);
-  __syncthreads();
-}
-
-// d / d log omega_l of sum_k sum_r grad_inside_k(r) inside_k(r), by reverse mode through the tables.       (Eq. 11)
-template <class T>
-__device__ void row_windows_backward(const Args<T>& args, int64_t row, double* value) {
-  const int64_t subsets = args.num_subsets, n = args.n, stride = n + 2;
-  const SizeTables tables = size_tables(args, row);
-  for (int64_t i = threadIdx.x; i < 3 * subsets * stride; i += blockDim.x) tables.grad_f[i] = 0;
-  __syncthreads();  // the tables of gradients lie one behind the other
-  for (int64_t k = 0; k + 1 < subsets; ++k)
-    boundary_backward(tables, args.grad_inside + row * subsets * n, k, n, value);
-  for (int64_t k = subsets - 1; k >= 1; --k) {  // F_k = F_{k-1} * f_k
-    const Window upper{tables.grad_prefix + k * stride, tables.prefix[k].lo, tables.prefix[k].hi};
-    block_convolve_backward(upper, tables.f[k], tables.prefix[k - 1], tables.grad_f + k * stride,
-                            tables.grad_prefix + (k - 1) * stride);
-  }
-  for (int64_t x = threadIdx.x; x <= tables.f[0].hi - tables.f[0].lo; x += blockDim.x)
-    tables.grad_f[x] += tables.grad_prefix[x];  // F_0 = f_0
-  __syncthreads();
-  for (int64_t k = 0; k + 1 < subsets; ++k) {  // B_k = f_{k+1} * B_{k+1}
-    const Window upper{tables.grad_suffix + k * stride, tables.suffix[k].lo, tables.suffix[k].hi};
-    block_convolve_backward(upper, tables.f[k + 1], tables.suffix[k + 1], tables.grad_f + (k + 1) * stride,
-                            tables.grad_suffix + (k + 1) * stride);
-  }
-  for (int64_t k = 0; k < subsets; ++k) {
-    const Window f = tables.f[k];
-    double sum = 0;
-    for (int64_t x = f.lo + threadIdx.x; x <= f.hi; x += blockDim.x)
-      sum += tables.grad_f[k * stride + x - f.lo] * f.value[x - f.lo] * static_cast<double>(x);
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) args.grad_log_omega[row * subsets + k] = static_cast<T>(sum);
-  }
-}
-
 template <class T>
 __global__ void __launch_bounds__(kMarginalThreads, 4) windows_backward_kernel(Args<T> args) {
-  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
-    if (row_is_valid(args, row)) {
-      row_windows_backward(args, row, args.block + row * args.slots * marginal_block_scratch(args.n, true));
-      continue;
-    }
-    for (int64_t k = threadIdx.x; k < args.num_subsets; k += blockDim.x)
-      args.grad_log_omega[row * args.num_subsets + k] = static_cast<T>(__builtin_nan(""));
-  }
+  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) law_backward(Block(), args, row);
 }
 
 // ---- launches ----
@@ -586,16 +394,16 @@ int backward(const Args<T>& args, void* stream) {
 }  // namespace
 }  // namespace DRPM_ISA
 
-int partition_marginals_cuda(const PartitionMarginalsCudaArgs<float>& args, void* stream) {
+int partition_marginals_cuda(const PartitionMarginalsArgs<float>& args, void* stream) {
   return DRPM_ISA::forward(args, stream);
 }
-int partition_marginals_cuda(const PartitionMarginalsCudaArgs<double>& args, void* stream) {
+int partition_marginals_cuda(const PartitionMarginalsArgs<double>& args, void* stream) {
   return DRPM_ISA::forward(args, stream);
 }
-int partition_marginals_backward_cuda(const PartitionMarginalsCudaArgs<float>& args, void* stream) {
+int partition_marginals_backward_cuda(const PartitionMarginalsArgs<float>& args, void* stream) {
   return DRPM_ISA::backward(args, stream);
 }
-int partition_marginals_backward_cuda(const PartitionMarginalsCudaArgs<double>& args, void* stream) {
+int partition_marginals_backward_cuda(const PartitionMarginalsArgs<double>& args, void* stream) {
   return DRPM_ISA::backward(args, stream);
 }
 

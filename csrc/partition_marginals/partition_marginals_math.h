@@ -8,97 +8,50 @@
 namespace drpm {
 namespace DRPM_ISA {
 
-// ---- the law of the boundaries nu_k = n_1 + ... + n_k ----
+// Ranks that the law of the arrivals can reach at a node, and two spare ones. Where its ends are cut at e^{-52} a law
+// of n independent arrivals is no wider than 2 sqrt(52 n / 2) (Hoeffding).
+DRPM_HD inline int64_t marginal_ranks(int64_t n) {
+  const int64_t widest = static_cast<int64_t>(10.2 * __builtin_sqrt(static_cast<double>(n))) + 12;
+  return widest < n + 3 ? widest : n + 3;
+}
 
-// A table of non-negative numbers on lo ... hi, zero elsewhere; value[x - lo].
-struct Window {
-  double* value;
-  int64_t lo, hi;
+// Doubles of scratch of one block of a device, in the two directions.
+DRPM_HD inline int64_t marginal_block_scratch(int64_t n, bool backward) {
+  const int64_t node = 5 * n + 8, ranks = marginal_ranks(n);
+  return backward ? node + ranks * (2 * kMarginalThreads + 1) : node;
+}
+
+DRPM_HD inline bool row_is_valid(const MarginalRows& args, int64_t row) {
+  const double inside = args.inside[row * args.num_subsets * args.n];
+  return inside == inside;
+}
+
+template <class T>
+DRPM_HD inline double sorted_score(const PartitionMarginalsArgs<T>& args, int64_t row, int64_t i) {
+  const int64_t* order = args.order + row * args.n;
+  const T* log_scores = args.log_scores + row * args.n;
+  return static_cast<double>(log_scores[order[i]]) - static_cast<double>(log_scores[order[0]]);
+}
+
+// Sum over the slots of entry `at` of a row's `size` partial values.
+DRPM_HD inline double sum_of_slots(const MarginalRows& args, const double* partial, int64_t row, int64_t size,
+                                   int64_t at) {
+  double sum = 0;
+  for (int64_t slot = 0; slot < args.slots; ++slot) sum += partial[(row * args.slots + slot) * size + at];
+  return sum;
+}
+
+// An element at a node: z = s t, and whether it has arrived.
+template <class V>
+struct Arrival {
+  V z, p, q;  // p = 1 - e^{-z}, q = e^{-z}
 };
 
-DRPM_HD inline double at_or_zero(const Window& w, int64_t x) { return x >= w.lo && x <= w.hi ? w.value[x - w.lo] : 0; }
-
-DRPM_HD inline bool counts_are_valid(const int64_t* m, int64_t subsets, int64_t n) {
-  int64_t total = 0;
-  for (int64_t k = 0; k < subsets; ++k) {
-    if (m[k] < 0) return false;
-    total += m[k] < n ? m[k] : n;
-  }
-  return total >= n && subsets > 0;
-}
-
-// T with sum_k m_k sigmoid(log omega_k + T) = n, by bisection: it only centres the tables and need not be exact.
-DRPM_HD inline double tilt(const double* log_omega, const int64_t* m, int64_t subsets, int64_t n) {
-  double low = 0, high = 0;
-  for (int64_t k = 0; k < subsets; ++k) {
-    low = k == 0 || -log_omega[k] < low ? -log_omega[k] : low;
-    high = k == 0 || -log_omega[k] > high ? -log_omega[k] : high;
-  }
-  low -= 40, high += 40;
-  for (int step = 0; step < 60; ++step) {
-    const double middle = 0.5 * (low + high);
-    double total = 0;
-    for (int64_t k = 0; k < subsets; ++k)
-      total += static_cast<double>(m[k]) / (1 + exp_lane<double>(-log_omega[k] - middle));
-    (total > static_cast<double>(n) ? high : low) = middle;
-  }
-  return 0.5 * (low + high);
-}
-
-// Binomial(m, p) with odds p / (1 - p) on 0 ... min(m, n), by its ratios from the mode; what is below `cut` times
-// the largest is dropped, the rest sums to 1.                                                               (Eq. 3)
-DRPM_HD inline void binomial_window(int64_t m, double odds, int64_t n, double cut, Window* out) {
-  const int64_t most = m < n ? m : n;
-  const double centre = (static_cast<double>(m) + 1) * (odds / (1 + odds));
-  int64_t mode = centre >= static_cast<double>(most) ? most : static_cast<int64_t>(centre);
-  double* at = out->value;  // of size most + 1; x stands at at[x] until the end
-  at[mode] = 1;
-  double sum = 1;
-  int64_t lo = mode, hi = mode;
-  while (lo > 0 && at[lo] > cut) {
-    at[lo - 1] = at[lo] * static_cast<double>(lo) / (static_cast<double>(m - lo + 1) * odds);
-    sum += at[--lo];
-  }
-  while (hi < most && at[hi] > cut) {
-    at[hi + 1] = at[hi] * static_cast<double>(m - hi) * odds / static_cast<double>(hi + 1);
-    sum += at[++hi];
-  }
-  for (int64_t x = lo; x <= hi; ++x) at[x - lo] = at[x] / sum;
-  out->lo = lo;
-  out->hi = hi;
-}
-
-// out = a * b cut to 0 ... n. `out->value` has room for n + 1.
-DRPM_HD inline void convolve(const Window& a, const Window& b, int64_t n, Window* out) {
-  out->lo = a.lo + b.lo;
-  out->hi = a.hi + b.hi < n ? a.hi + b.hi : n;
-  for (int64_t x = out->lo; x <= out->hi; ++x) out->value[x - out->lo] = 0;
-  for (int64_t x = a.lo; x <= a.hi; ++x) {
-    const double weight = a.value[x - a.lo];
-    const int64_t last = b.hi < out->hi - x ? b.hi : out->hi - x;
-    double* to = out->value + (x + b.lo - out->lo);
-    for (int64_t y = b.lo; y <= last; ++y) to[y - b.lo] += weight * b.value[y - b.lo];
-  }
-}
-
-// (a * b)(x), as convolve sums it.
-DRPM_HD inline double convolved(const Window& a, const Window& b, int64_t x) {
-  const int64_t first = x - b.hi > a.lo ? x - b.hi : a.lo, last = x - b.lo < a.hi ? x - b.lo : a.hi;
-  double sum = 0;
-  for (int64_t y = first; y <= last; ++y) sum += a.value[y - a.lo] * b.value[x - y - b.lo];
-  return sum;
-}
-
-// Reverse mode of convolve: grad_a(x) += sum_y grad(x + y) b(y), laid out as a.
-DRPM_HD inline double correlated(const Window& grad, const Window& b, int64_t x) {
-  const int64_t first = grad.lo - x > b.lo ? grad.lo - x : b.lo;
-  const int64_t last = grad.hi - x < b.hi ? grad.hi - x : b.hi;
-  double sum = 0;
-  for (int64_t y = first; y <= last; ++y) sum += grad.value[x + y - grad.lo] * b.value[y - b.lo];
-  return sum;
-}
-DRPM_HD inline void convolve_backward(const Window& grad, const Window& b, const Window& a, double* grad_a) {
-  for (int64_t x = a.lo; x <= a.hi; ++x) grad_a[x - a.lo] += correlated(grad, b, x);
+template <class V>
+DRPM_HD inline Arrival<V> arrival(V log_z) {
+  const V z = cut_z<V>(exp_lane<V>(min_lane<V>(log_z, splat<V>(200))));
+  const Decay<V> d = decay<V>(z);
+  return {z, d.complement, d.exponential};
 }
 
 // ---- the nodes along y = log t ----
@@ -150,6 +103,10 @@ DRPM_HD inline double map_inverse(const MarginalMap& map, double x, double y, co
     if (previous < 1e-13 * (1 + abs_lane<double>(y))) break;
   }
   return y;
+}
+
+DRPM_HD inline double bin_centre(const MarginalMap& map, int64_t b) {
+  return map.left + (static_cast<double>(b) + 0.5) * map.width;
 }
 
 // The wanted density of nodes from the sums of z e^{-z} and of p q at a point.                              (Eq. 8)

@@ -7,18 +7,33 @@ namespace {
 constexpr int kWidth = Lane<VecD>::kWidth;
 constexpr double kInfinity = __builtin_huge_val();
 
+template <class T>
+void remainders(const PartitionModeArgs<T>& args, int64_t row) {
+  const int64_t n = args.n;
+  double *score = args.score + row * n, *log_rest = args.log_rest + row * (n + 1);
+  double* best = args.best + 2 * row * (n + 1);
+  log_rest[n] = -kInfinity;
+  for (int64_t i = n - 1; i >= 0; --i) {
+    score[i] = args.log_scores[row * n + args.order[row * n + i]];
+    log_rest[i] = log_add(score[i], log_rest[i + 1]);
+  }
+  for (int64_t b = 0; b <= n; ++b) best[b] = b == 0 ? 0 : -kInfinity;  // of no subset
+}
+
 // The nodes are shared by all intervals that end at b, so adding element a multiplies one factor to each node.(Eq. 17)
-void intervals(const PartitionModeArgs& args, int64_t item) {
+template <class T>
+void intervals(const PartitionModeArgs<T>& args, int64_t item) {
   const int64_t n = args.n, row = item / n, b = item % n + 1;
   const double* score = args.score + row * n;
-  double* out = args.interval + row * (n * (n + 1) / 2) + b * (b - 1) / 2;
+  double* out = args.interval + row * interval_begin(n + 1) + interval_begin(b);
   const double log_rest = args.log_rest[row * (n + 1) + b];
   if (b == n) {  // nothing is left
     for (int64_t a = 0; a < b; ++a) out[a] = 0;
     return;
   }
   const int64_t padded = (args.nodes + kWidth - 1) / kWidth * kWidth;
-  double *scale = args.scratch, *log_value = scale + padded, *value = log_value + padded, *product = value + padded;
+  double *scale = args.node_scratch, *log_value = scale + padded, *value = log_value + padded,
+         *product = value + padded;
   for (int64_t j = 0; j < padded; ++j) {
     scale[j] = j < args.nodes ? args.node_scale[j] : 1;
     log_value[j] = j < args.nodes ? args.node_base[j] : -1e30;
@@ -55,52 +70,41 @@ void intervals(const PartitionModeArgs& args, int64_t item) {
   }
 }
 
-// best_k(b) = max_a best_{k-1}(a) + interval(a, b) + log C(m_k, b - a) + (b - a) log omega_k                (Eq. 18)
-void labels(const PartitionModeArgs& args, int64_t row) {
-  const int64_t n = args.n, subsets = args.num_subsets;
-  const double* interval = args.interval + row * (n * (n + 1) / 2);
-  double *before = args.scratch, *now = before + n + 1, *weight = now + n + 1;
-  int32_t* start = reinterpret_cast<int32_t*>(weight + n + 1);  // (K, n + 1)
-  for (int64_t b = 0; b <= n; ++b) before[b] = b == 0 ? 0 : -kInfinity;
-  for (int64_t k = 0; k < subsets; ++k) {
-    const int64_t m = args.m[row * subsets + k], most = m < n ? m : n;
-    const double log_omega = args.log_omega[row * subsets + k];
-    for (int64_t x = 0; x <= most; ++x) weight[x] = mode_weight(m, x, log_omega, args.log_factorials);
-    for (int64_t b = 0; b <= n; ++b) {
-      double best = most >= 0 ? before[b] + weight[0] : -kInfinity;  // an empty subset
-      int64_t from = b;
-      const double* ending = interval + b * (b - 1) / 2;
-      for (int64_t a = b > most ? b - most : 0; a < b; ++a) {
-        const double value = before[a] + ending[a] + weight[b - a];
-        if (value > best) best = value, from = a;
-      }
-      now[b] = best;
-      start[k * (n + 1) + b] = static_cast<int32_t>(from);
-    }
-    double* swap = before;
-    before = now;
-    now = swap;
+template <class T>
+void labels(const PartitionModeArgs<T>& args, int64_t row) {
+  const int64_t width = args.n + 1;
+  for (int64_t k = 0; k < args.num_subsets; ++k) {
+    const int64_t subset = row * args.num_subsets + k;
+    for (int64_t x = 0; x < width; ++x)
+      args.weight[subset * width + x] =
+          mode_weight(args.m[subset], x, static_cast<double>(args.log_omega[subset]), args.log_factorials);
+    for (int64_t b = 0; b < width; ++b) mode_boundary(Alone(), args, row, k, b);
   }
-  int64_t* out = args.labels + row * n;
-  int64_t end = n;
-  for (int64_t k = subsets - 1; k >= 0; --k) {
-    const int64_t from = start[k * (n + 1) + end];
-    for (int64_t i = from; i < end; ++i) out[args.order[row * n + i]] = k;
-    end = from;
-  }
-  if (!(before[n] > -kInfinity))
-    for (int64_t i = 0; i < n; ++i) out[i] = -1;
+  mode_labels(Alone(), args, row);
 }
 
 }  // namespace
 
-void partition_mode_intervals(const PartitionModeArgs& args, int64_t begin, int64_t end) {
-  for (int64_t item = begin; item < end; ++item) intervals(args, item);
-}
+#define DRPM_MODE_KERNELS(T)                                                                     \
+  void partition_mode_nodes(const PartitionModeArgs<T>& args, int64_t begin, int64_t end) {      \
+    for (int64_t j = begin; j < end; ++j) {                                                      \
+      const double y = mode_node(j, args.n);                                                     \
+      args.node_scale[j] = mode_node_scale(y);                                                   \
+      args.node_base[j] = mode_node_base(y);                                                     \
+    }                                                                                            \
+  }                                                                                              \
+  void partition_mode_remainders(const PartitionModeArgs<T>& args, int64_t begin, int64_t end) { \
+    for (int64_t row = begin; row < end; ++row) remainders(args, row);                           \
+  }                                                                                              \
+  void partition_mode_intervals(const PartitionModeArgs<T>& args, int64_t begin, int64_t end) {  \
+    for (int64_t item = begin; item < end; ++item) intervals(args, item);                        \
+  }                                                                                              \
+  void partition_mode_labels(const PartitionModeArgs<T>& args, int64_t begin, int64_t end) {     \
+    for (int64_t row = begin; row < end; ++row) labels(args, row);                               \
+  }
 
-void partition_mode_labels(const PartitionModeArgs& args, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; ++row) labels(args, row);
-}
+DRPM_MODE_KERNELS(float)
+DRPM_MODE_KERNELS(double)
 
 }  // namespace DRPM_ISA
 }  // namespace drpm

@@ -1,5 +1,4 @@
 #include "device/cuda_launch.h"
-#include "partition_mode/partition_mode_cuda.h"
 #include "partition_mode/partition_mode_math.h"
 
 namespace drpm {
@@ -12,8 +11,6 @@ constexpr double kLostNode = 46;   // a node this far (in log) below the best ad
 
 DRPM_HD inline int64_t padded_nodes(int64_t nodes) { return (nodes + kWarpSize - 1) / kWarpSize * kWarpSize; }
 
-__device__ inline int64_t interval_begin(int64_t b) { return b * (b - 1) / 2; }
-
 struct LogAdd {
   __device__ double operator()(double a, double b) const { return log_add(a, b); }
 };
@@ -21,18 +18,20 @@ struct LogAdd {
 __global__ void __launch_bounds__(kMaxThreads) nodes_kernel(int64_t count, int64_t n, double* scale, double* base) {
   for_elements(count, [&](int64_t j) {
     const double y = mode_node(j, n);
-    scale[j] = exp_lane<double>(y);
+    scale[j] = mode_node_scale(y);
     base[j] = mode_node_base(y);
   });
 }
 
 // Sorted scores and the log-sums from each position on; a block takes a row.
 template <class T>
-__global__ void __launch_bounds__(kMaxThreads) remainders_kernel(PartitionModeCudaArgs<T> args) {
+__global__ void __launch_bounds__(kMaxThreads) remainders_kernel(PartitionModeArgs<T> args) {
   const int64_t n = args.n;
   for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
     const T* log_scores = args.log_scores + row * n;
     double* log_rest = args.log_rest + row * (n + 1);
+    double* best = args.best + 2 * row * (n + 1);
+    for (int64_t b = threadIdx.x; b <= n; b += blockDim.x) best[b] = b == 0 ? 0 : -kInfinity;  // of no subset
     if (threadIdx.x == 0) log_rest[n] = -kInfinity;
     double later = -kInfinity;
     for (int64_t start = 0; start < n; start += blockDim.x) {
@@ -50,19 +49,19 @@ __global__ void __launch_bounds__(kMaxThreads) remainders_kernel(PartitionModeCu
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMaxThreads) weights_kernel(PartitionModeCudaArgs<T> args) {
+__global__ void __launch_bounds__(kMaxThreads) weights_kernel(PartitionModeArgs<T> args) {
   const int64_t width = args.n + 1;
   for_elements(args.rows * args.num_subsets * width, [&](int64_t at) {
-    const int64_t subset = at / width, x = at % width, m = args.m[subset];
+    const int64_t subset = at / width;
     args.weight[at] =
-        x <= m ? mode_weight(m, x, static_cast<double>(args.log_omega[subset]), args.log_factorials) : -kInfinity;
+        mode_weight(args.m[subset], at % width, static_cast<double>(args.log_omega[subset]), args.log_factorials);
   });
 }
 
 // log Pr[elements a ... b - 1 precede the rest] for one b and every a < b. A lane keeps every 32nd node: `log_value` is
 // its own memory, and the products of kModeFlush elements are built up together.                            (Eq. 17)
 template <class T>
-__device__ void intervals(const PartitionModeCudaArgs<T>& args, int64_t row, int64_t b, double* log_value) {
+__device__ void intervals(const PartitionModeArgs<T>& args, int64_t row, int64_t b, double* log_value) {
   const int lane = threadIdx.x % kWarpSize;
   const double* score = args.score + row * args.n;
   double* out = args.interval + row * interval_begin(args.n + 1) + interval_begin(b);
@@ -106,7 +105,7 @@ __device__ void intervals(const PartitionModeCudaArgs<T>& args, int64_t row, int
 }
 
 template <class T>
-__global__ void __launch_bounds__(kModeThreads, 4) intervals_kernel(PartitionModeCudaArgs<T> args) {
+__global__ void __launch_bounds__(kModeThreads, 4) intervals_kernel(PartitionModeArgs<T> args) {
   DRPM_DYNAMIC_SHARED(block_shared_values);
   const int lane = threadIdx.x % kWarpSize;
   double* log_value =
@@ -122,59 +121,20 @@ __global__ void __launch_bounds__(kModeThreads, 4) intervals_kernel(PartitionMod
   });
 }
 
-// best_k(b) = max_a best_{k-1}(a) + interval(a, b) + log C(m_k, b - a) + (b - a) log omega_k; of equal values the empty
-// subset wins, then the smallest a. A warp takes one b.                                                     (Eq. 18)
 template <class T>
-__global__ void __launch_bounds__(kMaxThreads) boundaries_kernel(PartitionModeCudaArgs<T> args, int64_t k) {
-  const int lane = threadIdx.x % kWarpSize;
-  const int64_t n = args.n, width = n + 1;
-  for_warp_items(args.rows * width, [&](int64_t item, int64_t) {
-    const int64_t row = item / width, b = item % width, subset = row * args.num_subsets + k;
-    const double* before = args.best + (2 * row + k % 2) * width;
-    const double* ending = args.interval + row * interval_begin(width) + interval_begin(b);
-    const double* weight = args.weight + subset * width;
-    const auto best_before = [&](int64_t a) { return k > 0 ? before[a] : a == 0 ? 0 : -kInfinity; };
-    const int64_t most = args.m[subset] < n ? args.m[subset] : n;
-    double best = -kInfinity;
-    int64_t from = b;
-    for (int64_t a = (b > most ? b - most : 0) + lane; a < b; a += kWarpSize) {
-      const double value = best_before(a) + ending[a] + weight[b - a];
-      if (value > best) best = value, from = a;
-    }
-#pragma unroll
-    for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
-      const double other = __shfl_xor_sync(kFullWarp, best, offset);
-      const int64_t other_from = __shfl_xor_sync(kFullWarp, from, offset);
-      if (other > best || (other == best && other_from < from)) best = other, from = other_from;
-    }
-    const double empty = most >= 0 ? best_before(b) + weight[0] : -kInfinity;
-    if (lane != 0) return;
-    args.best[(2 * row + (k + 1) % 2) * width + b] = best > empty ? best : empty;
-    args.start[subset * width + b] = best > empty ? from : b;
-  });
-}
-
-// Back from the last boundary, by one thread, then labels by all; a block takes a row.
-template <class T>
-__global__ void __launch_bounds__(kMaxThreads) mode_labels_kernel(PartitionModeCudaArgs<T> args) {
-  const int64_t n = args.n, width = n + 1, subsets = args.num_subsets;
-  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
-    int64_t* cut = args.cut + row * (subsets + 1);
-    if (threadIdx.x == 0) {
-      cut[subsets] = n;
-      for (int64_t k = subsets - 1; k >= 0; --k) cut[k] = args.start[(row * subsets + k) * width + cut[k + 1]];
-    }
-    __syncthreads();
-    const bool possible = args.best[(2 * row + subsets % 2) * width + n] > -kInfinity;
-    for (int64_t k = 0; k < subsets; ++k)
-      for (int64_t i = cut[k] + threadIdx.x; i < cut[k + 1]; i += blockDim.x)
-        args.labels[row * n + args.order[row * n + i]] = possible ? k : -1;
-    for (int64_t i = threadIdx.x; i < cut[0]; i += blockDim.x) args.labels[row * n + args.order[row * n + i]] = -1;
-  }
+__global__ void __launch_bounds__(kMaxThreads) boundaries_kernel(PartitionModeArgs<T> args, int64_t k) {
+  const int64_t width = args.n + 1;
+  for_warp_items(args.rows * width,
+                 [&](int64_t item, int64_t) { mode_boundary(Warp(), args, item / width, k, item % width); });
 }
 
 template <class T>
-int run(const PartitionModeCudaArgs<T>& args, void* stream) {
+__global__ void __launch_bounds__(kMaxThreads) labels_kernel(PartitionModeArgs<T> args) {
+  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) mode_labels(Block(), args, row);
+}
+
+template <class T>
+int run(const PartitionModeArgs<T>& args, void* stream) {
   const int64_t width = args.n + 1;
   const size_t shared = sizeof(double) * (kModeThreads / kWarpSize) * padded_nodes(args.nodes);
   int error = launch_elements(&nodes_kernel, args.nodes, stream, args.nodes, args.n, args.node_scale, args.node_base);
@@ -183,15 +143,15 @@ int run(const PartitionModeCudaArgs<T>& args, void* stream) {
   if (error == 0) error = launch_warps(&intervals_kernel<T>, args.rows * args.n, kModeThreads, shared, stream, args);
   for (int64_t k = 0; k < args.num_subsets && error == 0; ++k)
     error = launch_warps(&boundaries_kernel<T>, args.rows * width, kMaxThreads, 0, stream, args, k);
-  if (error == 0) error = launch(&mode_labels_kernel<T>, args.rows, threads_for(args.n), 0, stream, args);
+  if (error == 0) error = launch(&labels_kernel<T>, args.rows, threads_for(args.n), 0, stream, args);
   return error;
 }
 
 }  // namespace
 }  // namespace DRPM_ISA
 
-int partition_mode_cuda(const PartitionModeCudaArgs<float>& args, void* stream) { return DRPM_ISA::run(args, stream); }
+int partition_mode_cuda(const PartitionModeArgs<float>& args, void* stream) { return DRPM_ISA::run(args, stream); }
 
-int partition_mode_cuda(const PartitionModeCudaArgs<double>& args, void* stream) { return DRPM_ISA::run(args, stream); }
+int partition_mode_cuda(const PartitionModeArgs<double>& args, void* stream) { return DRPM_ISA::run(args, stream); }
 
 }  // namespace drpm

@@ -1,6 +1,7 @@
 // Numerics of the most probable partition (docs/math/partition_likelihood.md, section on the mode). No torch headers.
 #pragma once
 
+#include "lanes/team.h"
 #include "partition_mode/partition_mode.h"
 #include "special/decay.h"
 #include "special/log_add.h"
@@ -43,6 +44,8 @@ DRPM_HD inline double mode_node(int64_t j, int64_t n) {
   return y;
 }
 
+DRPM_HD inline double mode_node_scale(double y) { return exp_lane<double>(y); }
+
 DRPM_HD inline double mode_node_base(double y) { return y - exp_lane<double>(y) - log_lane<double>(mode_density(y)); }
 
 // e^{a}, the element's score over the sum of the rest; z is that times the node's scale. The scores are sorted, so
@@ -54,10 +57,54 @@ DRPM_HD inline V mode_factor(V scale, double point) {
   return decay<V>(cut_z<V>(scale * point)).complement;
 }
 
+// Position of [0, b) in a row of `interval`.
+DRPM_HD inline int64_t interval_begin(int64_t b) { return b * (b - 1) / 2; }
+
 // log C(m, x) + x log omega: what x elements in a subset weigh                                              (Eq. 18)
 DRPM_HD inline double mode_weight(int64_t m, int64_t x, double log_omega, const LogFactorialTable& table) {
+  if (x > m) return -__builtin_huge_val();
   return static_cast<double>(x) * log_omega + log_factorial(static_cast<double>(m), table) -
          log_factorial(static_cast<double>(x), table) - log_factorial(static_cast<double>(m - x), table);
+}
+
+// best_k(b) = max_a best_{k-1}(a) + interval(a, b) + log C(m_k, b - a) + (b - a) log omega_k for one b, by a team; of
+// equal values the empty subset wins, then the smallest a.                                                  (Eq. 18)
+template <class Team, class T>
+DRPM_DEVICE inline void mode_boundary(const Team& team, const PartitionModeArgs<T>& args, int64_t row, int64_t k,
+                                      int64_t b) {
+  const int64_t n = args.n, width = n + 1, subset = row * args.num_subsets + k;
+  const double* before = args.best + (2 * row + k % 2) * width;
+  const double* ending = args.interval + row * interval_begin(width) + interval_begin(b);
+  const double* weight = args.weight + subset * width;
+  const int64_t most = args.m[subset] < n ? args.m[subset] : n;
+  double best = -__builtin_huge_val();
+  int64_t from = b;
+  for (int64_t a = (b > most ? b - most : 0) + team.rank(); a < b; a += team.size()) {
+    const double value = before[a] + ending[a] + weight[b - a];
+    if (value > best) best = value, from = a;
+  }
+  team.first_largest(&best, &from);
+  if (!team.first()) return;
+  const double empty = most >= 0 ? before[b] + weight[0] : -__builtin_huge_val();
+  args.best[(2 * row + (k + 1) % 2) * width + b] = best > empty ? best : empty;
+  args.start[subset * width + b] = static_cast<int32_t>(best > empty ? from : b);
+}
+
+// Back from the last boundary by one, then labels by all.
+template <class Team, class T>
+DRPM_DEVICE inline void mode_labels(const Team& team, const PartitionModeArgs<T>& args, int64_t row) {
+  const int64_t n = args.n, width = n + 1, subsets = args.num_subsets;
+  const int64_t* order = args.order + row * n;
+  int64_t *cut = args.cut + row * (subsets + 1), *labels = args.labels + row * n;
+  if (team.first()) {
+    cut[subsets] = n;
+    for (int64_t k = subsets - 1; k >= 0; --k) cut[k] = args.start[(row * subsets + k) * width + cut[k + 1]];
+  }
+  team.sync();
+  const bool possible = args.best[(2 * row + subsets % 2) * width + n] > -__builtin_huge_val();
+  for (int64_t k = 0; k < subsets; ++k)
+    for (int64_t i = cut[k] + team.rank(); i < cut[k + 1]; i += team.size()) labels[order[i]] = possible ? k : -1;
+  for (int64_t i = team.rank(); i < cut[0]; i += team.size()) labels[order[i]] = -1;
 }
 
 }  // namespace DRPM_ISA

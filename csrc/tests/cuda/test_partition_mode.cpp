@@ -1,46 +1,45 @@
-#include <cmath>
 #include <numeric>
 
-#include "partition_mode/partition_mode_cuda.h"
 #include "partition_mode/partition_mode_math.h"
 #include "tests/cuda/driver.h"
 
 using namespace drpm_test;
 
-// The most probable labels by the CPU kernel, and its factors.
+// Everything but the inputs as the caller of either backend supplies it.
 template <class T>
-void reference(const drpm::PartitionModeCudaArgs<T>& args, const double* node_scale, const double* node_base,
-               Buffer<double>* interval, Buffer<int64_t>* labels) {
-  const int64_t n = args.n, subsets = args.num_subsets, intervals = n * (n + 1) / 2;
-  std::vector<double> scratch(drpm::partition_mode_scratch(n, subsets, args.nodes));
-  for (int64_t row = 0; row < args.rows; ++row) {
-    std::vector<double> score(n), rest(n + 1), omega(subsets);
-    std::vector<int32_t> order(args.order + row * n, args.order + (row + 1) * n);
-    rest[n] = -HUGE_VAL;
-    for (int64_t i = n - 1; i >= 0; --i) {
-      score[i] = args.log_scores[row * n + order[i]];
-      rest[i] = score[i] + std::log1p(std::exp(rest[i + 1] - score[i]));
-    }
-    for (int64_t k = 0; k < subsets; ++k) omega[k] = args.log_omega[row * subsets + k];
-    drpm::PartitionModeArgs host{};
-    host.score = score.data();
-    host.order = order.data();
-    host.log_rest = rest.data();
-    host.log_omega = omega.data();
-    host.m = args.m + row * subsets;
-    host.n = n;
-    host.num_subsets = subsets;
-    host.node_scale = node_scale;
-    host.node_base = node_base;
-    host.nodes = args.nodes;
-    host.log_factorials = drpm::log_factorial_table(n + 1);
-    host.interval = interval->data() + row * intervals;
-    host.labels = labels->data() + row * n;
-    host.scratch = scratch.data();
-    drpm::partition_mode_intervals(host, 0, n);
-    drpm::partition_mode_labels(host, 0, 1);
+struct Buffers {
+  explicit Buffers(const drpm::PartitionModeArgs<T>& args)
+      : node_scale(unset(args.nodes)),
+        node_base(unset(args.nodes)),
+        score(unset(args.rows * args.n)),
+        rest(unset(args.rows * (args.n + 1))),
+        interval(poisoned<double>(args.rows * args.n * (args.n + 1) / 2)),
+        weight(unset(args.rows * args.num_subsets * (args.n + 1))),
+        best(unset(args.rows * 2 * (args.n + 1))),
+        node_scratch(unset(drpm::mode_node_scratch(args.nodes))),
+        start(poisoned<int32_t>(args.rows * args.num_subsets * (args.n + 1))),
+        cut(poisoned<int64_t>(args.rows * (args.num_subsets + 1))),
+        labels(poisoned<int64_t>(args.rows * args.n)) {}
+
+  drpm::PartitionModeArgs<T> in(drpm::PartitionModeArgs<T> args) {
+    args.node_scale = node_scale.data();
+    args.node_base = node_base.data();
+    args.score = score.data();
+    args.log_rest = rest.data();
+    args.interval = interval.data();
+    args.weight = weight.data();
+    args.best = best.data();
+    args.start = start.data();
+    args.cut = cut.data();
+    args.labels = labels.data();
+    args.node_scratch = node_scratch.data();
+    return args;
   }
-}
+
+  Buffer<double> node_scale, node_base, score, rest, interval, weight, best, node_scratch;
+  Buffer<int32_t> start;
+  Buffer<int64_t> cut, labels;
+};
 
 template <class T>
 void check(int64_t rows, int64_t n, int64_t subsets, double scale, int64_t capacity) {
@@ -54,39 +53,27 @@ void check(int64_t rows, int64_t n, int64_t subsets, double scale, int64_t capac
     std::iota(begin, begin + n, 0);
     std::stable_sort(begin, begin + n, [x](int64_t a, int64_t b) { return x[a] > x[b]; });
   }
-  const int64_t nodes = drpm::isa_baseline::mode_node_count(n), width = n + 1, intervals = n * (n + 1) / 2;
   const auto factorials = drpm::log_factorial_table(n + 1);
   const Buffer<double> table(factorials.value, factorials.value + n + 1);
-  auto node_scale = unset(nodes), node_base = unset(nodes);
-  auto score = unset(rows * n), rest = unset(rows * width);
-  auto interval = poisoned<double>(rows * intervals), weight = unset(rows * subsets * width);
-  auto best = unset(rows * 2 * width);
-  auto start = poisoned<int64_t>(rows * subsets * width), cut = poisoned<int64_t>(rows * (subsets + 1));
-  auto labels = poisoned<int64_t>(rows * n), want_labels = labels;
-  drpm::PartitionModeCudaArgs<T> args{rows,
-                                      n,
-                                      subsets,
-                                      nodes,
-                                      log_scores.data(),
-                                      order.data(),
-                                      log_omega.data(),
-                                      m.data(),
-                                      labels.data(),
-                                      {table.data(), n + 1},
-                                      node_scale.data(),
-                                      node_base.data(),
-                                      score.data(),
-                                      rest.data(),
-                                      interval.data(),
-                                      weight.data(),
-                                      best.data(),
-                                      start.data(),
-                                      cut.data()};
-  expect_launched("partition_mode", drpm::partition_mode_cuda(args, nullptr));
-  auto want = poisoned<double>(rows * intervals);
-  reference(args, node_scale.data(), node_base.data(), &want, &want_labels);
-  expect_close("intervals", interval, want, 1e-13);
-  expect_close("labels", labels, want_labels, 0);
+  drpm::PartitionModeArgs<T> args{};
+  args.log_scores = log_scores.data();
+  args.order = order.data();
+  args.log_omega = log_omega.data();
+  args.m = m.data();
+  args.rows = rows;
+  args.n = n;
+  args.num_subsets = subsets;
+  args.nodes = drpm::DRPM_ISA::mode_node_count(n);
+  args.log_factorials = {table.data(), n + 1};
+  Buffers<T> device(args), host(args);
+  expect_launched("partition_mode", drpm::partition_mode_cuda(device.in(args), nullptr));
+  const auto on_host = host.in(args);
+  drpm::partition_mode_nodes(on_host, 0, args.nodes);
+  drpm::partition_mode_remainders(on_host, 0, rows);
+  drpm::partition_mode_intervals(on_host, 0, rows * n);
+  drpm::partition_mode_labels(on_host, 0, rows);
+  expect_close("intervals", device.interval, host.interval, 1e-13);
+  expect_close("labels", device.labels, host.labels, 0);
 }
 
 template <class T>
