@@ -8,7 +8,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from drpm import ops, reference
-from drpm.reference.partition_likelihood_gradient import partition_log_prob_gradient
+from drpm.reference.partition_log_prob_gradient import partition_log_prob_gradient
 from drpm.testing.samples import EXACT, NO_GRADIENT, REFUSED, SAMPLES, Shape, outputs_of
 
 DTYPE = torch.float64

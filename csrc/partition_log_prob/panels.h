@@ -1,5 +1,5 @@
 // Many elements as few weighted points: sums over elements of a function of a_i that is analytic for |Im a| < pi/2 are
-// sums over Chebyshev points of unit panels (docs/math/partition_likelihood.md, section 4). No torch headers.
+// sums over Chebyshev points of unit panels (docs/math/partition_log_prob.md, section 4). No torch headers.
 #pragma once
 
 #include "lanes/lane_math.h"

@@ -1,4 +1,4 @@
-// Numerics of one factor of the exact partition likelihood (docs/math/partition_likelihood.md).
+// Numerics of one factor of the exact partition likelihood (docs/math/partition_log_prob.md).
 //
 //   I = int exp(h(y)) dy,  h(y) = y - e^y + sum_i w_i log(1 - exp(-z_i)),  z_i = A_i e^y,  A_i = s_i / Z        (Eq. 4)
 //

@@ -1,4 +1,4 @@
-// Numerics of the most probable partition (docs/math/partition_likelihood.md, section on the mode). No torch headers.
+// Numerics of the most probable partition (docs/math/partition_log_prob.md, section on the mode). No torch headers.
 #pragma once
 
 #include "lanes/team.h"

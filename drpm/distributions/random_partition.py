@@ -43,7 +43,7 @@ def partition_arguments(
 class RandomPartition(Distribution):
     """Partitions of n elements into K ordered subsets, some of them possibly empty.
 
-        log p(Y; ω, s) = log p(n; ω) + log p(Y | n; s)                (docs/math/partition_likelihood.md: exact)
+        log p(Y; ω, s) = log p(n; ω) + log p(Y | n; s)                (docs/math/partition_log_prob.md: exact)
 
     Args:
         log_omega: (*, K) float, natural-log weights of the subsets.

@@ -28,7 +28,7 @@ from drpm.ops._derivatives import second_order
 from drpm.ops._eager import differentiable
 from drpm.ops._lengths import ODDS_SPACING, pad_scores, row_lengths
 from drpm.ops._modes import wants_gradient
-from drpm.reference.partition_likelihood_gradient import partition_log_prob_gradient
+from drpm.reference.partition_log_prob_gradient import partition_log_prob_gradient
 
 _OP = "partition_log_prob"
 
@@ -43,7 +43,7 @@ def partition_log_prob(
     """Exact log-probability that Plackett-Luce fills the subsets with these elements, given the sizes.
 
         log p(Y | sizes) = Σ_k log ∫_0^1 Π_{i∈S_k} (1 − u^{s_i/Z_k}) du,  Z_k = Σ_{l>k} Σ_{i∈S_l} s_i
-                                                                      (Eq. 2, docs/math/partition_likelihood.md)
+                                                                      (Eq. 2, docs/math/partition_log_prob.md)
 
     Args:
         labels: (*, n) int64, the subset of each element, in [0, num_subsets); empty subsets are allowed.

@@ -30,7 +30,7 @@ def partition_mode(
 ) -> Tensor:  # (*, n) int64
     """Labels of the most probable partition, the joint mode.
 
-        argmax_Y log p(n; ω) + log p(Y | n; s)                          (Eq. 18, docs/math/partition_likelihood.md)
+        argmax_Y log p(n; ω) + log p(Y | n; s)                          (Eq. 18, docs/math/partition_log_prob.md)
 
     Not `random_partition(…, noise=False)`, which takes the mode of one conditional after the other. The subsets of the
     mode are intervals of the elements in order of decreasing score.

@@ -9,7 +9,7 @@ from .k_subset import k_subset_entropy, k_subset_log_prob, k_subset_marginals, k
 from .mvhg import hypergeometric_log_weights, mvhg_log_normalizer, mvhg_log_prob, mvhg_sample
 from .mvhg_moments import mvhg_covariance, mvhg_entropy, mvhg_kl, mvhg_mean
 from .partition import partition
-from .partition_likelihood import (
+from .partition_log_prob import (
     partition_log_prob,
     partition_log_prob_bounds,
     partition_marginals,

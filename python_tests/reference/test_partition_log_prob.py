@@ -13,7 +13,7 @@ from drpm.reference import (
     plackett_luce_log_prob,
     random_partition_log_prob,
 )
-from drpm.reference.partition_likelihood import partition_sizes, rank_in_subset_prob, rank_prob
+from drpm.reference.partition_log_prob import partition_sizes, rank_in_subset_prob, rank_prob
 from drpm.reference.relaxed_sort import permutation_matrix
 
 from .enumeration import all_labels, mvhg_log_weights, partition_prob, plackett_luce_prob

@@ -1,6 +1,6 @@
 """The gradient of `partition_log_prob` in plain torch ops, of which second derivatives are taken.
 
-The kernel's quadrature (Eq. 4–15, docs/math/partition_likelihood.md) without its shortcuts: every element at every
+The kernel's quadrature (Eq. 4–15, docs/math/partition_log_prob.md) without its shortcuts: every element at every
 node, O(n · 100) memory in float64. The nodes do not move with the scores: an integral does not depend on them.
 """
 
@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .partition_likelihood import log_arrived
+from .partition_log_prob import log_arrived
 
 _NODES = 100
 _DROP = 36.0  # the integrand is cut where it has fallen by e^-36
