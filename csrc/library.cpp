@@ -8,6 +8,8 @@
 
 #include "glue/finite.h"
 #include "lanes/simd.h"
+#include "mvhg/tables/exact.h"
+#include "noise/streams.h"
 #define DRPM_LIBRARY(m) STABLE_TORCH_LIBRARY(drpm, m)
 #endif
 
@@ -92,6 +94,18 @@ PYBIND11_MODULE(_C, module) {
     info["cuda_architectures"] = py::str(DRPM_CUDA_ARCHITECTURES).attr("split")();
     return info;
   });
+  // What Python must agree on with the kernels. `noise_streams`: the number of each use of a seed.
+  module.attr("noise_streams") = [] {
+    pybind11::dict streams;
+    streams["sizes"] = drpm::kStreamSizes;
+    streams["order"] = drpm::kStreamOrder;
+    streams["class_order"] = drpm::kStreamClassOrder;
+    streams["draw"] = drpm::kStreamDraw;
+    streams["assignment"] = drpm::kStreamAssignment;
+    streams["tree"] = drpm::kStreamTree;
+    return streams;
+  }();
+  module.attr("samples_per_group") = drpm::kSamplesPerGroup;
   // For argument checks: contiguous float32 or float64 values on the host, by address (a torch op would cost 3 us).
   module.def("all_finite", [](uintptr_t address, int64_t count, bool float64) {
     bool finite = true;

@@ -12,17 +12,23 @@ struct OutcomeWindow {
   int64_t low, high;  // inclusive
 };
 
-// The first x of low .. high with at(x + 1) <= at(x): the smallest mode of a concave `at`.
-template <class At>
-DRPM_HD inline int64_t concave_mode(int64_t low, int64_t high, const At& at) {
+// The first x of low .. high with holds(x), which holds from some x on; `high` where none before it does.
+template <class Holds>
+DRPM_HD inline int64_t first_where(int64_t low, int64_t high, const Holds& holds) {
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
-    if (at(middle + 1) <= at(middle))
+    if (holds(middle))
       high = middle;
     else
       low = middle + 1;
   }
   return low;
+}
+
+// The smallest mode of a concave `at`.
+template <class At>
+DRPM_HD inline int64_t concave_mode(int64_t low, int64_t high, const At& at) {
+  return first_where(low, high, [&](int64_t x) { return at(x + 1) <= at(x); });
 }
 
 // drop(x) = log w(mode) - log w(x), growing away from the mode. Galloping, then bisection, on either side.

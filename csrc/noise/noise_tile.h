@@ -1,5 +1,4 @@
-// Gumbel noise of consecutive elements, many Philox blocks at a time: rounds outside, blocks inside, so that the
-// compiler turns the 32-bit multiplications into vector code.
+// Gumbel noise of consecutive elements, many Philox blocks at a time.
 #pragma once
 
 #include "noise/philox.h"
@@ -14,30 +13,10 @@ constexpr int kNoiseTile = 16 * kNoisePerBlock<T>;
 template <class T>
 inline void uniform_tile(const NoiseRow& at, uint32_t stream, uint32_t klass, uint64_t first, T* out) {
   constexpr int kPer = kNoisePerBlock<T>, kBlocks = 16;
-  uint32_t c0[kBlocks], c1[kBlocks], c2[kBlocks], c3[kBlocks];
+  uint32_t c[4][kBlocks];
+  noise_blocks(at, stream, klass, static_cast<uint32_t>(first / kPer), c);
   for (int b = 0; b < kBlocks; ++b) {
-    c0[b] = static_cast<uint32_t>(first / kPer) + static_cast<uint32_t>(b);
-    c1[b] = klass | (stream << 28);
-    c2[b] = static_cast<uint32_t>(at.row);
-    c3[b] = static_cast<uint32_t>(at.row >> 32);
-  }
-  uint32_t k0 = static_cast<uint32_t>(at.seed), k1 = static_cast<uint32_t>(at.seed >> 32);
-  for (int round = 0; round < 10; ++round) {
-    for (int b = 0; b < kBlocks; ++b) {
-      const uint64_t p0 = static_cast<uint64_t>(0xD2511F53u) * c0[b];
-      const uint64_t p1 = static_cast<uint64_t>(0xCD9E8D57u) * c2[b];
-      const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1[b] ^ k0;
-      const uint32_t n2 = static_cast<uint32_t>(p0 >> 32) ^ c3[b] ^ k1;
-      c1[b] = static_cast<uint32_t>(p1);
-      c3[b] = static_cast<uint32_t>(p0);
-      c0[b] = n0;
-      c2[b] = n2;
-    }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  for (int b = 0; b < kBlocks; ++b) {
-    const PhiloxBlock block{{c0[b], c1[b], c2[b], c3[b]}};
+    const PhiloxBlock block{{c[0][b], c[1][b], c[2][b], c[3][b]}};
     for (int i = 0; i < kPer; ++i) out[b * kPer + i] = uniform_of(block, i, T());
   }
 }

@@ -4,14 +4,10 @@
 
 #include "lanes/lane_math.h"
 #include "noise/seeds.h"
+#include "noise/streams.h"
 
 namespace drpm {
 namespace DRPM_ISA {
-
-constexpr uint32_t kStreamSizes = 0;  // Gumbel noise of the subset sizes
-constexpr uint32_t kStreamOrder = 1;  // Gumbel noise of the order
-constexpr uint32_t kStreamPlain = 2;  // uniforms of samplers without relaxation
-constexpr uint32_t kStreamTree = 3;   // uniforms of draws by a tree
 
 // Key and first coordinate of the noise of one row.
 struct NoiseRow {
@@ -30,29 +26,46 @@ struct PhiloxBlock {
   uint32_t word[4];
 };
 
-DRPM_HD inline PhiloxBlock philox4x32_10(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint64_t seed) {
+// Ten rounds on counters c[word][block], in place: rounds outside, blocks inside, so that the compiler turns the 32-bit
+// multiplications of many blocks into vector code.
+template <int kBlocks>
+DRPM_HD inline void philox4x32_10(uint32_t (&c)[4][kBlocks], uint64_t seed) {
   uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
 #pragma GCC unroll 10
   for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = static_cast<uint64_t>(0xD2511F53u) * c0;
-    const uint64_t p1 = static_cast<uint64_t>(0xCD9E8D57u) * c2;
-    const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;
-    const uint32_t n2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
-    c1 = static_cast<uint32_t>(p1);
-    c3 = static_cast<uint32_t>(p0);
-    c0 = n0;
-    c2 = n2;
+    for (int b = 0; b < kBlocks; ++b) {
+      const uint64_t p0 = static_cast<uint64_t>(0xD2511F53u) * c[0][b];
+      const uint64_t p1 = static_cast<uint64_t>(0xCD9E8D57u) * c[2][b];
+      const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c[1][b] ^ k0;
+      const uint32_t n2 = static_cast<uint32_t>(p0 >> 32) ^ c[3][b] ^ k1;
+      c[1][b] = static_cast<uint32_t>(p1);
+      c[3][b] = static_cast<uint32_t>(p0);
+      c[0][b] = n0;
+      c[2][b] = n2;
+    }
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  return {{c0, c1, c2, c3}};
 }
 
-// The block that holds the variates of elements 4 b .. 4 b + 3 (float) or 2 b, 2 b + 1 (double).
-// Counter: (b; class | stream << 28; row, low word; row, high word).
+// Counters of the blocks b .. b + kBlocks - 1; block b holds the variates of elements 4 b .. 4 b + 3 (float) or 2 b,
+// 2 b + 1 (double). Counter: (b; class | stream << 28; row, low word; row, high word).
+template <int kBlocks>
+DRPM_HD inline void noise_blocks(const NoiseRow& at, uint32_t stream, uint32_t klass, uint32_t b,
+                                 uint32_t (&c)[4][kBlocks]) {
+  for (int i = 0; i < kBlocks; ++i) {
+    c[0][i] = b + static_cast<uint32_t>(i);
+    c[1][i] = klass | (stream << 28);
+    c[2][i] = static_cast<uint32_t>(at.row);
+    c[3][i] = static_cast<uint32_t>(at.row >> 32);
+  }
+  philox4x32_10(c, at.seed);
+}
+
 DRPM_HD inline PhiloxBlock noise_block(const NoiseRow& at, uint32_t stream, uint32_t klass, uint32_t b) {
-  return philox4x32_10(b, klass | (stream << 28), static_cast<uint32_t>(at.row), static_cast<uint32_t>(at.row >> 32),
-                       at.seed);
+  uint32_t c[4][1];
+  noise_blocks(at, stream, klass, b, c);
+  return {{c[0][0], c[1][0], c[2][0], c[3][0]}};
 }
 
 template <class T>
@@ -91,10 +104,15 @@ struct GumbelRange<double> {
 
 // One variate; loops over many elements should take whole blocks instead.
 template <class T>
-DRPM_HD inline T gumbel_at(const NoiseRow& at, uint32_t stream, uint32_t klass, uint64_t element) {
+DRPM_HD inline T uniform_at(const NoiseRow& at, uint32_t stream, uint32_t klass, uint64_t element) {
   constexpr int kPer = kNoisePerBlock<T>;
   const PhiloxBlock block = noise_block(at, stream, klass, static_cast<uint32_t>(element / kPer));
-  return gumbel_of_uniform<T>(uniform_of(block, static_cast<int>(element % kPer), T()));
+  return uniform_of(block, static_cast<int>(element % kPer), T());
+}
+
+template <class T>
+DRPM_HD inline T gumbel_at(const NoiseRow& at, uint32_t stream, uint32_t klass, uint64_t element) {
+  return gumbel_of_uniform<T>(uniform_at<T>(at, stream, klass, element));
 }
 
 }  // namespace DRPM_ISA

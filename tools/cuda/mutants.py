@@ -13,6 +13,7 @@ CSRC = ROOT / "csrc"
 # of the same program keep their own, unbroken copy.
 HEADERS = (
     "device/cuda_launch.h",
+    "mvhg/chain.h",
     "mvhg/contour/contour_math.h",
     "mvhg/contour/contour_rows.h",
     "mvhg/contour/cumulant_math.h",

@@ -2,17 +2,11 @@
 // not depend on the counts. All arrays are row-major and contiguous; B rows, K classes.
 #pragma once
 
-#include "lanes/host_device.h"
+#include "lanes/carver.h"
 #include "lanes/simd.h"
+#include "mvhg/law.h"
 
 namespace drpm {
-
-struct MvhgCounts {
-  const int64_t* m;  // (B, K) or (1, K)
-  const int64_t* n;  // (B) or (1)
-  int64_t classes;
-  int64_t m_stride, n_stride;  // elements from row to row; 0 where shared
-};
 
 template <class T>
 struct MvhgNormalizerArgs {
@@ -57,16 +51,51 @@ struct MvhgKlArgs {
 };
 
 constexpr int64_t kContourNodes = 48;  // at most 34 are ever needed; padded to whole packs
-// Doubles that one row needs: K probabilities and complements, four arrays over the nodes.
-inline DRPM_HD int64_t contour_scratch(int64_t classes) { return 2 * (classes + 8) + 4 * kContourNodes; }
 
-DRPM_DECLARE_KERNEL(mvhg_normalizer_rows, MvhgNormalizerArgs<float>)
-DRPM_DECLARE_KERNEL(mvhg_normalizer_rows, MvhgNormalizerArgs<double>)
-DRPM_DECLARE_KERNEL(mvhg_log_prob_rows, MvhgLogProbArgs<float>)
-DRPM_DECLARE_KERNEL(mvhg_log_prob_rows, MvhgLogProbArgs<double>)
-DRPM_DECLARE_KERNEL(mvhg_cumulant_rows, MvhgCumulantArgs<float>)
-DRPM_DECLARE_KERNEL(mvhg_cumulant_rows, MvhgCumulantArgs<double>)
-DRPM_DECLARE_KERNEL(mvhg_kl_rows, MvhgKlArgs<float>)
-DRPM_DECLARE_KERNEL(mvhg_kl_rows, MvhgKlArgs<double>)
+struct ContourArrays {
+  double *p, *q;          // (K)
+  double *cosine, *sine;  // of theta
+  double *real, *imag;    // c_j e^psi / sum of the real parts: the complex weights of < >
+};
+
+inline DRPM_HD ContourArrays place_contour_arrays(Carver* carver, int64_t classes) {
+  ContourArrays out{};
+  out.p = carver->take<double>(classes + 8);
+  out.q = carver->take<double>(classes + 8);
+  out.cosine = carver->take<double>(kContourNodes);
+  out.sine = carver->take<double>(kContourNodes);
+  out.real = carver->take<double>(kContourNodes);
+  out.imag = carver->take<double>(kContourNodes);
+  return out;
+}
+
+// Doubles that one row needs.
+inline DRPM_HD int64_t contour_scratch(int64_t classes) {
+  Carver measure(nullptr);
+  place_contour_arrays(&measure, classes);
+  return measure.size() / static_cast<int64_t>(sizeof(double));
+}
+
+DRPM_DECLARE_KERNEL(mvhg_contour_rows, MvhgNormalizerArgs<float>)
+DRPM_DECLARE_KERNEL(mvhg_contour_rows, MvhgNormalizerArgs<double>)
+DRPM_DECLARE_KERNEL(mvhg_contour_rows, MvhgLogProbArgs<float>)
+DRPM_DECLARE_KERNEL(mvhg_contour_rows, MvhgLogProbArgs<double>)
+DRPM_DECLARE_KERNEL(mvhg_contour_rows, MvhgCumulantArgs<float>)
+DRPM_DECLARE_KERNEL(mvhg_contour_rows, MvhgCumulantArgs<double>)
+DRPM_DECLARE_KERNEL(mvhg_contour_rows, MvhgKlArgs<float>)
+DRPM_DECLARE_KERNEL(mvhg_contour_rows, MvhgKlArgs<double>)
+
+// Rows in flight, one warp each: 32 warps on each of 132 multiprocessors; the rest comes by stride.
+inline int64_t contour_rows_in_flight(int64_t rows) { return rows < 4224 ? rows : 4224; }
+
+// Launchers over `rows` work items; `args.scratch` holds `doubles` doubles for each row in flight.
+#define DRPM_DECLARE_CONTOUR(Args)                                                             \
+  int mvhg_contour_cuda(const Args<float>& args, int64_t rows, int64_t doubles, void* stream); \
+  int mvhg_contour_cuda(const Args<double>& args, int64_t rows, int64_t doubles, void* stream);
+DRPM_DECLARE_CONTOUR(MvhgNormalizerArgs)
+DRPM_DECLARE_CONTOUR(MvhgLogProbArgs)
+DRPM_DECLARE_CONTOUR(MvhgCumulantArgs)
+DRPM_DECLARE_CONTOUR(MvhgKlArgs)
+#undef DRPM_DECLARE_CONTOUR
 
 }  // namespace drpm

@@ -1,5 +1,5 @@
 #include "device/cuda_launch.h"
-#include "mvhg/contour/contour_cuda.h"
+#include "mvhg/contour/contour.h"
 #include "mvhg/contour/contour_rows.h"
 
 namespace drpm {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "mvhg/contour/contour.h"
-#include "mvhg/tilt_math.h"
+#include "mvhg/tilt.h"
 #include "special/gamma.h"
 
 namespace drpm {
@@ -12,24 +12,20 @@ namespace DRPM_ISA {
 constexpr double kPi = 3.14159265358979323846;
 
 // What one row's nodes know. Arrays are padded with nodes of weight 0 to whole packs.
-struct Contour {
+struct Contour : ContourArrays {
   MvhgRow row;
   double tilt, log_total;  // log P_S
-  bool point;              // n = 0 or n = sum m: nothing is random
+  bool point;              // nothing is random
   int64_t nodes;           // padded
-  double *p, *q;           // (K)
-  double *cosine, *sine;   // of theta
-  double *real, *imag;     // c_j e^psi / sum of the real parts: the complex weights of < >
 };
 
+// `scratch` holds contour_scratch(K) doubles.
 DRPM_HD inline Contour place_contour(const MvhgRow& row, double* scratch) {
+  Carver carver(scratch);
   Contour c{};
+  static_cast<ContourArrays&>(c) = place_contour_arrays(&carver, row.classes);
   c.row = row;
-  c.point = row.n == 0 || row.n == row.total;
-  double** arrays[] = {&c.cosine, &c.sine, &c.real, &c.imag};
-  for (double** array : arrays) *array = scratch, scratch += kContourNodes;
-  c.p = scratch;
-  c.q = scratch + row.classes + 8;
+  c.point = is_extreme(row);
   return c;
 }
 
@@ -188,10 +184,7 @@ DRPM_HD inline double deviance(double x, double y) {
 
 // log Gamma(x + 1) - [(x + 1/2) log x - x + log sqrt(2 pi)], x > 0: what Stirling's formula lacks
 DRPM_HD inline double stirling_error(double x) {
-  if (x >= 16) {
-    const double r = 1 / x, r2 = r * r;
-    return r * (1.0 / 12 - r2 * (1.0 / 360 - r2 * (1.0 / 1260 - r2 * (1.0 / 1680 - r2 * (1.0 / 1188)))));
-  }
+  if (x >= 16) return stirling_series(x);
   return log_gamma1p(x) - (x + 0.5) * log_lane<double>(x) + x - 0.91893853320467274178;
 }
 

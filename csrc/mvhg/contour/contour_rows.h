@@ -12,11 +12,6 @@ namespace DRPM_ISA {
 template <class T>
 constexpr double kCut = sizeof(T) == 4 ? 20 : 38;
 
-template <class T>
-DRPM_HD inline MvhgRow row_of(const MvhgCounts& counts, const T* log_omega, int64_t row) {
-  return mvhg_row(counts.m + row * counts.m_stride, counts.n[row * counts.n_stride], counts.classes, log_omega);
-}
-
 template <class V, class Team, class T>
 DRPM_DEVICE inline void write_mean(const Team& team, const Contour& c, T* mean) {
   for (int64_t k = 0; k < c.row.classes; ++k) {
@@ -30,11 +25,11 @@ template <class V, class Team, class T>
 DRPM_DEVICE inline void normalizer_row(const Team& team, const MvhgNormalizerArgs<T>& args, int64_t row) {
   const int64_t classes = args.counts.classes;
   const T* log_omega = args.log_omega + row * classes;
-  const MvhgRow parameters = row_of(args.counts, log_omega, row);
+  const MvhgRow parameters = mvhg_row(args.counts, row, log_omega);
   T* mean = args.mean == nullptr ? nullptr : args.mean + row * classes;
   if (!parameters.valid) {
-    if (team.first()) args.log_normalizer[row] = static_cast<T>(__builtin_nan(""));
-    if (mean != nullptr) team_fill(team, mean, classes, __builtin_nan(""));
+    if (team.first()) args.log_normalizer[row] = static_cast<T>(kNaN);
+    if (mean != nullptr) team_fill(team, mean, classes, kNaN);
     return;
   }
   Contour c = place_contour(parameters, args.scratch);
@@ -54,11 +49,11 @@ DRPM_DEVICE inline void log_prob_row(const Team& team, const MvhgLogProbArgs<T>&
   const int64_t classes = args.counts.classes;
   const T* log_omega = args.log_omega + row * classes;
   const T* sizes = args.sizes + row * classes;
-  const MvhgRow parameters = row_of(args.counts, log_omega, row);
+  const MvhgRow parameters = mvhg_row(args.counts, row, log_omega);
   T* mean = args.mean == nullptr ? nullptr : args.mean + row * classes;
   if (!parameters.valid) {
-    if (team.first()) args.log_prob[row] = static_cast<T>(__builtin_nan(""));
-    if (mean != nullptr) team_fill(team, mean, classes, __builtin_nan(""));
+    if (team.first()) args.log_prob[row] = static_cast<T>(kNaN);
+    if (mean != nullptr) team_fill(team, mean, classes, kNaN);
     return;
   }
   Contour c = place_contour(parameters, args.scratch);
@@ -91,9 +86,9 @@ DRPM_DEVICE inline void cumulant_row(const Team& team, const MvhgCumulantArgs<T>
   const int64_t classes = args.counts.classes;
   const T* log_omega = args.log_omega + row * classes;
   T* out = args.out + row * classes;
-  const MvhgRow parameters = row_of(args.counts, log_omega, row);
+  const MvhgRow parameters = mvhg_row(args.counts, row, log_omega);
   Contour c = place_contour(parameters, args.scratch);
-  if (!parameters.valid || c.point) return team_fill(team, out, classes, parameters.valid ? 0 : __builtin_nan(""));
+  if (!parameters.valid || c.point) return team_fill(team, out, classes, parameters.valid ? 0 : kNaN);
   solve_contour<V>(team, &c, log_omega, kCut<T>);
   double* rho_mean = args.scratch + contour_scratch(classes);
   for (int64_t k = 0; k < classes; ++k) {
@@ -169,11 +164,11 @@ DRPM_DEVICE inline void kl_row(const Team& team, const MvhgKlArgs<T>& args, int6
   const int64_t classes = args.counts.classes;
   const T* log_q = args.log_omega_q + row * classes;
   const T* log_p = args.log_omega_p + row * classes;
-  const MvhgRow row_q = row_of(args.counts, log_q, row), row_p = row_of(args.counts, log_p, row);
+  const MvhgRow row_q = mvhg_row(args.counts, row, log_q), row_p = mvhg_row(args.counts, row, log_p);
   if (!row_q.valid || !row_p.valid) {
-    if (team.first()) args.kl[row] = static_cast<T>(__builtin_nan(""));
-    team_fill(team, args.mean_q + row * classes, classes, __builtin_nan(""));
-    team_fill(team, args.mean_p + row * classes, classes, __builtin_nan(""));
+    if (team.first()) args.kl[row] = static_cast<T>(kNaN);
+    team_fill(team, args.mean_q + row * classes, classes, kNaN);
+    team_fill(team, args.mean_p + row * classes, classes, kNaN);
     return;
   }
   Contour q = place_contour(row_q, args.scratch);

@@ -1,5 +1,5 @@
 #include "mvhg/contour/entropy_rows.h"
-#include "mvhg/tables/size_tables.h"
+#include "mvhg/tables/size_tables_cpu.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -18,10 +18,9 @@ struct StoredOutcomes {
 
 template <class T>
 void entropy_item(const MvhgEntropyArgs<T>& args, int64_t parameters) {
-  const MvhgExactArgs<T>& common = args.common;
-  double *f = common.scratch.f, *phi = common.scratch.log_f;
+  double *f = args.f, *phi = args.log_f;
   entropy_row<VD>(Alone(), args, parameters, [&](int64_t, int64_t m, double a) {
-    const TableWindow w = class_table(m, a, m, table_cut(common), common.scratch.widest, common.log_factorials, 0, phi);
+    const TableWindow w = class_table(m, a, m, kPlainCut, args.widest, args.log_factorials, 0, phi);
     exp_table(phi, w.size, f);
     StoredOutcomes out{w.low, w.size, w.low, 0, f, phi, 0};
     for (int64_t i = 0; i < w.size; ++i) {

@@ -1,11 +1,12 @@
 #include "device/cuda_launch.h"
 #include "mvhg/contour/entropy_rows.h"
-#include "mvhg/tables/exact_cuda.h"
 #include "mvhg/tables/size_tables.h"
 
 namespace drpm {
 namespace DRPM_ISA {
 namespace {
+
+constexpr int kEntropyThreads = 128;  // four warps a block, each with its own row
 
 // f phi of one class, 32 outcomes at a time, one a lane.
 struct WarpOutcomes {
@@ -24,9 +25,8 @@ struct WarpOutcomes {
 };
 
 template <class T>
-__device__ WarpOutcomes open_class(const MvhgExactArgs<T>& args, int64_t m, double a) {
-  WarpOutcomes out{0, 0, 0, 0, class_weights(m, a, m, table_cut(args), m + 1, args.log_factorials), args.log_factorials,
-                   0};
+__device__ WarpOutcomes open_class(const MvhgEntropyArgs<T>& args, int64_t m, double a) {
+  WarpOutcomes out{0, 0, 0, 0, class_weights(m, a, m, kPlainCut, m + 1, args.log_factorials), args.log_factorials, 0};
   out.low = out.weights.low;
   out.size = out.weights.high - out.low + 1;
   out.mode = out.weights.mode;
@@ -38,18 +38,18 @@ __device__ WarpOutcomes open_class(const MvhgExactArgs<T>& args, int64_t m, doub
 }
 
 template <class T>
-__global__ void __launch_bounds__(kExactThreads, 1) entropy_kernel(MvhgEntropyArgs<T> args) {
+__global__ void __launch_bounds__(kEntropyThreads, 1) entropy_kernel(MvhgEntropyArgs<T> args) {
   double* const contours = args.contours;
-  for_warp_items(args.common.batch, [&](int64_t row, int64_t warp) {
-    args.contours = contours + warp * entropy_doubles(args.common.classes);
-    entropy_row<double>(Warp(), args, row, [&](int64_t, int64_t m, double a) { return open_class(args.common, m, a); });
+  for_warp_items(args.counts.batch, [&](int64_t row, int64_t warp) {
+    args.contours = contours + warp * entropy_scratch(args.counts.classes);
+    entropy_row<double>(Warp(), args, row, [&](int64_t, int64_t m, double a) { return open_class(args, m, a); });
   });
 }
 
 template <class T>
 int launch_entropy(const MvhgEntropyArgs<T>& args, void* stream) {
-  const int64_t warps = entropy_rows_in_flight(args.common.batch);
-  return launch_spread_warps(&entropy_kernel<T>, warps, kExactThreads, stream, args);
+  const int64_t warps = entropy_rows_in_flight(args.counts.batch);
+  return launch_spread_warps(&entropy_kernel<T>, warps, kEntropyThreads, stream, args);
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "mvhg/contour/cumulant_math.h"
-#include "mvhg/tables/exact.h"
+#include "mvhg/contour/entropy.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -82,16 +82,14 @@ DRPM_DEVICE inline double weighted_mean(const Team& team, const Contour& c, cons
 template <class V, class Team, class T, class Open>
 DRPM_DEVICE inline void entropy_row(const Team& team, const MvhgEntropyArgs<T>& args, int64_t parameters,
                                     const Open& open) {
-  const MvhgExactArgs<T>& common = args.common;
-  const int64_t classes = common.classes;
-  const T* log_omega = common.log_omega + parameters * classes;
-  const MvhgRow row =
-      mvhg_row(common.m + parameters * common.m_stride, common.n[parameters * common.n_stride], classes, log_omega);
+  const int64_t classes = args.counts.classes;
+  const T* log_omega = args.log_omega + parameters * classes;
+  const MvhgRow row = mvhg_row(args.counts, parameters, log_omega);
   const T* v = args.v == nullptr ? nullptr : args.v + parameters * classes;
   T* out = args.by_class + parameters * classes;
   Contour c = place_contour(row, args.contours);
-  if (!row.valid || c.point || classes == 1) {
-    const double value = row.valid ? 0 : __builtin_nan("");
+  if (!row.valid || is_point(row)) {
+    const double value = row.valid ? 0 : kNaN;
     team_fill(team, out, classes, value);
     if (args.entropy != nullptr && team.first()) args.entropy[parameters] = static_cast<T>(value);
     return;

@@ -1,5 +1,4 @@
 #include "mvhg/draw/draw_rows.h"
-#include "mvhg/tables/exact_cuda.h"
 #include "mvhg/tables/size_tables_cuda.h"
 
 namespace drpm {
@@ -20,21 +19,21 @@ __global__ void __launch_bounds__(kExactThreads, 1) draw_kernel(MvhgDrawCuda<T> 
   const MvhgExactArgs<T>& common = args.common;
   BlockScratch scratch = block_scratch(call.layout, call.scratch);
   const int warp = threadIdx.x / kWarpSize, warps = blockDim.x / kWarpSize;
-  args.contours = scratch.extra + warp * contour_scratch(common.classes);
-  for (int64_t item = blockIdx.x; item < common.batch * call.chunks; item += gridDim.x) {
+  args.contours = scratch.extra + warp * contour_scratch(common.counts.classes);
+  for (int64_t item = blockIdx.x; item < common.counts.batch * call.chunks; item += gridDim.x) {
     const int64_t parameters = item / call.chunks, begin = item % call.chunks * call.group;
     const int64_t end = begin + call.group < common.samples ? begin + call.group : common.samples;
-    const ExactRow row = exact_row(common, parameters, parameters);
-    const T* log_omega = common.log_omega + parameters * common.classes;
+    const T* log_omega = common.log_omega + parameters * common.counts.classes;
+    const MvhgRow row = mvhg_row(common.counts, parameters, log_omega);
     double tilt = 0;
-    if (row.parameters.valid && !row.point) {
-      if (row.parameters.n <= args.largest_table)
+    if (row.valid && !is_point(row)) {
+      if (row.n <= args.largest_table)
         build_tables_block(common, row, log_omega, &scratch);
       else
-        tilt = solve_tilt(Warp(), row.parameters, log_omega);
+        tilt = solve_tilt(Warp(), row, log_omega);
     }
     for (int64_t sample = begin + warp; sample < end; sample += warps)
-      draw_row<double>(Warp(), args, row, tilt, log_omega, sample * common.batch + parameters,
+      draw_row<double>(Warp(), args, row, tilt, log_omega, sample * common.counts.batch + parameters,
                        [&](int64_t k, int64_t remaining, double u) { return invert(scratch.tables, k, remaining, u); });
   }
 }
@@ -42,11 +41,11 @@ __global__ void __launch_bounds__(kExactThreads, 1) draw_kernel(MvhgDrawCuda<T> 
 }  // namespace
 }  // namespace DRPM_ISA
 
-#define DRPM_DEFINE_PLAIN(T)                                                                                \
+#define DRPM_DEFINE_DRAW(T)                                                                                 \
   int mvhg_draw_cuda(const MvhgDrawCuda<T>& call, void* stream) {                                           \
     return DRPM_ISA::launch(&DRPM_ISA::draw_kernel<T>, call.layout.blocks, kExactThreads, 0, stream, call); \
   }
-DRPM_DEFINE_PLAIN(float)
-DRPM_DEFINE_PLAIN(double)
+DRPM_DEFINE_DRAW(float)
+DRPM_DEFINE_DRAW(double)
 
 }  // namespace drpm

@@ -1,17 +1,16 @@
 // Sizes without a relaxation, along one row, for a team of the CPU or the device (docs/math/mvhg.md, section 6).
 #pragma once
 
+#include "lanes/team.h"
 #include "mvhg/contour/contour_math.h"
-#include "mvhg/tables/exact_rows.h"
+#include "mvhg/draw/draw.h"
 #include "noise/philox.h"
 
 namespace drpm {
 namespace DRPM_ISA {
 
-DRPM_HD inline double plain_uniform(const NoiseRow& at, int64_t klass, int64_t element) {
-  const PhiloxBlock block =
-      noise_block(at, kStreamPlain, static_cast<uint32_t>(klass), static_cast<uint32_t>(element / 2));
-  return uniform_of(block, static_cast<int>(element % 2), double());
+DRPM_HD inline double draw_uniform(const NoiseRow& at, int64_t klass, int64_t trial) {
+  return uniform_at<double>(at, kStreamDraw, static_cast<uint32_t>(klass), static_cast<uint64_t>(trial));
 }
 
 // log Pr[X_0 + ... = total] for independent X_l ~ Binomial(m_l, sigmoid(log_omega_l + tilt)), by a contour that is
@@ -75,8 +74,8 @@ DRPM_DEVICE inline int64_t reject(const Team& team, const MvhgDrawArgs<T>& args,
   }
   const double peak = exp_lane<double>(at_mode), width = 1 + 0.5 * peak;
   for (int64_t element = 0;; element += 4) {
-    const double u = plain_uniform(at, k, element), v = plain_uniform(at, k, element + 1);
-    const double w = plain_uniform(at, k, element + 2), s = plain_uniform(at, k, element + 3);
+    const double u = draw_uniform(at, k, element), v = draw_uniform(at, k, element + 1);
+    const double w = draw_uniform(at, k, element + 2), s = draw_uniform(at, k, element + 3);
     const bool body = u <= width / (1 + width);
     const double y = body ? v * width / peak : (width - log_lane<double>(v)) / peak;
     const double bound = body ? 0 : width - peak * y;
@@ -90,22 +89,22 @@ DRPM_DEVICE inline int64_t reject(const Team& team, const MvhgDrawArgs<T>& args,
 // `table_draw(k, remaining, u)` inverts the conditional in the tables; rows beyond them are drawn by rejection. `tilt`
 // is that of the row.
 template <class V, class Team, class T, class TableDraw>
-DRPM_DEVICE inline void draw_row(const Team& team, const MvhgDrawArgs<T>& args, const ExactRow& group, double tilt,
+DRPM_DEVICE inline void draw_row(const Team& team, const MvhgDrawArgs<T>& args, const MvhgRow& group, double tilt,
                                  const T* log_omega, int64_t row, const TableDraw& table_draw) {
-  const int64_t classes = args.common.classes;
+  const int64_t classes = group.classes;
   T* sizes = args.sizes + row * classes;
-  if (!group.parameters.valid) return team_fill(team, sizes, classes, __builtin_nan(""));
+  if (!group.valid) return team_fill(team, sizes, classes, kNaN);
   const NoiseRow at = noise_row(args.common.seeds, row);
-  int64_t remaining = group.parameters.n;
+  int64_t remaining = group.n;
   for (int64_t k = 0; k < classes; ++k) {
     int64_t x = remaining;
     if (k < classes - 1) {
-      if (group.point)
-        x = group.parameters.n == 0 ? 0 : group.parameters.m[k];
-      else if (group.parameters.n <= args.largest_table)
-        x = table_draw(k, remaining, plain_uniform(at, k, 0));
+      if (is_point(group))
+        x = group.n == 0 ? 0 : group.m[k];
+      else if (group.n <= args.largest_table)
+        x = table_draw(k, remaining, draw_uniform(at, k, 0));
       else
-        x = reject<V>(team, args, group.parameters, log_omega, k, remaining, tilt, at);
+        x = reject<V>(team, args, group, log_omega, k, remaining, tilt, at);
     }
     if (team.first()) sizes[k] = static_cast<T>(x);
     remaining -= x;

@@ -1,12 +1,10 @@
 #include "mvhg/relaxed_outcome.h"
 #include "mvhg/tables/exact_rows.h"
-#include "mvhg/tables/size_tables.h"
+#include "mvhg/tables/size_tables_cpu.h"
 
 namespace drpm {
 namespace DRPM_ISA {
 namespace {
-
-constexpr double kNaN = __builtin_nan("");
 
 // The outcomes of the class at position p that matter at remainder r, left in args.outcomes: perturbed logits relative
 // to the mode's, then the slopes in the remainder.
@@ -55,29 +53,27 @@ Outcomes draw_exact(const MvhgExactArgs<T>& args, const SizeTables& t, int64_t p
 }
 
 // What a task keeps between work items: the tables of the parameter row that it last saw.
-template <class T>
 struct Group {
   int64_t parameters = -1, order_row = -1;
-  ExactRow row{};
+  MvhgRow row{};
   SizeTables tables{};
 };
 
 template <class T>
-void enter_group(const MvhgExactArgs<T>& args, int64_t parameters, int64_t row, Group<T>* group) {
-  const int64_t order_row = args.order_stride == 0 ? 0 : row;
+void enter_group(const MvhgExactArgs<T>& args, int64_t parameters, int64_t row, Group* group) {
+  const int64_t order_row = args.counts.order_stride == 0 ? 0 : row;
   if (group->parameters == parameters && group->order_row == order_row) return;
   group->parameters = parameters;
   group->order_row = order_row;
-  group->row = exact_row(args, parameters, row);
-  if (group->row.parameters.valid && !group->row.point)
-    group->tables =
-        build_tables(args, group->row.parameters, args.log_omega + parameters * args.classes, group->row.order);
+  const T* log_omega = args.log_omega + parameters * args.counts.classes;
+  group->row = mvhg_row(args.counts, row, log_omega);
+  if (group->row.valid && !is_point(group->row)) group->tables = build_tables(args, group->row, log_omega);
 }
 
 template <class T>
-void sample_item(const MvhgSampleExactArgs<T>& args, int64_t item, Group<T>* group) {
+void sample_item(const MvhgSampleExactArgs<T>& args, int64_t item, Group* group) {
   const MvhgExactArgs<T>& common = args.common;
-  const int64_t parameters = item / common.samples, row = item % common.samples * common.batch + parameters;
+  const int64_t parameters = item / common.samples, row = item % common.samples * common.counts.batch + parameters;
   enter_group(common, parameters, row, group);
   sample_exact_row(Alone(), args, group->row, row, [&](int64_t p, int64_t remaining, int64_t k) {
     return draw_exact(common, group->tables, p, remaining, row, k).outcome;
@@ -110,22 +106,22 @@ void seed_tables(const MvhgExactArgs<T>& args, const SizeTables& t, int64_t p, i
 }
 
 template <class T>
-void backward_item(const MvhgSampleExactBackwardArgs<T>& args, int64_t item, Group<T>* group) {
+void backward_item(const MvhgSampleExactBackwardArgs<T>& args, int64_t item, Group* group) {
   const MvhgExactArgs<T>& common = args.common;
-  const int64_t classes = common.classes, parameters = item / args.chunks, chunk = item % args.chunks;
+  const int64_t classes = common.counts.classes, parameters = item / args.chunks, chunk = item % args.chunks;
   double* grad = args.grad_log_omega + item * classes;
   const int64_t begin = chunk * args.group;
   const int64_t end = begin + args.group < common.samples ? begin + args.group : common.samples;
   for (int64_t k = 0; k < classes; ++k) grad[k] = 0;
   for (int64_t sample = begin; sample < end; ++sample) {
-    const int64_t row = sample * common.batch + parameters;
-    const bool fresh = sample == begin || common.order_stride != 0;
+    const int64_t row = sample * common.counts.batch + parameters;
+    const bool fresh = sample == begin || common.counts.order_stride != 0;
     enter_group(common, parameters, row, group);
-    if (!group->row.parameters.valid) {
+    if (!group->row.valid) {
       for (int64_t k = 0; k < classes; ++k) grad[k] = kNaN;
       return;
     }
-    if (group->row.point) continue;
+    if (is_point(group->row)) continue;
     const SizeTables& t = group->tables;
     double* h = common.scratch.h;
     const int64_t used = t.b_at[0] + t.b_size[0];
@@ -137,37 +133,32 @@ void backward_item(const MvhgSampleExactBackwardArgs<T>& args, int64_t item, Gro
       grad[k] += a * statistics[3 * k];
       seed_tables(common, t, p, remaining, row, k, a, h);
     });
-    if (sample == end - 1 || common.order_stride != 0) reverse_tables(common, t, group->row.order, h, grad);
+    if (sample == end - 1 || common.counts.order_stride != 0) reverse_tables(common, t, group->row, h, grad);
   }
 }
 
 }  // namespace
 
-void mvhg_table_sizes(const MvhgTableSizesArgs<float>& args, int64_t begin, int64_t end) {
-  add_table_sizes(args, begin, end);
-}
-
-void mvhg_table_sizes(const MvhgTableSizesArgs<double>& args, int64_t begin, int64_t end) {
-  add_table_sizes(args, begin, end);
-}
+void mvhg_table_bounds(const MvhgTableBoundsArgs<float>& args, int64_t, int64_t) { set_table_bounds(args); }
+void mvhg_table_bounds(const MvhgTableBoundsArgs<double>& args, int64_t, int64_t) { set_table_bounds(args); }
 
 void mvhg_sample_exact_rows(const MvhgSampleExactArgs<float>& args, int64_t begin, int64_t end) {
-  Group<float> group;
+  Group group;
   for (int64_t item = begin; item < end; ++item) sample_item(args, item, &group);
 }
 
 void mvhg_sample_exact_rows(const MvhgSampleExactArgs<double>& args, int64_t begin, int64_t end) {
-  Group<double> group;
+  Group group;
   for (int64_t item = begin; item < end; ++item) sample_item(args, item, &group);
 }
 
 void mvhg_sample_exact_backward_groups(const MvhgSampleExactBackwardArgs<float>& args, int64_t begin, int64_t end) {
-  Group<float> group;
+  Group group;
   for (int64_t item = begin; item < end; ++item) backward_item(args, item, &group);
 }
 
 void mvhg_sample_exact_backward_groups(const MvhgSampleExactBackwardArgs<double>& args, int64_t begin, int64_t end) {
-  Group<double> group;
+  Group group;
   for (int64_t item = begin; item < end; ++item) backward_item(args, item, &group);
 }
 

@@ -1,10 +1,13 @@
 #include "mvhg/outcomes_cuda.h"
-#include "mvhg/tables/exact_cuda.h"
+#include "mvhg/tables/exact.h"
+#include "mvhg/tables/exact_rows.h"
 #include "mvhg/tables/size_tables_cuda.h"
 
 namespace drpm {
 namespace DRPM_ISA {
 namespace {
+
+constexpr int64_t kBlocksBytes = int64_t{1} << 30;  // scratch of all blocks in flight, unless one alone takes more
 
 struct ExactLogit {
   const ConditionalLogits& c;
@@ -45,9 +48,9 @@ __device__ RelaxedOutcome draw_exact(const MvhgExactArgs<T>& args, const SizeTab
 }
 
 template <class T>
-__device__ ExactRow bounded_row(const MvhgExactArgs<T>& args, int64_t parameters, int64_t row, int64_t largest_n) {
-  ExactRow out = exact_row(args, parameters, row);
-  if (out.parameters.n > largest_n) out.parameters.valid = false;  // the tables are not laid out for it
+__device__ MvhgRow bounded_row(const MvhgExactArgs<T>& args, const T* log_omega, int64_t row, int64_t largest_n) {
+  MvhgRow out = mvhg_row(args.counts, row, log_omega);
+  if (out.n > largest_n) out.valid = false;  // the tables are not laid out for it
   return out;
 }
 
@@ -56,14 +59,14 @@ __global__ void __launch_bounds__(kExactThreads, 1) sample_kernel(MvhgSampleExac
   const MvhgExactArgs<T>& common = call.args.common;
   BlockScratch scratch = block_scratch(call.layout, call.scratch);
   const int warp = threadIdx.x / kWarpSize, warps = blockDim.x / kWarpSize;
-  for (int64_t item = blockIdx.x; item < common.batch * call.chunks; item += gridDim.x) {
+  for (int64_t item = blockIdx.x; item < common.counts.batch * call.chunks; item += gridDim.x) {
     const int64_t parameters = item / call.chunks, begin = item % call.chunks * call.group;
     const int64_t end = begin + call.group < common.samples ? begin + call.group : common.samples;
-    const ExactRow row = bounded_row(common, parameters, begin * common.batch + parameters, call.largest_n);
-    if (row.parameters.valid && !row.point)
-      build_tables_block(common, row, common.log_omega + parameters * common.classes, &scratch);
+    const T* log_omega = common.log_omega + parameters * common.counts.classes;
+    const MvhgRow row = bounded_row(common, log_omega, begin * common.counts.batch + parameters, call.largest_n);
+    if (row.valid && !is_point(row)) build_tables_block(common, row, log_omega, &scratch);
     for (int64_t sample = begin + warp; sample < end; sample += warps) {
-      const int64_t at = sample * common.batch + parameters;
+      const int64_t at = sample * common.counts.batch + parameters;
       sample_exact_row(Warp(), call.args, row, at, [&](int64_t p, int64_t remaining, int64_t k) {
         return draw_exact(common, scratch.tables, p, remaining, at, k);
       });
@@ -103,7 +106,7 @@ __device__ void seed_table(const MvhgExactArgs<T>& args, const SizeTables& t, in
 // Reverse mode through the tables, by the block: h holds the cotangents of log b; adds to grad, by class.
 // q(x | rho) = f_{p+1}(x) b_{p+1}(rho - x) / b_p(rho);  h_{p+1}(rho - x) += h_p(rho) q,
 // grad of log omega of the class at p + 1 += h_p(rho) x q.                                           (Eq. 21)
-__device__ inline void reverse_tables_block(const SizeTables& t, const ExactRow& row, double* h, double* work,
+__device__ inline void reverse_tables_block(const SizeTables& t, const MvhgRow& row, double* h, double* work,
                                             double* grad) {
   for (int64_t p = 0; p + 2 < t.classes; ++p) {
     const int64_t before = t.b_low[p] - t.f_low[p + 1] - t.b_low[p + 1];  // totals cut off at the lower end
@@ -149,17 +152,18 @@ template <class T>
 DRPM_OUTLINED __device__ bool backward_segment(const MvhgSampleExactBackwardCuda<T>& call, int64_t parameters,
                                                int64_t begin, int64_t end, BlockScratch* scratch, double* grad) {
   const MvhgExactArgs<T>& common = call.args.common;
-  const int64_t classes = common.classes;
-  const ExactRow row = bounded_row(common, parameters, begin * common.batch + parameters, call.largest_n);
-  if (!row.parameters.valid) return false;
-  if (row.point) return true;
-  build_tables_block(common, row, common.log_omega + parameters * classes, scratch);
+  const int64_t classes = common.counts.classes;
+  const T* log_omega = common.log_omega + parameters * classes;
+  const MvhgRow row = bounded_row(common, log_omega, begin * common.counts.batch + parameters, call.largest_n);
+  if (!row.valid) return false;
+  if (is_point(row)) return true;
+  build_tables_block(common, row, log_omega, scratch);
   const SizeTables& t = scratch->tables;
   for (int64_t p = 0; p < classes - 1; ++p)
     for (int64_t i = threadIdx.x; i < t.b_size[p]; i += blockDim.x) scratch->h[t.b_at[p] + i] = 0;
   double *remainders = scratch->extra, *cotangents = scratch->extra + call.args.group * classes;
   for (int64_t sample = begin + threadIdx.x; sample < end; sample += blockDim.x)
-    reverse_exact_row(call.args, row, sample * common.batch + parameters,
+    reverse_exact_row(call.args, row, sample * common.counts.batch + parameters,
                       [&](int64_t p, int64_t, int64_t remaining, double a) {
                         remainders[(sample - begin) * classes + p] = static_cast<double>(remaining);
                         cotangents[(sample - begin) * classes + p] = a;
@@ -170,7 +174,7 @@ DRPM_OUTLINED __device__ bool backward_segment(const MvhgSampleExactBackwardCuda
     const int64_t k = class_at(row, p);
     double direct = 0;
     for (int64_t sample = begin; sample < end; ++sample) {
-      const int64_t at = (sample - begin) * classes + p, outcome = sample * common.batch + parameters;
+      const int64_t at = (sample - begin) * classes + p, outcome = sample * common.counts.batch + parameters;
       const double* statistics = call.args.statistics + (outcome * classes + k) * 3;
       seed_table(common, t, p, static_cast<int64_t>(remainders[at]), outcome, k, static_cast<int64_t>(statistics[2]),
                  cotangents[at], scratch->h);
@@ -180,23 +184,23 @@ DRPM_OUTLINED __device__ bool backward_segment(const MvhgSampleExactBackwardCuda
     if (Warp().first()) grad[k] += direct;
   }
   __syncthreads();
-  reverse_tables_block(t, row, scratch->h, scratch->vectors, grad);
+  reverse_tables_block(t, row, scratch->h, scratch->work, grad);
   return true;
 }
 
 template <class T>
 __global__ void __launch_bounds__(kExactThreads, 1) sample_backward_kernel(MvhgSampleExactBackwardCuda<T> call) {
   const MvhgExactArgs<T>& common = call.args.common;
-  const int64_t classes = common.classes;
+  const int64_t classes = common.counts.classes;
   BlockScratch scratch = block_scratch(call.layout, call.scratch);
-  for (int64_t item = blockIdx.x; item < common.batch * call.args.chunks; item += gridDim.x) {
+  for (int64_t item = blockIdx.x; item < common.counts.batch * call.args.chunks; item += gridDim.x) {
     const int64_t parameters = item / call.args.chunks, begin = item % call.args.chunks * call.args.group;
     const int64_t end = begin + call.args.group < common.samples ? begin + call.args.group : common.samples;
     double* grad = call.args.grad_log_omega + item * classes;
     for (int64_t k = threadIdx.x; k < classes; k += blockDim.x) grad[k] = 0;
     __syncthreads();
     bool valid = true;
-    if (common.order_stride == 0) {
+    if (common.counts.order_stride == 0) {
       valid = backward_segment(call, parameters, begin, end, &scratch, grad);
     } else {
       for (int64_t sample = begin; sample < end && valid; ++sample) {
@@ -205,17 +209,16 @@ __global__ void __launch_bounds__(kExactThreads, 1) sample_backward_kernel(MvhgS
       }
     }
     if (!valid)
-      for (int64_t k = threadIdx.x; k < classes; k += blockDim.x) grad[k] = __builtin_nan("");
+      for (int64_t k = threadIdx.x; k < classes; k += blockDim.x) grad[k] = kNaN;
   }
 }
 
 template <class T>
-ExactLayout layout_of(const MvhgExactArgs<T>& args, int64_t items, int64_t largest_n, int64_t tables, int64_t vectors,
-                      int64_t extra) {
+ExactLayout layout_of(const MvhgExactArgs<T>& args, int64_t items, int64_t largest_n, bool backward, int64_t extra) {
   const int64_t n = largest_n < 0 ? kLargestUnknownN : largest_n;
-  ExactLayout layout{
-      args.classes, table_width(4 * n + 4, n, 4 * n + 4, table_cut(args), n + 2), tables, vectors, extra, 0};
-  const int64_t affordable = kExactScratchBytes / static_cast<int64_t>(sizeof(double)) / layout.block_doubles();
+  ExactLayout layout{args.counts.classes, table_width(4 * n + 4, n, 4 * n + 4, table_cut(args), n + 2), backward, extra,
+                     0};
+  const int64_t affordable = kBlocksBytes / block_bytes(layout);
   layout.blocks = affordable < 1 ? 1 : affordable < 1056 ? affordable : 1056;  // eight blocks on 132 multiprocessors
   layout.blocks = items < layout.blocks ? items : layout.blocks;
   return layout;
@@ -225,9 +228,9 @@ ExactLayout layout_of(const MvhgExactArgs<T>& args, int64_t items, int64_t large
 }  // namespace DRPM_ISA
 
 #define DRPM_DEFINE_EXACT(T)                                                                                           \
-  ExactLayout exact_layout_cuda(const MvhgExactArgs<T>& args, int64_t items, int64_t largest_n, int64_t tables,        \
-                                int64_t vectors, int64_t extra) {                                                      \
-    return DRPM_ISA::layout_of(args, items, largest_n, tables, vectors, extra);                                        \
+  ExactLayout exact_layout_cuda(const MvhgExactArgs<T>& args, int64_t items, int64_t largest_n, bool backward,         \
+                                int64_t extra) {                                                                       \
+    return DRPM_ISA::layout_of(args, items, largest_n, backward, extra);                                               \
   }                                                                                                                    \
   int mvhg_sample_exact_cuda(const MvhgSampleExactCuda<T>& call, void* stream) {                                       \
     return DRPM_ISA::launch(&DRPM_ISA::sample_kernel<T>, call.layout.blocks, kExactThreads, 0, stream, call);          \

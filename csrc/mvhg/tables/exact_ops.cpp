@@ -1,125 +1,135 @@
-#include <memory>
-#include <utility>
+#include <tuple>
 
-#include "mvhg/contour/contour.h"
-#include "mvhg/tables/exact_glue.h"
-#include "mvhg/task_memory.h"
+#include "mvhg/tables/exact.h"
+#include "mvhg/tables/tables_ops.h"
 
 namespace drpm {
 namespace {
 
-// How large the tables of these parameter rows may get. Throws where they would not fit.
-template <class T>
-TableSizes table_sizes(const char* op, const MvhgExactArgs<T>& args, int64_t largest_n = INT64_MAX) {
-  TableSizes sizes{};
-  mvhg_table_sizes(MvhgTableSizesArgs<T>{args, largest_n, &sizes}, 0, args.batch);
-  const double values = 5.0 * static_cast<double>(args.classes) * static_cast<double>(sizes.widest);
-  check_task_memory(op, sizeof(double) * values, sizes.max_n, args.classes);
-  return sizes;
-}
-
-// One task's memory; pages that the tables do not reach are never touched.
-template <class T>
-class TaskMemory {
- public:
-  TaskMemory(const TableSizes& size, int64_t classes, bool backward, MvhgExactArgs<T>* args)
-      : windows_(new int64_t[static_cast<size_t>(8 * classes)]) {
-    const int64_t widest = size.widest, work = 4 * (widest + kTablePadding);
-    const int64_t b_capacity = classes * (widest + 2 * kTablePadding);
-    const int64_t f_capacity = std::min(b_capacity, size.outcomes + 2 * classes * kTablePadding);
-    const int64_t tables = 2 * f_capacity + (backward ? 3 : 2) * b_capacity;
-    doubles_.reset(new double[static_cast<size_t>(2 * classes + tables + work)]);
-    double* at = doubles_.get();
-    ExactScratch& scratch = args->scratch;
-    auto take = [&](int64_t count) { return std::exchange(at, at + count); };
-    scratch.windows = windows_.get();
-    scratch.classes = take(2 * classes);
-    scratch.f = take(f_capacity);
-    scratch.log_f = take(f_capacity);
-    scratch.b = take(b_capacity);
-    scratch.log_b = take(b_capacity);
-    scratch.h = backward ? take(b_capacity) : nullptr;
-    scratch.work = take(work);
-    scratch.widest = widest;
-    args->outcome_width = widest + 256;  // whole noise tiles and packs
-    outcomes_.reset(new T[static_cast<size_t>(2 * args->outcome_width)]);
-    args->outcomes = outcomes_.get();
-  }
-
- private:
-  std::unique_ptr<int64_t[]> windows_;
-  std::unique_ptr<double[]> doubles_;
-  std::unique_ptr<T[]> outcomes_;
-};
-
-// Operations that the tables of a row take, roughly.
-int64_t table_cost(const TableSizes& size, int64_t classes) {
-  return classes * (64 + 20 * size.widest + size.widest * size.widest / 8);
-}
+constexpr const char* kOp = "mvhg_sample";
 
 struct Cpu {
   template <class T>
   static void sample(MvhgSampleExactArgs<T> args, const Tensor&, int64_t) {
     MvhgExactArgs<T>& common = args.common;
-    const TableSizes size = table_sizes(kOp, common);
-    common.log_factorials = log_factorial_table(size.max_m + 1);
-    for_rows(common.batch * common.samples, table_cost(size, common.classes), [&](int64_t begin, int64_t end) {
-      MvhgSampleExactArgs<T> local = args;
-      const TaskMemory<T> memory(size, common.classes, false, &local.common);
-      mvhg_sample_exact_rows(local, begin, end);
+    const TableBounds bounds = checked_bounds(kOp, common);
+    common.log_factorials = log_factorial_table(bounds.counts.max_m + 1);
+    const int64_t cost = table_cost(bounds, common.counts.classes);
+    for_rows(common.counts.batch * common.samples, cost, [&](int64_t begin, int64_t end) {
+      MvhgSampleExactArgs<T> task = args;
+      const TaskScratch memory([&](Carver& c) { place_tables(&c, bounds, false, &task.common); });
+      mvhg_sample_exact_rows(task, begin, end);
     });
   }
 
   template <class T>
   static void sample_backward(MvhgSampleExactBackwardArgs<T> args, const Tensor&, int64_t) {
     MvhgExactArgs<T>& common = args.common;
-    const TableSizes size = table_sizes(kOp, common);
-    common.log_factorials = log_factorial_table(size.max_m + 1);
-    for_rows(common.batch * args.chunks, 4 * table_cost(size, common.classes), [&](int64_t begin, int64_t end) {
-      MvhgSampleExactBackwardArgs<T> local = args;
-      const TaskMemory<T> memory(size, common.classes, true, &local.common);
-      mvhg_sample_exact_backward_groups(local, begin, end);
-    });
-  }
-
-  template <class T>
-  static void draw(MvhgDrawArgs<T> args, const Tensor&) {
-    MvhgExactArgs<T>& common = args.common;
-    const TableSizes size = table_sizes("mvhg_draw", common, args.largest_table);
-    bool tables = true;  // for all rows
-    for (int64_t row = 0; row < common.batch; ++row)
-      tables = tables && common.n[row * common.n_stride] <= args.largest_table;
-    common.log_factorials = log_factorial_table(size.max_m + 1);
-    const int64_t cost = tables ? table_cost(size, common.classes) : 30000 * common.classes * common.classes;
-    for_rows(common.batch * common.samples, cost, [&](int64_t begin, int64_t end) {
-      MvhgDrawArgs<T> local = args;
-      const TaskMemory<T> memory(size, common.classes, false, &local.common);
-      const std::unique_ptr<double[]> contours(new double[static_cast<size_t>(contour_scratch(common.classes))]);
-      local.contours = contours.get();
-      mvhg_draw_rows(local, begin, end);
-    });
-  }
-
-  template <class T>
-  static void entropy(const char* op, MvhgEntropyArgs<T> args, const Tensor&) {
-    MvhgExactArgs<T>& common = args.common;
-    const TableSizes size = table_sizes(op, common);
-    common.log_factorials = log_factorial_table(size.max_m + 1);
-    const int64_t stretch = size.widest + kTablePadding;
-    const int64_t contour = contour_scratch(common.classes) + 2 * common.classes;
-    for_rows(common.batch, common.classes * (2000 + 40 * size.widest), [&](int64_t begin, int64_t end) {
-      const std::unique_ptr<double[]> memory(new double[static_cast<size_t>(2 * stretch + contour)]);
-      MvhgEntropyArgs<T> local = args;
-      local.common.scratch.f = memory.get();
-      local.common.scratch.log_f = memory.get() + stretch;
-      local.common.scratch.widest = size.widest;
-      local.contours = memory.get() + 2 * stretch;
-      mvhg_entropy_rows(local, begin, end);
+    const TableBounds bounds = checked_bounds(kOp, common);
+    common.log_factorials = log_factorial_table(bounds.counts.max_m + 1);
+    const int64_t cost = 4 * table_cost(bounds, common.counts.classes);
+    for_rows(common.counts.batch * args.chunks, cost, [&](int64_t begin, int64_t end) {
+      MvhgSampleExactBackwardArgs<T> task = args;
+      const TaskScratch memory([&](Carver& c) { place_tables(&c, bounds, true, &task.common); });
+      mvhg_sample_exact_backward_groups(task, begin, end);
     });
   }
 };
 
+struct Cuda {
+  template <class T>
+  static void sample(const MvhgSampleExactArgs<T>& args, const Tensor& like, int64_t largest_n) {
+    MvhgSampleExactCuda<T> call{args, {}, nullptr, 0, 0, largest_n < 0 ? kLargestUnknownN : largest_n};
+    const MvhgExactArgs<T>& common = args.common;
+    const int64_t batch = common.counts.batch;
+    if (batch * common.samples == 0) return;
+    call.chunks = exact_chunks(batch, common.samples, common.counts.order_stride != 0);
+    call.group = (common.samples + call.chunks - 1) / call.chunks;
+    call.layout = exact_layout_cuda(common, batch * call.chunks, largest_n, false, 0);
+    check_layout(call);
+    launch_blocks(kOp, like, &call, [](const auto& c, void* stream) { return mvhg_sample_exact_cuda(c, stream); });
+  }
+
+  template <class T>
+  static void sample_backward(const MvhgSampleExactBackwardArgs<T>& args, const Tensor& like, int64_t largest_n) {
+    MvhgSampleExactBackwardCuda<T> call{args, {}, nullptr, largest_n < 0 ? kLargestUnknownN : largest_n};
+    const MvhgCounts& counts = args.common.counts;
+    call.layout =
+        exact_layout_cuda(args.common, counts.batch * args.chunks, largest_n, true, 2 * args.group * counts.classes);
+    check_layout(call);
+    launch_blocks(kOp, like, &call,
+                  [](const auto& c, void* stream) { return mvhg_sample_exact_backward_cuda(c, stream); });
+  }
+
+ private:
+  // What the CPU refuses is refused here, too, as far as the host knows n.
+  template <class Call>
+  static void check_layout(const Call& call) {
+    check_task_memory(kOp, static_cast<double>(block_bytes(call.layout)), call.largest_n, call.layout.classes, "block");
+  }
+};
+
+template <class T>
+MvhgExactArgs<T> exact_args(const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& seed,
+                            const Tensor& order, double tau, int64_t samples, bool hard, bool noise, TableUse use) {
+  MvhgExactArgs<T> args{};
+  args.counts = checked_counts(kOp, log_omega, m, n, order, samples * log_omega.size(0));
+  args.samples = samples;
+  args.log_omega = checked_data<T>(kOp, "log_omega", log_omega, log_omega.numel());
+  args.seeds = checked_seeds(kOp, seed, args.counts.batch);
+  args.tau = tau;
+  args.hard = hard;
+  args.noise = noise;
+  args.use = use;
+  return args;
+}
+
+// `largest_n` bounds n where the host knows a bound, else it is negative.
+template <class Backend>
+std::tuple<Tensor, Tensor> mvhg_sample_exact(const Tensor& log_omega, const Tensor& m, const Tensor& n,
+                                             const Tensor& seed, const Tensor& class_order, double tau, int64_t samples,
+                                             bool hard, bool noise, bool with_statistics, int64_t largest_n) {
+  check_float(kOp, "log_omega", log_omega);
+  const int64_t rows = samples * log_omega.size(0), classes = log_omega.size(1);
+  const TableUse use = hard && !with_statistics ? TableUse::kSample : TableUse::kRelaxedSample;
+  Tensor sizes = torch::stable::new_empty(log_omega, {rows, classes});
+  Tensor statistics = torch::stable::new_empty(log_omega, {with_statistics ? rows : 0, classes, 3}, ScalarType::Double);
+  by_dtype(log_omega, [&](auto zero) {
+    using T = decltype(zero);
+    const MvhgSampleExactArgs<T> args{exact_args<T>(log_omega, m, n, seed, class_order, tau, samples, hard, noise, use),
+                                      sizes.mutable_data_ptr<T>(),
+                                      with_statistics ? statistics.mutable_data_ptr<double>() : nullptr};
+    Backend::sample(args, log_omega, largest_n);
+  });
+  return {sizes, statistics};
+}
+
+// (B, C, K) float64: to be summed over the C groups of samples.
+template <class Backend>
+Tensor mvhg_sample_exact_backward(const Tensor& grad_sizes, const Tensor& log_omega, const Tensor& m, const Tensor& n,
+                                  const Tensor& seed, const Tensor& class_order, double tau, int64_t samples,
+                                  bool noise, const Tensor& statistics, int64_t largest_n) {
+  check_float(kOp, "log_omega", log_omega);
+  const int64_t chunks = (samples + kSamplesPerGroup - 1) / kSamplesPerGroup, elements = samples * log_omega.numel();
+  Tensor grad = torch::stable::new_empty(log_omega, {log_omega.size(0), chunks, log_omega.size(1)}, ScalarType::Double);
+  by_dtype(log_omega, [&](auto zero) {
+    using T = decltype(zero);
+    const MvhgSampleExactBackwardArgs<T> args{
+        exact_args<T>(log_omega, m, n, seed, class_order, tau, samples, true, noise, TableUse::kRelaxedSample),
+        checked_data<T>(kOp, "grad", grad_sizes, elements),
+        checked_data<double>(kOp, "statistics", statistics, 3 * elements),
+        grad.mutable_data_ptr<double>(),
+        chunks,
+        kSamplesPerGroup};
+    Backend::sample_backward(args, log_omega, largest_n);
+  });
+  return grad;
+}
+
 }  // namespace
 }  // namespace drpm
 
-STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) { drpm::implement_exact_ops<drpm::Cpu>(m); }
+DRPM_OPS(m, Backend) {
+  m.impl("mvhg_sample_exact", TORCH_BOX(&drpm::mvhg_sample_exact<Backend>));
+  m.impl("mvhg_sample_exact_backward", TORCH_BOX(&drpm::mvhg_sample_exact_backward<Backend>));
+}

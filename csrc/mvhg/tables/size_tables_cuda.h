@@ -2,8 +2,6 @@
 #pragma once
 
 #include "device/cuda_launch.h"
-#include "mvhg/tables/exact_cuda.h"
-#include "mvhg/tables/exact_rows.h"
 #include "mvhg/tables/size_tables.h"
 
 namespace drpm {
@@ -28,30 +26,30 @@ __device__ inline int64_t warp_invert_product(const double* f, const double* b, 
   return count - 1;
 }
 
-// Pointers into the scratch of this block.
+// The scratch of this block.
 struct BlockScratch {
   SizeTables tables;
-  double *h, *vectors, *extra;
+  double *h, *work, *extra;
   int64_t stride;
 };
 
-__device__ inline BlockScratch block_scratch(const ExactLayout& layout, double* all) {
-  const int64_t classes = layout.classes, table = classes * layout.stride;
-  double* at = all + static_cast<int64_t>(blockIdx.x) * layout.block_doubles();
+__device__ inline BlockScratch block_scratch(const ExactLayout& layout, char* all) {
+  Carver carver(all + static_cast<int64_t>(blockIdx.x) * block_bytes(layout));
+  const BlockMemory memory = place_block(layout, &carver);
   BlockScratch s{};
+  SizeTables& t = s.tables;
+  t.classes = layout.classes;
+  int64_t** windows[] = {&t.f_low, &t.f_size, &t.f_at, &t.b_low, &t.b_size, &t.b_at};
+  for (int i = 0; i < 6; ++i) *windows[i] = memory.windows + i * layout.classes;
+  t.scale = memory.scale;
+  t.f = memory.f;
+  t.log_f = memory.log_f;
+  t.b = memory.b;
+  t.log_b = memory.log_b;
+  s.h = memory.h;
+  s.work = memory.work;
+  s.extra = memory.extra;
   s.stride = layout.stride;
-  s.tables.classes = classes;
-  int64_t** windows[] = {&s.tables.f_low, &s.tables.f_size, &s.tables.f_at,
-                         &s.tables.b_low, &s.tables.b_size, &s.tables.b_at};
-  for (int64_t** window : windows) *window = reinterpret_cast<int64_t*>(at), at += classes;
-  s.tables.scale = at, at += classes;
-  s.tables.f = at, at += table;
-  s.tables.log_f = at, at += table;
-  s.tables.b = at, at += table;
-  s.tables.log_b = at, at += table;
-  s.h = at, at += (layout.tables - 4) * table;
-  s.vectors = at, at += 2 * layout.vectors * layout.stride;
-  s.extra = at;
   return s;
 }
 
@@ -105,19 +103,19 @@ DRPM_OUTLINED __device__ inline void finish_table_block(const SizeTables& t, int
 
 // All threads of the block together; `work` holds 2 stride doubles.                             (Eq. 18, 19, 19a)
 template <class T>
-DRPM_OUTLINED __device__ void build_tables_block(const MvhgExactArgs<T>& args, const ExactRow& row, const T* log_omega,
+DRPM_OUTLINED __device__ void build_tables_block(const MvhgExactArgs<T>& args, const MvhgRow& row, const T* log_omega,
                                                  BlockScratch* scratch) {
   SizeTables& t = scratch->tables;
   const int64_t classes = t.classes, stride = scratch->stride;
   const int warp = threadIdx.x / kWarpSize, warps = blockDim.x / kWarpSize;
   const double cut = table_cut(args);
-  const double tilt = solve_tilt(Warp(), row.parameters, log_omega);  // every warp for itself: the same
-  const double all = tilt_sums(Warp(), row.parameters, log_omega, tilt).variance;
+  const double tilt = solve_tilt(Warp(), row, log_omega);  // every warp for itself: the same
+  const double all = tilt_sums(Warp(), row, log_omega, tilt).variance;
   __syncthreads();  // the tables may still be read for the group before
   for (int64_t p = warp; p < classes; p += warps) {
     const int64_t k = class_at(row, p);
-    const ClassWeights f = class_weights(row.parameters.m[k], static_cast<double>(log_omega[k]) + tilt,
-                                         row.parameters.n + 1, cut, stride, args.log_factorials);
+    const ClassWeights f =
+        class_weights(row.m[k], static_cast<double>(log_omega[k]) + tilt, row.n + 1, cut, stride, args.log_factorials);
     for (int64_t x = f.low + Warp().rank(); x <= f.high; x += kWarpSize) {
       const double log_f = -class_drop(f, x, args.log_factorials);
       t.log_f[p * stride + (x - f.low)] = log_f;
@@ -138,11 +136,11 @@ DRPM_OUTLINED __device__ void build_tables_block(const MvhgExactArgs<T>& args, c
   t.linear = cut <= kLinearRange || range <= kLinearRange;
 
   TotalMoments moments{0, 0, all};
-  double* work = scratch->vectors;
+  double* work = scratch->work;
   for (int64_t p = classes - 2; p >= 0; --p) {
     const int64_t k = class_at(row, p + 1);
-    add_class(row.parameters.m[k], static_cast<double>(log_omega[k]) + tilt, &moments);
-    const TotalStretch stretch = total_stretch(t, p, row.parameters.n, moments, cut, stride);
+    add_class(row.m[k], static_cast<double>(log_omega[k]) + tilt, &moments);
+    const TotalStretch stretch = total_stretch(t, p, row.n, moments, cut, stride);
     const double* f = (t.linear ? t.f : t.log_f) + t.f_at[p + 1];
     if (p == classes - 2) {
       finish_table_block(t, p, p * stride, stretch.low, stretch.size, cut, f + stretch.skipped);

@@ -1,5 +1,6 @@
 #include <vector>
 
+#include "mvhg/tables/size_tables_cpu.h"
 #include "mvhg/tree/tree_math.h"
 #include "noise/noise_tile.h"
 
@@ -9,15 +10,7 @@ namespace {
 
 constexpr int kCounts = kTreeLeaf + 1;
 
-struct Lanes {
-  VD p, q;
-};
-
-// sigmoid(a), sigmoid(-a), both with full relative accuracy; weight zero (a = -inf) gives 0 and 1.
-inline Lanes odds_lanes(VD a) {
-  const VD e = exp_lane<VD>(-abs_lane<VD>(a)), big = 1 / (1 + e), small = e * big;
-  return {a < 0 ? small : big, a < 0 ? big : small};
-}
+using Lanes = OddsOf<VD>;
 
 template <class T>
 void tilt_part(const TreeArgs<T>& args, int64_t stretch) {
@@ -42,7 +35,7 @@ void tilt_part(const TreeArgs<T>& args, int64_t stretch) {
       }
     }
     const VD x = load<VD>(a);
-    const Lanes odds = odds_lanes(x);
+    const Lanes odds = odds_lanes<VD>(x);
     small += x < 0 ? odds.p : -odds.q;
     variance += odds.p * odds.q;
   }
@@ -67,7 +60,7 @@ void leaf_odds(const TreeArgs<T>& args, int64_t leaf, int64_t leaves, Lanes* odd
       const int64_t i = (leaf + lane) * kTreeLeaf + j;
       a[lane] = lane < leaves && i < n ? static_cast<double>(args.log_weights[i]) + args.tilt : -__builtin_huge_val();
     }
-    odds[j] = odds_lanes(load<VD>(a));
+    odds[j] = odds_lanes<VD>(load<VD>(a));
   }
 }
 

@@ -48,25 +48,17 @@ DRPM_HD inline TreeLaw tree_law(const TreeShape& shape, const TreeTables& tables
   return {tables.low[at], tables.size[at], tables.values + shape.at[level] + node * shape.stride[level]};
 }
 
-// A count whose window holds nothing, which has negligible probability: the split that keeps both nearest to theirs.
-DRPM_HD inline int64_t negligible_split(const TreeLaw& left, const TreeLaw& right, int64_t count) {
-  const int64_t most = left.low + left.size - 1;
-  return count - (right.low + right.size - 1) > most ? most : left.low;
-}
-
-// Left counts that both children know.
+// Left counts that both children know; whichever keeps both nearest to their windows where there is none.
 DRPM_HD inline OutcomeWindow split_support(const TreeLaw& left, const TreeLaw& right, int64_t count) {
-  const int64_t right_high = right.low + right.size - 1, left_high = left.low + left.size - 1;
-  const int64_t low = count - right_high > left.low ? count - right_high : left.low;
-  const int64_t high = count - right.low < left_high ? count - right.low : left_high;
-  return {low, high};
+  return split_support(CountWindow{left.low, left.size}, CountWindow{right.low, right.size}, count);
+}
+DRPM_HD inline int64_t negligible_split(const TreeLaw& left, const TreeLaw& right, int64_t count) {
+  return negligible_split(CountWindow{left.low, left.size}, CountWindow{right.low, right.size}, count);
 }
 
 // The uniform of a decision: the leaves' elements are level 0, 32 to a leaf.
 DRPM_HD inline double tree_uniform(const NoiseRow& at, int level, int64_t element) {
-  const PhiloxBlock block =
-      noise_block(at, kStreamTree, static_cast<uint32_t>(level), static_cast<uint32_t>(element / 2));
-  return uniform_of(block, static_cast<int>(element % 2), double());
+  return uniform_at<double>(at, kStreamTree, static_cast<uint32_t>(level), static_cast<uint64_t>(element));
 }
 
 // Whether an element of odds p : q is taken, where r of `rest` elements (this one included) are to be; later(x) is the

@@ -35,4 +35,12 @@ DRPM_DECLARE_KERNEL(hypergeometric_log_weights_rows, HypergeometricLogWeightsArg
 DRPM_DECLARE_KERNEL(hypergeometric_log_weights_backward_rows, HypergeometricLogWeightsBackwardArgs<float>)
 DRPM_DECLARE_KERNEL(hypergeometric_log_weights_backward_rows, HypergeometricLogWeightsBackwardArgs<double>)
 
+// Launchers over `rows` work items; every pointer, the log-factorial table's included, is device memory.
+int hypergeometric_log_weights_cuda(const HypergeometricLogWeightsArgs<float>& args, int64_t rows, void* stream);
+int hypergeometric_log_weights_cuda(const HypergeometricLogWeightsArgs<double>& args, int64_t rows, void* stream);
+int hypergeometric_log_weights_backward_cuda(const HypergeometricLogWeightsBackwardArgs<float>& args, int64_t rows,
+                                             void* stream);
+int hypergeometric_log_weights_backward_cuda(const HypergeometricLogWeightsBackwardArgs<double>& args, int64_t rows,
+                                             void* stream);
+
 }  // namespace drpm

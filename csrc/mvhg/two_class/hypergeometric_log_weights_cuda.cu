@@ -1,5 +1,5 @@
 #include "device/cuda_launch.h"
-#include "mvhg/two_class/hypergeometric_log_weights_cuda.h"
+#include "mvhg/two_class/hypergeometric_log_weights.h"
 #include "mvhg/two_class/hypergeometric_log_weights_math.h"
 
 namespace drpm {

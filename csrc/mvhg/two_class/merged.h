@@ -4,23 +4,15 @@
 #pragma once
 
 #include "lanes/simd.h"
+#include "mvhg/law.h"
 #include "noise/seeds.h"
 #include "special/log_factorial.h"
 
 namespace drpm {
 
-// What both kernels read: counts may be shared by all rows (stride 0).
-struct MergedCounts {
-  const int64_t* m;      // (B, K) or (1, K)
-  const int64_t* n;      // (B) or (1)
-  const int64_t* order;  // (R, K), (1, K) or null: natural class order
-  int64_t batch, classes;
-  int64_t m_stride, n_stride, order_stride;  // elements from row to row; 0 where shared
-};
-
 template <class T>
 struct MvhgSampleMergedArgs {
-  MergedCounts counts;
+  MvhgCounts counts;
   const T* log_omega;  // (B, K)
   Seeds seeds;
   T* sizes;            // (R, K); a row of NaN where counts are invalid or weights not finite
@@ -35,7 +27,7 @@ struct MvhgSampleMergedArgs {
 
 template <class T>
 struct MvhgSampleMergedBackwardArgs {
-  MergedCounts counts;
+  MvhgCounts counts;
   const T* grad_sizes;       // (R, K)
   const T* log_omega;        // (B, K)
   const double* statistics;  // (R, K, 2)
@@ -45,11 +37,11 @@ struct MvhgSampleMergedBackwardArgs {
 
 template <class T>
 struct MvhgLogProbMergedArgs {
-  MergedCounts counts;  // natural order, R = B
-  const T* sizes;       // (B, K)
-  const T* log_omega;   // (B, K)
-  T* log_prob;          // (B); -inf outside the support, NaN where counts are invalid
-  double* statistics;   // (B, K, 2): E x, E d, by class
+  MvhgCounts counts;   // natural order, R = B
+  const T* sizes;      // (B, K)
+  const T* log_omega;  // (B, K)
+  T* log_prob;         // (B); -inf outside the support, NaN where counts are invalid
+  double* statistics;  // (B, K, 2): E x, E d, by class
   LogFactorialTable log_factorials;
   double* outcomes;  // scratch of one task: (2, width)
   double* classes;   // scratch of one task: (2, K)
@@ -58,7 +50,7 @@ struct MvhgLogProbMergedArgs {
 
 template <class T>
 struct MvhgLogProbMergedBackwardArgs {
-  MergedCounts counts;
+  MvhgCounts counts;
   const T* grad_log_prob;    // (B)
   const T* sizes;            // (B, K)
   const T* log_omega;        // (B, K)
@@ -77,5 +69,23 @@ DRPM_DECLARE_KERNEL(mvhg_log_prob_merged_rows, MvhgLogProbMergedArgs<float>)
 DRPM_DECLARE_KERNEL(mvhg_log_prob_merged_rows, MvhgLogProbMergedArgs<double>)
 DRPM_DECLARE_KERNEL(mvhg_log_prob_merged_backward_rows, MvhgLogProbMergedBackwardArgs<float>)
 DRPM_DECLARE_KERNEL(mvhg_log_prob_merged_backward_rows, MvhgLogProbMergedBackwardArgs<double>)
+
+// Entries of the log-factorial table on the device: counts are not known to the host, so its size is fixed; Stirling's
+// series takes over beyond (16 is exact enough). 16 KB stay in the first cache.
+constexpr int64_t kMergedTableSize = 2048;
+
+// Rows in flight (`warps`) or threads, each with its own part of `classes`.
+inline int64_t merged_rows_in_flight(int64_t rows) { return rows < 8192 ? rows : 8192; }
+
+// Launchers over `rows` work items. `outcomes` and `width` are not used; `classes` holds
+// (merged_rows_in_flight(rows), 2, K) doubles forward and (merged_rows_in_flight(rows), 3, K) backward.
+int mvhg_sample_merged_cuda(const MvhgSampleMergedArgs<float>& args, int64_t rows, void* stream);
+int mvhg_sample_merged_cuda(const MvhgSampleMergedArgs<double>& args, int64_t rows, void* stream);
+int mvhg_sample_merged_backward_cuda(const MvhgSampleMergedBackwardArgs<float>& args, int64_t rows, void* stream);
+int mvhg_sample_merged_backward_cuda(const MvhgSampleMergedBackwardArgs<double>& args, int64_t rows, void* stream);
+int mvhg_log_prob_merged_cuda(const MvhgLogProbMergedArgs<float>& args, int64_t rows, void* stream);
+int mvhg_log_prob_merged_cuda(const MvhgLogProbMergedArgs<double>& args, int64_t rows, void* stream);
+int mvhg_log_prob_merged_backward_cuda(const MvhgLogProbMergedBackwardArgs<float>& args, int64_t rows, void* stream);
+int mvhg_log_prob_merged_backward_cuda(const MvhgLogProbMergedBackwardArgs<double>& args, int64_t rows, void* stream);
 
 }  // namespace drpm

@@ -10,7 +10,7 @@ namespace {
 template <class T>
 RelaxedOutcome draw_two_class(const MvhgSampleMergedArgs<T>& args, const TwoClass& c, int64_t row, int64_t klass,
                               bool relaxed) {
-  const double cut = (args.noise ? GumbelRange<T>::kSpan : 0) + (relaxed ? kKeep<T> * args.tau : 0);
+  const double cut = outcome_cut<T>(args.noise, relaxed, args.tau);
   const TwoClassWindow window = two_class_window(c, cut, args.log_factorials);
   RelaxedOutcome out{window.mode, static_cast<double>(window.mode), 0, 0};
   const int64_t count = window.high - window.low + 1;

@@ -1,5 +1,5 @@
 #include "mvhg/outcomes_cuda.h"
-#include "mvhg/two_class/merged_cuda.h"
+#include "mvhg/two_class/merged.h"
 #include "mvhg/two_class/merged_rows.h"
 
 namespace drpm {
@@ -53,7 +53,7 @@ struct TwoClassSlopes {
 template <class T>
 __device__ RelaxedOutcome draw_two_class(const MvhgSampleMergedArgs<T>& args, const TwoClass& c, int64_t row,
                                          int64_t klass, bool relaxed) {
-  const double cut = (args.noise ? GumbelRange<T>::kSpan : 0) + (relaxed ? kKeep<T> * args.tau : 0);
+  const double cut = outcome_cut<T>(args.noise, relaxed, args.tau);
   const TwoClassWindow window = two_class_window(c, cut, args.log_factorials);
   RelaxedOutcome out{window.mode, static_cast<double>(window.mode), 0, 0};
   if (window.low == window.high) return out;

@@ -1,53 +1,18 @@
 // Numerics of the merged chain that do not concern single outcomes (docs/math/mvhg.md, sections 2 and 3).
 #pragma once
 
-#include "mvhg/outcome.h"
+#include "mvhg/chain.h"
 #include "mvhg/two_class/merged.h"
 #include "mvhg/two_class/two_class.h"
+#include "special/log_add.h"
 
 namespace drpm {
 namespace DRPM_ISA {
 
-constexpr double kNaN = __builtin_nan("");
-
-struct MergedRow {
-  const int64_t* m;      // (K), by class
-  const int64_t* order;  // (K) or null
-  int64_t n, classes;
-  bool valid;
-};
-
-DRPM_HD inline int64_t class_at(const MergedRow& row, int64_t position) {
-  return row.order == nullptr ? position : row.order[position];
-}
-
-// `log_omega` is the row's own (K).
-template <class T>
-DRPM_HD inline MergedRow merged_row(const MergedCounts& counts, const T* log_omega, int64_t row) {
-  const int64_t parameters = row % counts.batch;
-  MergedRow out{counts.m + parameters * counts.m_stride,
-                counts.order == nullptr ? nullptr : counts.order + row * counts.order_stride,
-                counts.n[parameters * counts.n_stride], counts.classes, true};
-  int64_t total = 0;
-  for (int64_t k = 0; k < out.classes; ++k) {
-    if (out.m[k] < 0 || !(log_omega[k] - log_omega[k] == 0)) out.valid = false;  // inf - inf is NaN
-    if (out.order != nullptr && (out.order[k] < 0 || out.order[k] >= out.classes)) out.valid = false;
-    total += out.m[k];
-  }
-  if (out.n < 0 || out.n > total) out.valid = false;
-  return out;
-}
-
-// log(e^a + e^b); -inf stands for zero.
-DRPM_HD inline double log_add(double a, double b) {
-  const double high = a > b ? a : b, low = a > b ? b : a;
-  return low == -__builtin_huge_val() ? high : high + log1p_lane<double>(exp_lane<double>(low - high));
-}
-
 // By position: log_mass[p] = log(m omega) of the class at p, log_later[p] = log of the sum of m omega over the later
 // classes.                                                                     (Eq. 5, thesis Eq. 5.3, 5.5)
 template <class T>
-DRPM_HD inline void merged_masses(const MergedRow& row, const T* log_omega, double* log_mass, double* log_later) {
+DRPM_HD inline void merged_masses(const MvhgRow& row, const T* log_omega, double* log_mass, double* log_later) {
   const double none = -__builtin_huge_val();
   double later = none;
   for (int64_t p = row.classes - 1; p >= 0; --p) {
@@ -67,7 +32,7 @@ DRPM_HD inline double merged_log_omega(double log_later, int64_t m_right) {
 // d log omega_R(p) / d log omega_l = m_l omega_l / sum of the later ones. With W_p that sum, the shares telescope:
 // s_p = c_{p-1} + s_{p-1} W_{p-1} / W_{p-2}, grad_p += s_p m_p omega_p / W_{p-1}: every ratio is at most 1.    (Eq. 8)
 template <class T>
-DRPM_HD inline void spread_merged_gradient(const MergedRow& row, const double* log_mass, const double* log_later,
+DRPM_HD inline void spread_merged_gradient(const MvhgRow& row, const double* log_mass, const double* log_later,
                                            const double* c, T* grad) {
   double spread = 0;
   for (int64_t p = 1; p < row.classes; ++p) {
@@ -78,8 +43,7 @@ DRPM_HD inline void spread_merged_gradient(const MergedRow& row, const double* l
   }
 }
 
-// With A_p = dL/dn_p - dL/dr_{p+1}:  dL/dlog omega_p += A_p V_p,  dL/dlog omega_R = -A_p V_p,
-// dL/dr_p = dL/dr_{p+1} + A_p D_p,  V = Var(x)/tau, D = Cov(x, d)/tau.                              (Eq. 7)
+// dL/dlog omega_p += A_p V_p,  dL/dlog omega_R = -A_p V_p,  V = Var(x) / tau.                        (Eq. 7)
 template <class T>
 DRPM_HD inline void sample_backward_row(const MvhgSampleMergedBackwardArgs<T>& args, int64_t row) {
   const int64_t classes = args.counts.classes;
@@ -87,21 +51,17 @@ DRPM_HD inline void sample_backward_row(const MvhgSampleMergedBackwardArgs<T>& a
   const T* grad_sizes = args.grad_sizes + row * classes;
   const double* statistics = args.statistics + row * classes * 2;
   T* grad = args.grad_log_omega + row * classes;
-  const MergedRow parameters = merged_row(args.counts, log_omega, row);
+  const MvhgRow parameters = mvhg_row(args.counts, row, log_omega);
   for (int64_t k = 0; k < classes; ++k) grad[k] = static_cast<T>(parameters.valid ? 0 : kNaN);
   if (!parameters.valid) return;
 
   double *log_mass = args.classes, *log_later = args.classes + classes, *c = args.classes + 2 * classes;
   merged_masses(parameters, log_omega, log_mass, log_later);
-  double grad_remaining = grad_sizes[class_at(parameters, classes - 1)];
-  for (int64_t p = classes - 2; p >= 0; --p) {
-    const int64_t k = class_at(parameters, p);
-    const double a = grad_sizes[k] - grad_remaining;
-    const double direct = a * statistics[2 * k];
+  reverse_chain(parameters, grad_sizes, statistics, 2, [&](int64_t p, int64_t k, double a, const double* of_class) {
+    const double direct = a * of_class[0];
     grad[k] = static_cast<T>(direct);
     c[p] = -direct;
-    grad_remaining += a * statistics[2 * k + 1];
-  }
+  });
   spread_merged_gradient(parameters, log_mass, log_later, c, grad);
 }
 
@@ -120,7 +80,7 @@ DRPM_HD inline void log_prob_backward_row(const MvhgLogProbMergedBackwardArgs<T>
   const double* statistics = args.statistics + row * classes * 2;
   T* grad_sizes = args.grad_sizes + row * classes;
   T* grad = args.grad_log_omega + row * classes;
-  const MergedRow parameters = merged_row(args.counts, log_omega, row);
+  const MvhgRow parameters = mvhg_row(args.counts, row, log_omega);
   const bool possible = args.log_prob[row] > -__builtin_huge_val();
   for (int64_t k = 0; k < classes; ++k) grad[k] = grad_sizes[k] = static_cast<T>(parameters.valid ? 0 : kNaN);
   if (!parameters.valid || !possible) return;

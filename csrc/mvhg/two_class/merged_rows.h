@@ -14,41 +14,20 @@ DRPM_DEVICE inline void sample_row(const Team& team, const MvhgSampleMergedArgs<
                                    const Draw& draw) {
   const int64_t classes = args.counts.classes;
   const T* log_omega = args.log_omega + row % args.counts.batch * classes;
-  T* sizes = args.sizes + row * classes;
   double* statistics = args.statistics == nullptr ? nullptr : args.statistics + row * classes * 2;
-  const MergedRow parameters = merged_row(args.counts, log_omega, row);
-  if (!parameters.valid) {
-    team_fill(team, sizes, classes, kNaN);
-    if (statistics != nullptr) team_fill(team, statistics, 2 * classes, kNaN);
-    return;
-  }
+  const MvhgRow parameters = mvhg_row(args.counts, row, log_omega);
   double *log_mass = args.classes, *log_later = args.classes + classes;
   team.sync();  // the scratch may still be read for the previous row
-  if (team.first()) merged_masses(parameters, log_omega, log_mass, log_later);
+  if (team.first() && parameters.valid) merged_masses(parameters, log_omega, log_mass, log_later);
   team.sync();
-  int64_t m_right = 0;
-  for (int64_t k = 0; k < classes; ++k) m_right += parameters.m[k];
-  int64_t remaining = parameters.n;
-  double relaxed_remaining = static_cast<double>(parameters.n);
-  for (int64_t p = 0; p < classes; ++p) {
-    const int64_t k = class_at(parameters, p);
-    m_right -= parameters.m[k];
-    RelaxedOutcome outcome{remaining, relaxed_remaining, 0, 0};  // the last class takes what remains
-    if (p < classes - 1) {
-      const TwoClass c = make_two_class(log_omega[k], merged_log_omega(log_later[p], m_right), parameters.m[k], m_right,
-                                        static_cast<double>(remaining));
-      outcome = draw(c, row, k, !args.hard || statistics != nullptr);
-    }
-    if (team.first()) {
-      sizes[k] = args.hard ? static_cast<T>(outcome.hard) : static_cast<T>(outcome.mean);
-      if (statistics != nullptr) {
-        statistics[2 * k] = outcome.variance / args.tau;
-        statistics[2 * k + 1] = outcome.slope / args.tau;
-      }
-    }
-    remaining -= outcome.hard;
-    relaxed_remaining -= outcome.mean;
-  }
+  int64_t m_right = parameters.total;
+  sample_chain(team, parameters, ChainOutput<T>{args.sizes + row * classes, statistics, 2, args.hard, args.tau},
+               [&](int64_t p, int64_t remaining, int64_t k) {
+                 m_right -= parameters.m[k];
+                 const TwoClass c = make_two_class(log_omega[k], merged_log_omega(log_later[p], m_right),
+                                                   parameters.m[k], m_right, static_cast<double>(remaining));
+                 return draw(c, row, k, !args.hard || statistics != nullptr);
+               });
 }
 
 // `sum(c)` gives the TwoClassSums of one two-class conditional, the same for every member of the team.
@@ -59,7 +38,7 @@ DRPM_DEVICE inline void log_prob_row(const Team& team, const MvhgLogProbMergedAr
   const T* log_omega = args.log_omega + row * classes;
   const T* sizes = args.sizes + row * classes;
   double* statistics = args.statistics + row * classes * 2;
-  const MergedRow parameters = merged_row(args.counts, log_omega, row);
+  const MvhgRow parameters = mvhg_row(args.counts, row, log_omega);
   const bool possible = parameters.valid && sizes_are_possible(parameters.m, parameters.n, classes, sizes);
   team_fill(team, statistics, 2 * classes, 0);
   if (!possible) {
@@ -70,8 +49,7 @@ DRPM_DEVICE inline void log_prob_row(const Team& team, const MvhgLogProbMergedAr
   team.sync();  // the scratch may still be read for the previous row; the statistics are written again below
   if (team.first()) merged_masses(parameters, log_omega, log_mass, log_later);
   team.sync();
-  int64_t m_right = 0;
-  for (int64_t k = 0; k < classes; ++k) m_right += parameters.m[k];
+  int64_t m_right = parameters.total;
   double remaining = static_cast<double>(parameters.n), log_prob = 0;
   for (int64_t k = 0; k < classes - 1; ++k) {
     m_right -= parameters.m[k];

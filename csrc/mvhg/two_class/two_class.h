@@ -40,16 +40,10 @@ DRPM_HD inline double two_class_log_factorials(const TwoClass& c, double x, cons
 DRPM_HD inline int64_t two_class_mode(const TwoClass& c) {
   const double bounded = c.log_odds < -700 ? -700 : (c.log_odds > 700 ? 700 : c.log_odds);
   const double omega = c.log_odds == 0 ? 1 : exp_lane<double>(bounded);
-  int64_t low = c.low, high = c.high;
-  while (low < high) {
-    const int64_t middle = low + (high - low) / 2;
-    const double x = static_cast<double>(middle);
-    if ((c.m_left - x) * (c.r - x) * omega <= (x + 1) * (c.m_right - c.r + x + 1))
-      high = middle;
-    else
-      low = middle + 1;
-  }
-  return low;
+  return first_where(c.low, c.high, [&](int64_t outcome) {
+    const double x = static_cast<double>(outcome);
+    return (c.m_left - x) * (c.r - x) * omega <= (x + 1) * (c.m_right - c.r + x + 1);
+  });
 }
 
 struct TwoClassWindow {

@@ -1,4 +1,4 @@
-#include "mvhg/two_class/hypergeometric_log_weights_cuda.h"
+#include "mvhg/two_class/hypergeometric_log_weights.h"
 #include "special/log_factorial_cuda.h"
 #include "tests/cuda/driver.h"
 

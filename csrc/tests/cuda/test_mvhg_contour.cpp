@@ -1,4 +1,4 @@
-#include "mvhg/contour/contour_cuda.h"
+#include "mvhg/contour/contour.h"
 #include "tests/cuda/driver.h"
 
 using namespace drpm_test;
@@ -25,14 +25,14 @@ class Check {
     other_ = random_.template normals<T>(rows * classes, 2);
     third_ = random_.template normals<T>(rows * classes, 1);
     if (rows > 4) log_omega_[4 * classes] = static_cast<T>(NAN);
-    counts_ = {m_.data(), n_.data(), classes, shared ? 0 : classes, shared ? 0 : 1};
+    counts_ = {m_.data(), n_.data(), nullptr, rows, classes, shared ? 0 : classes, shared ? 0 : 1, 0};
   }
 
   void normaliser() {
     auto value = poisoned<T>(rows_);
     both("normaliser without mean", drpm::contour_scratch(classes_),
          drpm::MvhgNormalizerArgs<T>{counts_, log_omega_.data(), value.data(), nullptr, nullptr},
-         drpm::mvhg_normalizer_rows, {&value}, {});
+         drpm::mvhg_contour_rows, {&value}, {});
   }
 
   void all(bool shared) {
@@ -41,28 +41,28 @@ class Check {
     auto value = poisoned<T>(rows_), mean = poisoned<T>(elements);
     both("normaliser", drpm::contour_scratch(classes_),
          drpm::MvhgNormalizerArgs<T>{counts_, log_omega_.data(), value.data(), mean.data(), nullptr},
-         drpm::mvhg_normalizer_rows, {&value}, {&mean});
+         drpm::mvhg_contour_rows, {&value}, {&mean});
     const auto sizes = possible_sizes(shared);
     both("log_prob", drpm::contour_scratch(classes_),
          drpm::MvhgLogProbArgs<T>{counts_, sizes.data(), log_omega_.data(), value.data(), mean.data(), nullptr},
-         drpm::mvhg_log_prob_rows, {&value}, {&mean});
+         drpm::mvhg_contour_rows, {&value}, {&mean});
     const int64_t scratch = drpm::contour_scratch(classes_) + classes_;
     both("covariance product", scratch,
          drpm::MvhgCumulantArgs<T>{counts_, log_omega_.data(), other_.data(), nullptr, nullptr, mean.data(), nullptr},
-         drpm::mvhg_cumulant_rows, {&mean}, {});
+         drpm::mvhg_contour_rows, {&mean}, {});
     both("third cumulant", scratch,
          drpm::MvhgCumulantArgs<T>{counts_, log_omega_.data(), other_.data(), sizes.data(), nullptr, mean.data(),
                                    nullptr},
-         drpm::mvhg_cumulant_rows, {&mean}, {});
+         drpm::mvhg_contour_rows, {&mean}, {});
     both("fourth cumulant", scratch,
          drpm::MvhgCumulantArgs<T>{counts_, log_omega_.data(), other_.data(), sizes.data(), third_.data(), mean.data(),
                                    nullptr},
-         drpm::mvhg_cumulant_rows, {&mean}, {}, 1e3);  // what is left of squared variances
+         drpm::mvhg_contour_rows, {&mean}, {}, 1e3);  // what is left of squared variances
     auto mean_p = poisoned<T>(elements);
     both("kl", 2 * drpm::contour_scratch(classes_),
          drpm::MvhgKlArgs<T>{counts_, log_omega_.data(), other_.data(), value.data(), mean.data(), mean_p.data(),
                              nullptr},
-         drpm::mvhg_kl_rows, {&value}, {&mean, &mean_p});
+         drpm::mvhg_contour_rows, {&value}, {&mean, &mean_p});
   }
 
  private:

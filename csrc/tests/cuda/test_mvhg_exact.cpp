@@ -1,4 +1,6 @@
-#include "mvhg/tables/exact_cuda.h"
+#include "mvhg/contour/entropy.h"
+#include "mvhg/draw/draw.h"
+#include "mvhg/tables/exact.h"
 #include "special/log_factorial_cuda.h"
 #include "tests/cuda/driver.h"
 
@@ -55,9 +57,9 @@ class Check {
     call.args.common = on_device();
     call.args.sizes = got.data();
     if (gradient) call.args.statistics = got_statistics.data();
-    call.chunks = drpm::exact_chunks(batch_, samples_, common_.order_stride != 0);
+    call.chunks = drpm::exact_chunks(batch_, samples_, common_.counts.order_stride != 0);
     call.group = (samples_ + call.chunks - 1) / call.chunks;
-    place(&call, batch_ * call.chunks, 4, 1, 0);
+    place(&call, batch_ * call.chunks, false, 0);
     expect_launched("sample", drpm::mvhg_sample_exact_cuda(call, nullptr));
     expect_close("sizes", got, want, hard ? 0 : (sizeof(T) == 4 ? 2e-5 : 1e-10));
     if (!gradient) return;
@@ -73,7 +75,7 @@ class Check {
     drpm::MvhgSampleExactBackwardCuda<T> back_call{back, {}, nullptr, largest_};
     back_call.args.common = on_device();
     back_call.args.grad_log_omega = got_grad.data();
-    place(&back_call, batch_ * chunks, 5, 1, 2 * kGroup * classes_);
+    place(&back_call, batch_ * chunks, true, 2 * kGroup * classes_);
     expect_launched("backward", drpm::mvhg_sample_exact_backward_cuda(back_call, nullptr));
     expect_close("gradient", got_grad, want_grad, sizeof(T) == 4 ? 2e-5 : 1e-10);
   }
@@ -95,14 +97,14 @@ class Check {
     drpm::MvhgSampleExactCuda<T> call{args, {}, nullptr, 1, samples_, largest_};
     call.args.common = on_device();
     call.args.sizes = got.data();
-    place(&call, batch_, 4, 1, 0);
+    place(&call, batch_, false, 0);
     expect_launched("beyond the bound", drpm::mvhg_sample_exact_cuda(call, nullptr));
     expect_close("beyond the bound", got, want, 0);
     const Buffer<T> ones(size, T(1));
     auto grad = poisoned<double>(batch_ * classes_), expected = grad;
     drpm::MvhgSampleExactBackwardCuda<T> back{
         {on_device(), ones.data(), statistics.data(), grad.data(), 1, samples_}, {}, nullptr, largest_};
-    place(&back, batch_, 5, 1, 2 * samples_ * classes_);
+    place(&back, batch_, true, 2 * samples_ * classes_);
     expect_launched("beyond the bound, backward", drpm::mvhg_sample_exact_backward_cuda(back, nullptr));
     for (int64_t b = 0; b < batch_; ++b)  // the sum of sizes does not depend on the weights
       for (int64_t k = 0; k < classes_; ++k) expected[b * classes_ + k] = n_[b] > largest_ || b == 1 ? NAN : 0;
@@ -120,8 +122,8 @@ class Check {
 
   void draw(int64_t largest_table) {
     common_.use = drpm::TableUse::kPlain;
-    common_.order = nullptr;
-    common_.order_stride = 0;
+    common_.counts.order = nullptr;
+    common_.counts.order_stride = 0;
     auto want = poisoned<T>(rows_ * classes_), got = want;
     drpm::MvhgDrawArgs<T> args{on_host(), want.data(), contours_.data(), largest_table};
     contours_.assign(drpm::contour_scratch(classes_), NAN);
@@ -132,7 +134,7 @@ class Check {
     call.args.sizes = got.data();
     call.chunks = drpm::exact_chunks(batch_, samples_, false);
     call.group = (samples_ + call.chunks - 1) / call.chunks;
-    place(&call, batch_ * call.chunks, 4, 1, drpm::kExactWarps * drpm::contour_scratch(classes_), largest_table);
+    place(&call, batch_ * call.chunks, false, drpm::kExactWarps * drpm::contour_scratch(classes_), largest_table);
     expect_launched("draw", drpm::mvhg_draw_cuda(call, nullptr));
     expect_close("draw", got, want, 0);
   }
@@ -140,20 +142,29 @@ class Check {
   void entropy() {
     common_.use = drpm::TableUse::kEntropy;
     common_.noise = false;
-    common_.order = nullptr;
-    common_.order_stride = 0;
+    common_.counts.order = nullptr;
+    common_.counts.order_stride = 0;
+    const drpm::MvhgExactArgs<T> host = on_host();
     const auto v = random_.template normals<T>(batch_ * classes_, 1);
     for (const bool hessian : {false, true}) {
       auto want = poisoned<T>(batch_), got = want, want_class = poisoned<T>(batch_ * classes_), got_class = want_class;
-      drpm::MvhgEntropyArgs<T> args{on_host(), hessian ? v.data() : nullptr, hessian ? nullptr : want.data(),
-                                    want_class.data(), nullptr};
-      contours_.assign(drpm::entropy_doubles(classes_), NAN);
-      args.contours = contours_.data();
+      contours_.assign(drpm::entropy_scratch(classes_), NAN);
+      drpm::MvhgEntropyArgs<T> args{host.counts,
+                                    log_omega_.data(),
+                                    hessian ? v.data() : nullptr,
+                                    hessian ? nullptr : want.data(),
+                                    want_class.data(),
+                                    host.log_factorials,
+                                    contours_.data(),
+                                    host.scratch.f,
+                                    host.scratch.log_f,
+                                    host.scratch.widest};
       drpm::mvhg_entropy_rows(args, 0, batch_);
-      args.common = on_device();
       if (!hessian) args.entropy = got.data();
       args.by_class = got_class.data();
-      scratch_.assign(drpm::entropy_rows_in_flight(batch_) * drpm::entropy_doubles(classes_), NAN);
+      args.log_factorials = {table_.data(), drpm::kExactTableSize};
+      args.f = args.log_f = nullptr;
+      scratch_.assign(drpm::entropy_rows_in_flight(batch_) * drpm::entropy_scratch(classes_), NAN);
       args.contours = scratch_.data();
       expect_launched("entropy", drpm::mvhg_entropy_cuda(args, nullptr));
       expect_close("entropy", got, want, sizeof(T) == 4 ? 4e-7 : 1e-12);
@@ -166,37 +177,29 @@ class Check {
     const int64_t batch = batch_, samples = samples_, classes = classes_;
     table_ = poisoned<double>(drpm::kExactTableSize);
     expect_launched("table", drpm::fill_log_factorials_cuda(table_.data(), drpm::kExactTableSize, nullptr));
-    common_.m = m_.data();
-    common_.n = n_.data();
-    common_.order = order == 0 ? nullptr : order_.data();
-    common_.batch = batch;
+    common_.counts = {m_.data(),
+                      n_.data(),
+                      order == 0 ? nullptr : order_.data(),
+                      batch,
+                      classes,
+                      classes,
+                      1,
+                      order == 2 ? classes : 0};
     common_.samples = samples;
-    common_.classes = classes;
-    common_.m_stride = classes;
-    common_.n_stride = 1;
-    common_.order_stride = order == 2 ? classes : 0;
     common_.log_omega = log_omega_.data();
     common_.seeds = {seed_.data(), batch, batch % 2 == 0 ? batch / 2 : batch};
   }
 
   drpm::MvhgExactArgs<T> on_host() {
     drpm::MvhgExactArgs<T> args = common_;
-    drpm::TableSizes sizes{};
-    drpm::mvhg_table_sizes(drpm::MvhgTableSizesArgs<T>{args, INT64_MAX, &sizes}, 0, batch_);
-    const int64_t width = host_widest_ = sizes.widest, table = classes_ * (width + 2 * drpm::kTablePadding);
-    windows_.assign(8 * classes_, 0);
-    doubles_.assign(2 * classes_ + 5 * table + 4 * (width + drpm::kTablePadding), NAN);
-    outcomes_.assign(2 * (width + 256), 0);
-    double* at = doubles_.data();
-    args.scratch.windows = windows_.data();
-    args.scratch.classes = at, at += 2 * classes_;
-    for (double** array : {&args.scratch.f, &args.scratch.log_f, &args.scratch.b, &args.scratch.log_b, &args.scratch.h})
-      *array = at, at += table;
-    args.scratch.work = at;
-    args.scratch.widest = width;
-    args.outcomes = outcomes_.data();
-    args.outcome_width = width + 256;
-    args.log_factorials = drpm::log_factorial_table(sizes.max_m + 1);
+    drpm::TableBounds bounds{};
+    drpm::mvhg_table_bounds(drpm::MvhgTableBoundsArgs<T>{args, INT64_MAX, &bounds}, 0, 1);
+    drpm::Carver measure(nullptr);
+    drpm::place_tables(&measure, bounds, true, &args);
+    tables_.assign(measure.size() / sizeof(double), NAN);
+    drpm::Carver carver(tables_.data());
+    drpm::place_tables(&carver, bounds, true, &args);
+    args.log_factorials = drpm::log_factorial_table(bounds.counts.max_m + 1);
     return args;
   }
 
@@ -207,19 +210,19 @@ class Check {
   }
 
   template <class Call>
-  void place(Call* call, int64_t items, int64_t tables, int64_t vectors, int64_t extra, int64_t largest_n = -2) {
-    call->layout = drpm::exact_layout_cuda(call->args.common, items, largest_n == -2 ? largest_ : largest_n, tables,
-                                           vectors, extra);
+  void place(Call* call, int64_t items, bool backward, int64_t extra, int64_t largest_n = -2) {
+    call->layout =
+        drpm::exact_layout_cuda(call->args.common, items, largest_n == -2 ? largest_ : largest_n, backward, extra);
     if (items > 3 && items < 100) call->layout.blocks = 2;  // blocks go on from group to group
-    scratch_.assign(call->layout.blocks * call->layout.block_doubles(), NAN);
-    call->scratch = scratch_.data();
+    scratch_.assign(call->layout.blocks * drpm::block_bytes(call->layout) / sizeof(double), NAN);
+    call->scratch = reinterpret_cast<char*>(scratch_.data());
   }
 
-  int64_t batch_, samples_, rows_, classes_, largest_ = 0, host_widest_ = 0;
+  int64_t batch_, samples_, rows_, classes_, largest_ = 0;
   Random random_;
-  Buffer<int64_t> m_, n_, order_, windows_, seed_{42, -7};
-  Buffer<T> log_omega_, outcomes_;
-  Buffer<double> table_, doubles_, contours_, scratch_;
+  Buffer<int64_t> m_, n_, order_, seed_{42, -7};
+  Buffer<T> log_omega_;
+  Buffer<double> table_, tables_, contours_, scratch_;
   drpm::MvhgExactArgs<T> common_{};
 };
 
@@ -272,9 +275,9 @@ void all() {
 // Without a bound on n the layout is that of the largest n that tables are made for.
 void unknown_bound() {
   drpm::MvhgExactArgs<double> args{};
-  args.classes = 3;
-  const auto doubles = [&](int64_t n) { return drpm::exact_layout_cuda(args, 1, n, 4, 1, 0).block_doubles(); };
-  if (doubles(-1) <= doubles(100000)) fail("layout without a bound");
+  args.counts.classes = 3;
+  const auto stride = [&](int64_t n) { return drpm::exact_layout_cuda(args, 1, n, false, 0).stride; };
+  if (stride(-1) <= stride(100000)) fail("layout without a bound");
 }
 
 void body() {

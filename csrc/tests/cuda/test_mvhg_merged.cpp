@@ -1,4 +1,4 @@
-#include "mvhg/two_class/merged_cuda.h"
+#include "mvhg/two_class/merged.h"
 #include "special/log_factorial_cuda.h"
 #include "tests/cuda/driver.h"
 
@@ -93,7 +93,7 @@ class Check {
     auto got = poisoned<T>(batch_), want = poisoned<T>(batch_);
     auto got_statistics = poisoned<double>(2 * size), want_statistics = poisoned<double>(2 * size);
     Buffer<double> outcomes(2 * width_);
-    drpm::MergedCounts natural = counts_;
+    drpm::MvhgCounts natural = counts_;
     natural.order = nullptr;
     drpm::MvhgLogProbMergedArgs<T> args{natural,         sizes.data(),           log_omega_.data(),
                                         want.data(),     want_statistics.data(), host_,
@@ -140,7 +140,7 @@ class Check {
   Buffer<int64_t> m_, n_, order_, seed_{42, -7};
   Buffer<T> log_omega_;
   Buffer<double> table_, scratch_;
-  drpm::MergedCounts counts_;
+  drpm::MvhgCounts counts_;
   drpm::LogFactorialTable host_, device_;
 };
 

@@ -4,36 +4,25 @@
 
 #include "lanes/lane_math.h"
 #include "lanes/team.h"
+#include "mvhg/law.h"
 
 namespace drpm {
 namespace DRPM_ISA {
 
-struct MvhgRow {
-  const int64_t* m;  // (K)
-  int64_t n, classes, total;
-  bool valid;
+// sigmoid(a), sigmoid(-a), both with full relative accuracy; a = -inf gives 0 and 1.
+template <class V>
+struct OddsOf {
+  V p, q;
 };
+using Odds = OddsOf<double>;
 
-// `log_omega` is the row's own (K).
-template <class T>
-DRPM_HD inline MvhgRow mvhg_row(const int64_t* m, int64_t n, int64_t classes, const T* log_omega) {
-  MvhgRow row{m, n, classes, 0, true};
-  for (int64_t k = 0; k < classes; ++k) {
-    if (m[k] < 0 || !(log_omega[k] - log_omega[k] == 0)) row.valid = false;  // inf - inf is NaN
-    row.total += m[k];
-  }
-  if (n < 0 || n > row.total) row.valid = false;
-  return row;
+template <class V>
+DRPM_HD inline OddsOf<V> odds_lanes(V a) {
+  const V e = exp_lane<V>(-abs_lane<V>(a)), big = 1.0 / (1.0 + e), small = e * big;
+  return {a < 0 ? small : big, a < 0 ? big : small};
 }
 
-struct Odds {
-  double p, q;  // sigmoid(a), sigmoid(-a), both with full relative accuracy
-};
-
-DRPM_HD inline Odds odds_of(double a) {
-  const double e = exp_lane<double>(a < 0 ? a : -a), big = 1 / (1 + e), small = e * big;
-  return a < 0 ? Odds{small, big} : Odds{big, small};
-}
+DRPM_HD inline Odds odds_of(double a) { return odds_lanes<double>(a); }
 
 DRPM_HD inline double softplus(double a) {
   return (a > 0 ? a : 0) + log1p_lane<double>(exp_lane<double>(a < 0 ? a : -a));
