@@ -77,6 +77,13 @@ DRPM_LIBRARY(m) {
   m.def(
       "partition_backward(Tensor grad, Tensor scores, Tensor sizes, Tensor order, float tau, bool hard, float eps) -> "
       "(Tensor, Tensor)");
+  m.def(
+      "sized_assignment(Tensor scores, Tensor low, Tensor high, Tensor? weights, Tensor? prices, Tensor? lengths, "
+      "float tau, bool relaxed, bool hard, float rounding) -> (Tensor assignment, Tensor labels, Tensor prices, "
+      "Tensor sizes, Tensor violation, Tensor converged, Tensor state)");
+  m.def(
+      "sized_assignment_backward(Tensor grad, Tensor offset, Tensor scores, Tensor? weights, Tensor prices, "
+      "Tensor state, Tensor? lengths, float tau) -> (Tensor, Tensor)");
 }
 
 #if !defined(DRPM_EMULATED)

@@ -28,11 +28,13 @@ from drpm.ops.plackett_luce_log_prob import plackett_luce_log_prob  # noqa: E402
 from drpm.ops.random_partition import Partition, random_partition  # noqa: E402
 from drpm.ops.random_partition_log_prob import random_partition_log_prob  # noqa: E402
 from drpm.ops.relaxed_sort import relaxed_sort, relaxed_sort_matmul  # noqa: E402
+from drpm.ops.sized_assignment import SizedAssignment, sized_assignment  # noqa: E402
 
 __all__ = [
     "STREAM_ORDER",
     "STREAM_SIZES",
     "Partition",
+    "SizedAssignment",
     "gumbel_noise",
     "hypergeometric_log_weights",
     "k_subset_entropy",
@@ -57,4 +59,5 @@ __all__ = [
     "random_partition_log_prob",
     "relaxed_sort",
     "relaxed_sort_matmul",
+    "sized_assignment",
 ]

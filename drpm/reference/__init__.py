@@ -19,9 +19,11 @@ from .partition_log_prob import (
 from .plackett_luce import plackett_luce_log_prob
 from .random_partition import Partition, random_partition
 from .relaxed_sort import relaxed_sort, relaxed_sort_matmul
+from .sized_assignment import SizedAssignment, sized_assignment
 
 __all__ = [
     "Partition",
+    "SizedAssignment",
     "hypergeometric_log_weights",
     "k_subset_entropy",
     "k_subset_log_prob",
@@ -44,4 +46,5 @@ __all__ = [
     "random_partition_log_prob",
     "relaxed_sort",
     "relaxed_sort_matmul",
+    "sized_assignment",
 ]
