@@ -42,24 +42,25 @@ def sized_assignment(
     w = scores.new_ones(n) if weights is None else weights
     assert low is not None and high is not None
     batch = torch.broadcast_shapes(scores.shape[:-2], low.shape[:-1], high.shape[:-1], w.shape[:-1])
+    count = math.prod(batch)
     rows = [
         _row(*arguments, tau)
         for arguments in zip(
-            scores.expand(*batch, classes, n).reshape(-1, classes, n),
-            low.to(scores).expand(*batch, classes).reshape(-1, classes),
-            high.to(scores).expand(*batch, classes).reshape(-1, classes),
-            w.expand(*batch, n).reshape(-1, n),
+            scores.expand(*batch, classes, n).reshape(count, classes, n),
+            low.to(scores).expand(*batch, classes).reshape(count, classes),
+            high.to(scores).expand(*batch, classes).reshape(count, classes),
+            w.expand(*batch, n).reshape(count, n),
             strict=True,
         )
     ]
-    assignment = torch.stack([y for y, _ in rows]).reshape(*batch, classes, n)
-    prices = torch.stack([p for _, p in rows]).reshape(*batch, classes)
+    assignment = torch.stack([y for y, _ in rows] or [scores]).reshape(*batch, classes, n)
+    prices = torch.stack([p for _, p in rows] or [scores[..., :0]]).reshape(*batch, classes)
     reached = (assignment * w.unsqueeze(-2)).sum(-1)
     return SizedAssignment(assignment, assignment.argmax(-2), prices, reached)
 
 
 def _row(u: Tensor, low: Tensor, high: Tensor, w: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-    total, tolerance = w.sum(), 1e-9 * float(w.sum())
+    total, tolerance = w.sum(), 8 * torch.finfo(u.dtype).eps * float(w.sum())
     tight_low, tight_high = bool(low.sum() >= total - tolerance), bool(high.sum() <= total + tolerance)
     if tight_low or tight_high:
         low = high = low if tight_low else high
@@ -96,7 +97,7 @@ def _prices(u: Tensor, low: Tensor, high: Tensor, w: Tensor, tau: float) -> Tens
     """Minimum of D(p) = tau sum_i logsumexp((u_i - w_i p) / tau) + sum_k high_k max(p_k, 0) + low_k min(p_k, 0)."""
     exact, p = low == high, torch.zeros_like(low)
     finite = u[torch.isfinite(u)]
-    temperature = max(tau, float(finite.max() - finite.min()))
+    temperature = max(tau, float(finite.max() - finite.min())) if len(finite) else tau
     while True:
         for _ in range(200):
             y = torch.softmax((u - w * p.unsqueeze(-1)) / temperature, 0)

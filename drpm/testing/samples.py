@@ -75,6 +75,7 @@ INPUTS: dict[str, Callable[[Draw], Any]] = {
     "log_omega": lambda d: 0.5 * d.normal(d.classes),
     "log_omega_p": lambda d: 0.5 * d.normal(d.classes),
     "scores": lambda d: d.normal(d.elements),
+    "affinities": lambda d: d.normal(d.classes, d.elements),
     "values": lambda d: d.normal(d.elements, 5),
     "labels": lambda d: d.integers(0, d.classes, d.elements),
     "order": lambda d: d.uniform(d.elements).argsort(-1),
@@ -312,6 +313,15 @@ SAMPLES = (
            f(log_omega, scores, m=capacity), invariants=("columns sum to one",)),
     Sample("partition_mode", "", lambda f, log_omega, scores: f(log_omega, scores), **WITHOUT, quadratic=True,
            invariants=PARTITION_LAW),
+    Sample("sized_assignment", "relaxed", lambda f, affinities, relaxed_sizes:
+           f(affinities, max_sizes=relaxed_sizes + 0.7, tau=0.7).assignment, second=REFUSED,
+           invariants=("columns sum to one",)),
+    Sample("sized_assignment", "relaxed, exact sizes", lambda f, affinities, sizes:
+           f(affinities, 0.5 * (sizes + sizes.double().mean(-1, keepdim=True)), tau=0.7)[:2], second=REFUSED),
+    Sample("sized_assignment", "each row's length", lambda f, affinities, lengths, elements:
+           f(affinities, max_sizes=elements, tau=0.7, lengths=lengths).assignment, second=REFUSED, twin=False),
+    Sample("sized_assignment", "hard", lambda f, affinities, sizes: f(affinities, max_sizes=sizes + 1)[:2], **WITHOUT),
+
     Sample("gumbel_noise", "", lambda f, seed: f(seed, (2, 1, 4), stream=1), **UNDIFFERENTIATED),
 )
 # fmt: on
