@@ -1,15 +1,13 @@
 #include <optional>
 #include <tuple>
 
-#include "glue/register.h"
+#include "glue/tensors.h"
 #include "sized_assignment/row.h"
 
 namespace drpm {
 namespace {
 
 constexpr const char* kOp = "sized_assignment";
-
-struct Cpu;  // tensors of a device are solved here, too: drpm/ops/sized_assignment.py copies them
 
 // Calls f(row) for every row: large ones one after the other with all threads, many small ones side by side.
 template <class F>
@@ -193,7 +191,8 @@ std::tuple<Tensor, Tensor> sized_assignment_backward(const Tensor& grad, const T
 }  // namespace
 }  // namespace drpm
 
-DRPM_CPU_OPS(m, Backend) {
+// The host alone: tensors of a device are copied there and back by drpm/ops/sized_assignment.py.
+STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) {
   m.impl("sized_assignment", TORCH_BOX(&drpm::sized_assignment));
   m.impl("sized_assignment_backward", TORCH_BOX(&drpm::sized_assignment_backward));
 }
