@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from drpm.ops._modes import backward_is_recorded
+from drpm.ops._modes import backward_is_recorded, in_transform
 
 Setup = Callable[[Any, tuple[Any, ...], Any], None]
 Backward = Callable[..., tuple[Tensor | None, ...]]
@@ -80,10 +80,16 @@ class _SecondOrder(torch.autograd.Function):
     def jvp(ctx: Any, _: Any, grad: Any, *tangents: Tensor | None) -> Tensor:
         inputs = without_tangents(ctx.saved_tensors)
         moving = [i for i, t in enumerate(tangents) if t is not None and inputs[i].is_floating_point()]
-        primals = tuple(inputs[i] for i in moving)
         formula = _function_of(ctx.formula, inputs, moving)
-        pushed: Tensor = torch.func.jvp(formula, primals, tuple(tangents[i] for i in moving))[1]
-        return pushed
+        primals, along = tuple(inputs[i] for i in moving), tuple(tangents[i] for i in moving)
+        if in_transform():
+            pushed: Tensor = torch.func.jvp(formula, primals, along)[1]
+            return pushed
+        # forward mode can not be nested outside of torch.func: the formula joins the level that there is
+        with forward_ad._set_fwd_grad_enabled(True):
+            moved = formula(*map(forward_ad.make_dual, primals, along))
+            tangent = forward_ad.unpack_dual(moved).tangent
+            return torch.zeros_like(moved) if tangent is None else tangent
 
 
 def second_order(formula: Callable[..., Tensor], grad: Tensor, *inputs: Tensor) -> Tensor:
@@ -99,7 +105,33 @@ def unwrapped(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def without_tangents(tensors: Sequence[Tensor]) -> list[Tensor]:
     """What a jvp has saved still carries the tangents that it is about to push forward itself."""
-    return [forward_ad.unpack_dual(x).primal for x in tensors]
+    return [_primal(x) for x in tensors]
+
+
+def _primal(x: Tensor) -> Tensor:
+    functorch = torch._C._functorch
+    if functorch.is_batchedtensor(x):  # for which torch has no rule
+        inner = _primal(functorch.get_unwrapped(x))
+        batched: Tensor = functorch._add_batch_dim(inner, functorch.maybe_get_bdim(x), functorch.maybe_get_level(x))
+        return batched
+    primal: Tensor = forward_ad.unpack_dual(x).primal
+    return primal
+
+
+def push_each(push: Callable[..., Any], tangents: tuple[Any, ...]) -> Any:
+    """push(*tangents), also where torch.autograd.functional maps over the tangents: its vmap is not torch.func's, and
+    knows no kernel of ours. It is taken off, and put on again after."""
+    mapped = [t is not None and torch._C._functorch.is_legacy_batchedtensor(t) for t in tangents]
+    if not any(mapped):
+        return push(*tangents)
+    level = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    dims = tuple(0 if each else None for each in mapped)
+    plain = [torch._remove_batch_dim(t, level, 1, 0) if each else t for t, each in zip(tangents, mapped, strict=True)]
+    pushed: Any = torch.func.vmap(push, dims)(*plain)
+    if isinstance(pushed, tuple):
+        return tuple(None if x is None else torch._add_batch_dim(x, 0, level) for x in pushed)
+    return torch._add_batch_dim(pushed, 0, level)
 
 
 def _function_of(formula: Callable[..., Tensor], inputs: Sequence[Tensor], which: list[int]) -> Callable[..., Tensor]:

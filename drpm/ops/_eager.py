@@ -3,7 +3,7 @@
 `torch.library.register_autograd` serves torch.compile and dispatch modes, but a call costs more than a kernel takes at
 small sizes (`python -m benchmarks overhead`). So plain eager tensors go through a `torch.autograd.Function` of the same
 two functions, or straight to the kernel where nothing needs a gradient; the transforms of torch.func, which the
-registered formula does not support, through another, which also knows vmap and forward mode.
+registered formula does not support, and forward mode through another, which knows both.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from drpm.ops._derivatives import Backward, Setup, push_forward, without_tangents
-from drpm.ops._modes import HAS_EAGER_PATH, PLAIN
+from drpm.ops._derivatives import Backward, Setup, push_each, push_forward, without_tangents
+from drpm.ops._modes import HAS_EAGER_PATH, PLAIN, forward_mode_is_on
 from drpm.ops._tau import library_op, with_either_tau, with_tau_read
 from drpm.ops._vmap import Rule, fold, register_vmap
 
@@ -60,10 +61,21 @@ def differentiable(name: str, backward: Backward, setup_context: Setup, vmap: Ru
     def jvp(ctx: Any, *tangents: Any) -> Any:
         saved = without_tangents(ctx.saved_tensors)
         inputs = tuple(saved.pop(0) if kept is None else kept[0] for kept in ctx.layout)
-        return push_forward(setup_context, backward, inputs, saved[0] if ctx.one_output else tuple(saved), tangents)
+        output = saved[0] if ctx.one_output else tuple(saved)
+
+        def push(*tangents: Any) -> Any:
+            return push_forward(setup_context, backward, inputs, output, tangents)
+
+        return push_each(push, tangents)
+
+    def transformed_forward(*arguments: Any) -> Any:
+        if peek_interpreter_stack() is not None:
+            return function(*arguments)
+        with _AutoDispatchBelowAutograd():  # forward mode: tangents are the jvp's
+            return op(*arguments)
 
     methods = {
-        "forward": staticmethod(lambda *arguments: function(*arguments)),
+        "forward": staticmethod(transformed_forward),
         "setup_context": staticmethod(setup_transformed),
         "backward": staticmethod(backward),
         "vmap": staticmethod(lambda info, in_dims, *arguments: rule(function, info.batch_size, in_dims, arguments)),
@@ -82,12 +94,14 @@ def differentiable(name: str, backward: Backward, setup_context: Setup, vmap: Ru
             return transformed.apply(*arguments)
         if _len_torch_dispatch_stack():
             return registered(*arguments)
-        needs_gradient = False
+        needs_gradient, in_forward_mode = False, forward_mode_is_on()
         for argument in arguments:
             if isinstance(argument, Tensor):
                 if type(argument) not in PLAIN:
                     return registered(*arguments)
                 needs_gradient = needs_gradient or argument.requires_grad
+                if in_forward_mode and forward_ad.unpack_dual(argument).tangent is not None:
+                    return transformed.apply(*arguments)
         if needs_gradient and torch.is_grad_enabled():
             return eager.apply(*arguments)
         with _AutoDispatchBelowAutograd():

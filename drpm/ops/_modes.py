@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 try:
     from torch._C import _AutoDispatchBelowAutograd, _len_torch_dispatch_stack  # noqa: F401  the first: of _eager.py
@@ -25,16 +26,26 @@ def wants_gradient(*inputs: Tensor) -> bool:
     """Whether a gradient may be asked of an op of these inputs. Inside torch.func's transforms that is not visible."""
     if not torch.is_grad_enabled():
         return False
-    if any(x.requires_grad for x in inputs):
+    if any(x.requires_grad for x in inputs) or forward_mode_is_on():
         return True
-    return HAS_EAGER_PATH and not torch.compiler.is_compiling() and peek_interpreter_stack() is not None
+    return not torch.compiler.is_compiling() and in_transform()
 
 
 def backward_is_recorded() -> bool:
-    """Within a backward: whether its result is to be tied to the inputs, as it may be differentiated again."""
-    return (
-        HAS_EAGER_PATH
-        and torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and (peek_interpreter_stack() is not None or not _len_torch_dispatch_stack())
-    )
+    """Within a backward: whether its result is to be tied to the inputs, as it may be differentiated again, or carry a
+    tangent of theirs."""
+    if not HAS_EAGER_PATH or torch.compiler.is_compiling():
+        return False
+    if forward_mode_is_on():
+        return True
+    return torch.is_grad_enabled() and (in_transform() or not _len_torch_dispatch_stack())
+
+
+def forward_mode_is_on() -> bool:
+    """Inside torch.autograd.forward_ad.dual_level, where tensors may carry tangents."""
+    return bool(forward_ad._current_level >= 0)
+
+
+def in_transform() -> bool:
+    """Inside torch.func's transforms."""
+    return HAS_EAGER_PATH and peek_interpreter_stack() is not None

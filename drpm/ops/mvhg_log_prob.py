@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drpm import reference
 from drpm.ops._arguments import Counts, argument_error, as_dtype, check_same_device, check_tensor, rows
+from drpm.ops._derivatives import second_order
 from drpm.ops._eager import differentiable
 from drpm.ops._modes import wants_gradient
 from drpm.ops._mvhg_arguments import check_conditionals, mvhg_arguments
@@ -114,8 +116,29 @@ def _setup_context_merged(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Te
 def _backward_merged(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return None, None, None, None
-    grads = torch.ops.drpm.mvhg_log_prob_merged_backward(grad.contiguous(), *ctx.saved_tensors)
-    return *grads, None, None
+    given = (x.detach() for x in (grad.contiguous(), *ctx.saved_tensors))
+    by_sizes, by_omega = torch.ops.drpm.mvhg_log_prob_merged_backward(*given)
+    tied = (grad, *ctx.saved_tensors[:4])
+    return second_order(_merged_by_sizes, by_sizes, *tied), second_order(_merged_by_omega, by_omega, *tied), None, None
+
+
+def _merged_gradients(grad: Tensor, sizes: Tensor, log_omega: Tensor, m: Tensor, n: Tensor) -> tuple[Tensor, ...]:
+    """Those of the reference's formula, of which second derivatives are taken."""
+
+    def log_prob(sizes: Tensor, log_omega: Tensor) -> Tensor:
+        return reference.mvhg_log_prob(sizes, log_omega, m, n, conditionals="merged")
+
+    pull: Any = torch.func.vjp(log_prob, sizes.double(), log_omega.double())[1]
+    grads: tuple[Tensor, ...] = pull(grad.double())
+    return grads
+
+
+def _merged_by_sizes(grad: Tensor, sizes: Tensor, log_omega: Tensor, m: Tensor, n: Tensor) -> Tensor:
+    return _merged_gradients(grad, sizes, log_omega, m, n)[0].to(sizes.dtype)
+
+
+def _merged_by_omega(grad: Tensor, sizes: Tensor, log_omega: Tensor, m: Tensor, n: Tensor) -> Tensor:
+    return _merged_gradients(grad, sizes, log_omega, m, n)[1].to(log_omega.dtype)
 
 
 _merged = differentiable("mvhg_log_prob_merged", _backward_merged, _setup_context_merged, fold(shared=(2, 3)))

@@ -99,7 +99,7 @@ def _setup_backward(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, 
 
 
 def _second(ctx: Any, along_omega: Tensor, along_scores: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of <grad, directional derivative of the marginals>."""
+    """Gradients of <grad, directional derivative of the marginals> = <pulled back grad, direction>."""
     grad, log_omega, m, log_scores = unwrapped(ctx.saved_tensors)
     directions = (along_omega.double(), along_scores.double())
 
@@ -107,8 +107,8 @@ def _second(ctx: Any, along_omega: Tensor, along_scores: Tensor) -> tuple[Tensor
         def function(omega: Tensor, scores: Tensor) -> Tensor:
             return reference.partition_marginals(omega, scores, m=m, spread=_SPREAD)
 
-        pushed: Any = torch.func.jvp(function, (log_omega.double(), log_scores.double()), directions)
-        total: Tensor = (grad.double() * pushed[1]).sum()
+        pulled: Any = torch.func.vjp(function, log_omega.double(), log_scores.double())[1](grad.double())
+        total: Tensor = sum((x * direction).sum() for x, direction in zip(pulled, directions, strict=True))
         return total
 
     pull: Any = torch.func.vjp(moved, grad, log_omega, log_scores)[1]
