@@ -10,13 +10,55 @@
 #include "lanes/simd.h"
 #include "mvhg/tables/exact.h"
 #include "noise/streams.h"
+#include "partition_mode/partition_mode.h"
 #define DRPM_LIBRARY(m) STABLE_TORCH_LIBRARY(drpm, m)
 #endif
 
+// Shapes: B rows, K classes, n elements, S samples. Counts and seeds are int64; all tensors contiguous.
+// seed: (1), or (G) for G equal groups of the B rows, each with the noise of a call of its own.
+// largest_n: a bound on n where the host knows one (device counts are not read); memory follows it.
+namespace {
+
+// Ops with a temperature, and their siblings for one in a tensor. Python defines the latter with their tags, which
+// the stable ABI of torch 2.11 can not give, and implements them (drpm/ops/_tau.py).
+struct TauSchemas {
+  const char *name, *with_float, *with_tensor;
+};
+#define DRPM_TAU(name, before, after) \
+  {name, name "(" before "float tau" after, name "_tensor_tau(" before "Tensor tau" after}
+constexpr TauSchemas kTauSchemas[] = {
+    DRPM_TAU("mvhg_sample_merged", "Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, ",
+             ", int samples, bool hard, bool noise, bool with_statistics) -> (Tensor, Tensor)"),
+    DRPM_TAU("mvhg_sample_exact", "Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, ",
+             ", int samples, bool hard, bool noise, bool with_statistics, SymInt largest_n=-1) -> (Tensor, Tensor)"),
+    DRPM_TAU("mvhg_sample_exact_backward",
+             "Tensor grad, Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, ",
+             ", int samples, bool noise, Tensor statistics, SymInt largest_n=-1) -> Tensor"),
+    DRPM_TAU("relaxed_sort", "Tensor scores, ", ", bool hard) -> (Tensor permutation, Tensor order)"),
+    DRPM_TAU("relaxed_sort_backward", "Tensor grad, Tensor scores, Tensor order, ", ") -> Tensor"),
+    DRPM_TAU("relaxed_sort_matmul", "Tensor scores, Tensor values, ", ", bool hard) -> (Tensor product, Tensor order)"),
+    DRPM_TAU("relaxed_sort_matmul_backward", "Tensor grad, Tensor scores, Tensor values, Tensor order, ",
+             ", bool hard) -> (Tensor, Tensor)"),
+    DRPM_TAU("partition", "Tensor scores, Tensor sizes, ",
+             ", bool hard, float eps) -> (Tensor assignment, Tensor order, Tensor labels)"),
+    DRPM_TAU("partition_backward", "Tensor grad, Tensor scores, Tensor sizes, Tensor order, ",
+             ", bool hard, float eps) -> (Tensor, Tensor)"),
+    DRPM_TAU("sized_assignment",
+             "Tensor scores, Tensor low, Tensor high, Tensor? weights, Tensor? prices, Tensor? lengths, ",
+             ", bool relaxed, bool hard, float rounding) -> (Tensor assignment, Tensor labels, Tensor prices, Tensor "
+             "sizes, Tensor violation, Tensor converged, Tensor state)"),
+    DRPM_TAU(
+        "sized_assignment_backward",
+        "Tensor grad, Tensor offset, Tensor scores, Tensor? weights, Tensor prices, Tensor state, Tensor? lengths, ",
+        ") -> (Tensor, Tensor)"),
+};
+#undef DRPM_TAU
+
+}  // namespace
+
 DRPM_LIBRARY(m) {
-  // Shapes: B rows, K classes, n elements, S samples. Counts and seeds are int64; all tensors contiguous.
-  // seed: (1), or (G) for G equal groups of the B rows, each with the noise of a call of its own.
-  // largest_n: a bound on n where the host knows one (device counts are not read); memory follows it.
+  for (const TauSchemas& schema : kTauSchemas) m.def(schema.with_float);
+
   m.def("gumbel_noise(Tensor seed, int stream, SymInt rows, SymInt classes, SymInt width, bool float64) -> Tensor");
 
   m.def(
@@ -27,22 +69,12 @@ DRPM_LIBRARY(m) {
       "(Tensor, Tensor)");
 
   m.def(
-      "mvhg_sample_merged(Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, float tau, "
-      "int samples, bool hard, bool noise, bool with_statistics) -> (Tensor, Tensor)");
-  m.def(
       "mvhg_sample_merged_backward(Tensor grad, Tensor log_omega, Tensor m, Tensor n, Tensor class_order, "
       "Tensor statistics) -> Tensor");
   m.def("mvhg_log_prob_merged(Tensor sizes, Tensor log_omega, Tensor m, Tensor n) -> (Tensor, Tensor)");
   m.def(
       "mvhg_log_prob_merged_backward(Tensor grad, Tensor sizes, Tensor log_omega, Tensor m, Tensor n, "
       "Tensor log_prob, Tensor statistics) -> (Tensor, Tensor)");
-
-  m.def(
-      "mvhg_sample_exact(Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, float tau, "
-      "int samples, bool hard, bool noise, bool with_statistics, SymInt largest_n=-1) -> (Tensor, Tensor)");
-  m.def(
-      "mvhg_sample_exact_backward(Tensor grad, Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, "
-      "float tau, int samples, bool noise, Tensor statistics, SymInt largest_n=-1) -> Tensor");
 
   m.def("mvhg_log_normalizer(Tensor log_omega, Tensor m, Tensor n, bool with_mean) -> (Tensor, Tensor)");
   m.def("mvhg_log_prob(Tensor sizes, Tensor log_omega, Tensor m, Tensor n, bool with_mean) -> (Tensor, Tensor)");
@@ -64,26 +96,6 @@ DRPM_LIBRARY(m) {
   m.def("partition_mode(Tensor log_omega, Tensor m, Tensor log_scores) -> Tensor");
   m.def("partition_marginals(Tensor log_omega, Tensor m, Tensor log_scores) -> Tensor");
   m.def("partition_marginals_backward(Tensor grad, Tensor log_omega, Tensor m, Tensor log_scores) -> (Tensor, Tensor)");
-
-  m.def("relaxed_sort(Tensor scores, float tau, bool hard) -> (Tensor permutation, Tensor order)");
-  m.def("relaxed_sort_backward(Tensor grad, Tensor scores, Tensor order, float tau) -> Tensor");
-  m.def("relaxed_sort_matmul(Tensor scores, Tensor values, float tau, bool hard) -> (Tensor product, Tensor order)");
-  m.def(
-      "relaxed_sort_matmul_backward(Tensor grad, Tensor scores, Tensor values, Tensor order, float tau, bool hard) -> "
-      "(Tensor, Tensor)");
-  m.def(
-      "partition(Tensor scores, Tensor sizes, float tau, bool hard, float eps) -> "
-      "(Tensor assignment, Tensor order, Tensor labels)");
-  m.def(
-      "partition_backward(Tensor grad, Tensor scores, Tensor sizes, Tensor order, float tau, bool hard, float eps) -> "
-      "(Tensor, Tensor)");
-  m.def(
-      "sized_assignment(Tensor scores, Tensor low, Tensor high, Tensor? weights, Tensor? prices, Tensor? lengths, "
-      "float tau, bool relaxed, bool hard, float rounding) -> (Tensor assignment, Tensor labels, Tensor prices, "
-      "Tensor sizes, Tensor violation, Tensor converged, Tensor state)");
-  m.def(
-      "sized_assignment_backward(Tensor grad, Tensor offset, Tensor scores, Tensor? weights, Tensor prices, "
-      "Tensor state, Tensor? lengths, float tau) -> (Tensor, Tensor)");
 }
 
 #if !defined(DRPM_EMULATED)
@@ -113,6 +125,10 @@ PYBIND11_MODULE(_C, module) {
     return streams;
   }();
   module.attr("samples_per_group") = drpm::kSamplesPerGroup;
+  module.attr("partition_mode_limit") = drpm::kPartitionModeLimit;
+  pybind11::dict tensor_tau_schemas;
+  for (const TauSchemas& schema : kTauSchemas) tensor_tau_schemas[schema.name] = schema.with_tensor;
+  module.attr("tensor_tau_schemas") = tensor_tau_schemas;
   // For argument checks: contiguous float32 or float64 values on the host, by address (a torch op would cost 3 us).
   module.def("all_finite", [](uintptr_t address, int64_t count, bool float64) {
     bool finite = true;

@@ -12,7 +12,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +22,9 @@ import drpm.ops
 from drpm.data._reading import reading
 from drpm.estimators import PartitionKL, expectation, partition_kl, partition_kl_bound
 from drpm.models.clustering_config import BoundWeights, ClusteringConfig
+from drpm.models.clustering_trainer import ClusteringTrainer
 from drpm.ops._arguments import require
 from drpm.training.checkpoint import write_checkpoint
-
-if TYPE_CHECKING:
-    from drpm.models.clustering_trainer import ClusteringTrainer
 
 _FORMAT = "drpm.models.clustering/1"
 
@@ -251,8 +249,6 @@ class VariationalPartitionClustering(nn.Module):
         Returns: self.
         Raises: ValueError when x has another shape, is not finite or leaves [0, 1].
         """
-        from drpm.models.clustering_trainer import ClusteringTrainer
-
         ClusteringTrainer(self, x).run(on_epoch)
         return self
 

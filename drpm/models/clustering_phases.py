@@ -1,16 +1,20 @@
 """What the phases of training VariationalPartitionClustering compute, for whoever drives the steps."""
 
+from __future__ import annotations
+
 import math
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drpm.models.clustering import VariationalPartitionClustering
 from drpm.models.clustering_config import BoundWeights
 from drpm.models.contrastive import cluster_contrastive_loss, contrastive_loss, random_affine_views
+
+if TYPE_CHECKING:
+    from drpm.models.clustering import VariationalPartitionClustering
 
 # The heads read features of an autoencoder that never saw them: they need larger steps than the rest, whose
 # structure the partition phase must not tear.

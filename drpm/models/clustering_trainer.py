@@ -1,13 +1,14 @@
 """Training of VariationalPartitionClustering in three resumable phases: pretrain, warm_start, partition."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from drpm.models.clustering import VariationalPartitionClustering
 from drpm.models.clustering_config import annealed
 from drpm.models.clustering_phases import (
     initialise_from_mixture,
@@ -18,6 +19,9 @@ from drpm.models.clustering_phases import (
     warm_start_loss,
 )
 from drpm.training.step_size import half_cosine
+
+if TYPE_CHECKING:
+    from drpm.models.clustering import VariationalPartitionClustering
 
 PHASES = ("pretrain", "warm_start", "partition")
 
@@ -57,12 +61,12 @@ class ClusteringTrainer:
         config = self.config
         return (config.pretrain_epochs, config.warm_start_epochs, config.epochs, 0)[self.phase_index]
 
-    def run(self, on_epoch: Callable[["ClusteringTrainer"], None] | None = None) -> None:
+    def run(self, on_epoch: Callable[[ClusteringTrainer], None] | None = None) -> None:
         """Train to the end, or until on_epoch raises; the state then stands at the last finished epoch."""
         while not self.finished:
             self.advance(on_epoch)
 
-    def advance(self, on_epoch: Callable[["ClusteringTrainer"], None] | None = None) -> None:
+    def advance(self, on_epoch: Callable[[ClusteringTrainer], None] | None = None) -> None:
         """Train one epoch, in the next phase that has one; the last call finds none and finishes."""
         notify = on_epoch or (lambda trainer: None)
         while not self.finished:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drpm._build_info import _C
 from drpm.ops._arguments import argument_error, plain_int
 
-STREAM_SIZES = 0
-STREAM_ORDER = 1
+STREAM_SIZES: int = _C.noise_streams["sizes"]
+STREAM_ORDER: int = _C.noise_streams["order"]
+STREAM_CLASS_ORDER: int = _C.noise_streams["class_order"]
 
 
 def seed_tensor(

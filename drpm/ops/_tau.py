@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
+from drpm._build_info import _C
 from drpm.ops._arguments import argument_error, is_readable, require
 
 Tau = float | Tensor
@@ -85,8 +86,7 @@ def library_op(name: str) -> LibraryOp:
     tags = [torch.Tag.pt2_compliant_tag]
     tags += [torch.Tag.cudagraph_unsafe] if hasattr(torch.Tag, "cudagraph_unsafe") else []
     sibling = name + _SUFFIX
-    schema = str(op._schema).replace(f"drpm::{name}(", f"{sibling}(").replace("float tau", "Tensor tau")
-    _library.define(schema, tags=tags)
+    _library.define(_C.tensor_tau_schemas[name], tags=tags)
     _library.impl(sibling, read, "CompositeExplicitAutograd")
     torch.library.register_fake(f"drpm::{sibling}", fake, lib=_library)
     return LibraryOp(op, getattr(torch.ops.drpm, sibling).default, position)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drpm._build_info import _C
 from drpm.ops._arguments import Counts, argument_error, check_floating
 from drpm.ops._derivatives import first_order
 from drpm.ops._eager import differentiable
@@ -19,13 +20,12 @@ from drpm.ops._mvhg_arguments import (
     mvhg_arguments,
     sample_count,
 )
-from drpm.ops._random import seed_tensor
+from drpm.ops._random import STREAM_CLASS_ORDER, seed_tensor
 from drpm.ops._tau import Tau, check_tau, with_either_tau
 from drpm.ops._vmap import fold, register_vmap
 
 _OP = "mvhg_sample"
 _DRAWN = fold(shared=(1, 2, 4), by_sample=(4,), samples=6, drawn=True)
-_STREAM_PLAIN = 2  # noise that orders the classes: neither that of the sizes nor that of the order of elements
 
 
 def mvhg_sample(
@@ -126,7 +126,7 @@ def sample_sizes(
 
 
 def _random_orders(seed: Tensor, count: int, classes: int) -> Tensor:  # (count, K)
-    keys: Tensor = torch.ops.drpm.gumbel_noise(seed, _STREAM_PLAIN, count, 1, classes, True)
+    keys: Tensor = torch.ops.drpm.gumbel_noise(seed, STREAM_CLASS_ORDER, count, 1, classes, True)
     return keys.reshape(count, classes).argsort(-1)
 
 
@@ -182,7 +182,7 @@ def _fake_exact_backward(
     largest_n: int = -1,
 ) -> Tensor:
     batch, classes = log_omega.shape
-    groups = (samples + 63) // 64  # kGroup of csrc/mvhg/tables/exact_glue.h
+    groups = -(-samples // _C.samples_per_group)
     return log_omega.new_empty((batch, groups, classes), dtype=torch.float64)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drpm._build_info import _C
 from drpm.ops._arguments import (
     Counts,
     as_dtype,
@@ -19,7 +20,7 @@ from drpm.ops._mvhg_arguments import mvhg_arguments
 from drpm.ops._vmap import fold, register_vmap
 
 _OP = "partition_mode"
-LIMIT = 4096  # kPartitionModeLimit of csrc/partition_mode/partition_mode.h
+LIMIT: int = _C.partition_mode_limit
 
 
 def partition_mode(
