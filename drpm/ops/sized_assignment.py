@@ -157,7 +157,9 @@ def _bounds(
     classes, dtypes = scores.shape[-2], [torch.float64]
 
     def one(name: str, value: Bounds, none: float | None = None) -> Tensor:
-        if not isinstance(value, Tensor):
+        if isinstance(value, (int, float, torch.SymInt, torch.SymFloat)):
+            value = torch.full((), value, dtype=torch.float64, device=scores.device)
+        elif not isinstance(value, Tensor):
             try:
                 value = torch.as_tensor(value, dtype=torch.float64, device=scores.device)
             except (TypeError, ValueError) as error:
