@@ -24,17 +24,3 @@
   DRPM_REGISTRATIONS                                                      \
   template <class Backend>                                                \
   static void drpm_register_ops(torch::stable::detail::StableLibrary& m)
-
-// The same where there are no CUDA kernels yet.
-#if defined(DRPM_EMULATED)
-#define DRPM_CPU_OPS(m, Backend) \
-  template <class Backend>       \
-  [[maybe_unused]] static void drpm_register_ops(torch::stable::detail::StableLibrary& m)
-#else
-#define DRPM_CPU_OPS(m, Backend)                                               \
-  template <class Backend>                                                     \
-  static void drpm_register_ops(torch::stable::detail::StableLibrary& m);      \
-  STABLE_TORCH_LIBRARY_IMPL(drpm, CPU, m) { drpm_register_ops<drpm::Cpu>(m); } \
-  template <class Backend>                                                     \
-  static void drpm_register_ops(torch::stable::detail::StableLibrary& m)
-#endif

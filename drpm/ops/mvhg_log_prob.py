@@ -116,9 +116,10 @@ def _setup_context_merged(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Te
 def _backward_merged(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None:
         return None, None, None, None
-    given = (x.detach() for x in (grad.contiguous(), *ctx.saved_tensors))
+    saved = ctx.saved_tensors  # once: checkpointing gives them a single time
+    given = (x.detach() for x in (grad.contiguous(), *saved))
     by_sizes, by_omega = torch.ops.drpm.mvhg_log_prob_merged_backward(*given)
-    tied = (grad, *ctx.saved_tensors[:4])
+    tied = (grad, *saved[:4])
     return second_order(_merged_by_sizes, by_sizes, *tied), second_order(_merged_by_omega, by_omega, *tied), None, None
 
 
