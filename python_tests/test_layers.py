@@ -40,10 +40,10 @@ CSRC = {
     "mvhg": ("lanes", "noise", "special"),
     "partition": ("band", "lanes"),
     "relaxed_sort": ("band", "lanes"),
-    "plackett_luce_log_prob": ("lanes",),
+    "plackett_luce_log_prob": ("lanes", "special"),
     "partition_log_prob": ("lanes", "special"),
-    "partition_marginals": ("band", "lanes", "partition_log_prob", "special"),
-    "partition_mode": ("band", "lanes", "partition_log_prob", "special"),
+    "partition_marginals": ("band", "lanes", "special"),
+    "partition_mode": ("band", "lanes", "special"),
     "k_subset_sample": ("mvhg",),
     "sized_assignment": ("lanes",),
 }

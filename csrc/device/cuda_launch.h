@@ -201,9 +201,13 @@ struct Block {
   __device__ T sum(T x) const {
     return block_sum(x);
   }
+  __device__ double largest(double x) const { return block_reduce(x, -__builtin_huge_val(), Maximum()); }
   template <class T>
   __device__ T running_sum(T x, T* total) const {
     return block_scan(x, T(0), Add(), total);
+  }
+  __device__ int64_t running_largest(int64_t x, int64_t* total) const {
+    return block_scan(x, int64_t{0}, Maximum(), total);
   }
   __device__ void sync() const { __syncthreads(); }
 };

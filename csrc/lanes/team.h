@@ -30,6 +30,11 @@ struct Alone {
     *total = x;
     return x;
   }
+  // Likewise their largest, of numbers >= 0.
+  int64_t running_largest(int64_t x, int64_t* total) const {
+    *total = x;
+    return x;
+  }
   // The largest value, and the smallest position that has it.
   void first_largest(double*, int64_t*) const {}
   void sync() const {}  // what members wrote before can be read by all of them after

@@ -50,7 +50,7 @@ template <class T>
 struct PartitionLogProbArgs {
   const T* log_scores;    // (B, n)
   const int64_t* labels;  // (B, n) in [0, K)
-  T* log_prob;            // (B); NaN where a label is out of range
+  T* log_prob;            // (B); NaN where a label is out of range or a score not finite
   T* grad_log_scores;     // (B, n), or null: not wanted
   int64_t n, num_subsets;
   QuadratureRule rule;
@@ -58,6 +58,7 @@ struct PartitionLogProbArgs {
   // Scratch of one row.
   int64_t* offset;        // (K + 1) the elements of subset k are grouped[offset[k]] ... grouped[offset[k + 1] - 1]
   int32_t* grouped;       // (n) element indices
+  double* largest;        // (1) log-score; all others are taken relative to it
   double* score;          // (n) log-scores by group; in the end the derivative of log I by a_i
   double* log_remainder;  // (K) log Z_k; -inf for the last non-empty subset and those after it
   double* value;          // (K) log I_k
@@ -67,7 +68,7 @@ struct PartitionLogProbArgs {
   double* moments;        // (slots, kMomentsSize); then of slot 0 of each subset: the coefficients
   int32_t* first_slot;    // (K) of the subset's chunks; -1: small
   int32_t* by_moments;    // (K) whether the factor was evaluated at Chebyshev points
-  int64_t* counts;        // (2): number of chunks; 1 where the labels are valid
+  int64_t* counts;        // (2): number of chunks; 1 where the row is valid
   // Scratch of one task.
   double* factor_scratch;  // the points of a factor (factor_points.h)
 };
@@ -95,13 +96,14 @@ struct PartitionLogProbCudaArgs {
   const T* log_scores;           // (B, n)
   const int64_t* sorted_labels;  // (B, n) increasing
   const int64_t* grouped;        // (B, n) element of each sorted label
-  T* log_prob;                   // (B); NaN where a label is out of range
+  T* log_prob;                   // (B); NaN where a label is out of range or a score not finite
   T* grad_log_scores;            // (B, n), or null: not wanted
   int64_t rows, n, num_subsets;
   int nodes;
   double drop;
   double node[kFactorNodesMax], node_weight[kFactorNodesMax];  // by value: kernel arguments
   // scratch
+  double* largest;  // (B) log-score, all others are taken relative to it; NaN where one is not finite
   double* log_sum;  // (B, K) log-sum-exp of each subset, then log of the sum of all later ones
   double* value;    // (B, K) log I_k
   double* gamma;    // (B, K) sum of derivatives, then log sum_{j<k} Gamma_j / Z_j

@@ -1,7 +1,9 @@
+#include "lanes/team.h"
 #include "partition_log_prob/factor_points.h"
 #include "partition_log_prob/panels.h"
 #include "partition_log_prob/partition_log_prob.h"
 #include "partition_log_prob/partition_log_prob_math.h"
+#include "special/score_rows.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -14,6 +16,8 @@ void group(const PartitionLogProbArgs<T>& args) {
   const int64_t n = args.n, subsets = args.num_subsets;
   for (int64_t k = 0; k <= subsets; ++k) args.offset[k] = 0;
   args.counts[0] = args.counts[1] = 0;
+  const double largest = *args.largest = finite_largest(Alone(), args.log_scores, n);
+  if (largest != largest) return;
   for (int64_t i = 0; i < n; ++i) {
     const uint64_t label = static_cast<uint64_t>(args.labels[i]);
     if (label >= static_cast<uint64_t>(subsets)) return;
@@ -24,7 +28,7 @@ void group(const PartitionLogProbArgs<T>& args) {
   for (int64_t i = 0; i < n; ++i) {  // offset[k] runs to the begin of subset k + 1
     const int64_t at = args.offset[args.labels[i]]++;
     args.grouped[at] = static_cast<int32_t>(i);
-    args.score[at] = args.log_scores[i];
+    args.score[at] = reduced(args.log_scores[i], largest);
   }
   for (int64_t k = subsets; k > 0; --k) args.offset[k] = args.offset[k - 1];
   args.offset[0] = 0;
@@ -280,7 +284,7 @@ void gradient(const PartitionLogProbArgs<T>& args, int64_t item) {
   for (int64_t i = chunk.begin; i < chunk.end; ++i) {
     const int32_t element = args.grouped[i];
     args.grad_log_scores[element] =
-        static_cast<T>(score_gradient(args.score[i], static_cast<double>(args.log_scores[element]), earlier));
+        static_cast<T>(score_gradient(args.score[i], reduced(args.log_scores[element], *args.largest), earlier));
   }
 }
 

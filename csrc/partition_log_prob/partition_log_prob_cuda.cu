@@ -1,6 +1,7 @@
 #include "device/cuda_launch.h"
 #include "partition_log_prob/partition_log_prob.h"
 #include "partition_log_prob/partition_log_prob_math.h"
+#include "special/score_rows.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -22,8 +23,9 @@ __device__ inline int64_t label_begin(const int64_t* sorted_labels, int64_t n, i
 }
 
 template <class T>
-__device__ bool labels_are_valid(const PartitionLogProbCudaArgs<T>& args, int64_t row) {
+__device__ bool row_is_valid(const PartitionLogProbCudaArgs<T>& args, int64_t row) {
   const int64_t* labels = args.sorted_labels + row * args.n;
+  if (args.largest[row] != args.largest[row]) return false;
   return args.n == 0 || (labels[0] >= 0 && labels[args.n - 1] < args.num_subsets);
 }
 
@@ -34,8 +36,9 @@ struct Subset {
   const int64_t* grouped;  // (count)
   double* point;           // (count)
   int64_t count;
+  double largest;  // log-score of the row
 
-  __device__ double score(int64_t i) const { return static_cast<double>(log_scores[grouped[i]]); }
+  __device__ double score(int64_t i) const { return reduced(log_scores[grouped[i]], largest); }
 };
 
 template <class T>
@@ -43,7 +46,16 @@ __device__ Subset<T> subset_of(const PartitionLogProbCudaArgs<T>& args, int64_t 
   const int64_t* labels = args.sorted_labels + row * args.n;
   const int64_t begin = label_begin(labels, args.n, k), end = label_begin(labels, args.n, k + 1);
   const int64_t at = row * args.n + begin;
-  return {args.log_scores + row * args.n, args.grouped + at, args.point + at, end - begin};
+  return {args.log_scores + row * args.n, args.grouped + at, args.point + at, end - begin, args.largest[row]};
+}
+
+// A block a row.
+template <class T>
+__global__ void __launch_bounds__(kMaxThreads) largest_kernel(PartitionLogProbCudaArgs<T> args) {
+  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
+    const double largest = finite_largest(Block(), args.log_scores + row * args.n, args.n);
+    if (threadIdx.x == 0) args.largest[row] = largest;
+  }
 }
 
 // log-sum-exp of a subset's scores; -inf for an empty one.
@@ -199,7 +211,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1) factors_kernel(PartitionLogPro
     const Subset<T> subset = subset_of(args, row, item % args.num_subsets);
     const double log_remainder = args.log_sum[item];
     double value = 0, gamma = 0;
-    if (subset.count == 0 || log_remainder == -__builtin_huge_val() || !labels_are_valid(args, row)) {
+    if (subset.count == 0 || log_remainder == -__builtin_huge_val() || !row_is_valid(args, row)) {
       for (int64_t i = threadIdx.x; i < subset.count; i += blockDim.x) subset.point[i] = 0;
     } else if (subset.count == 1) {
       value = factor_single(subset.score(0) - log_remainder, &gamma);
@@ -219,7 +231,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1) factors_kernel(PartitionLogPro
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) totals_kernel(PartitionLogProbCudaArgs<T> args) {
   for_elements(args.rows, [&](int64_t row) {
-    const bool valid = labels_are_valid(args, row);
+    const bool valid = row_is_valid(args, row);
     double total = 0, earlier = -__builtin_huge_val();
     for (int64_t k = 0; k < args.num_subsets; ++k) {
       const int64_t at = row * args.num_subsets + k;
@@ -237,9 +249,9 @@ __global__ void __launch_bounds__(kMaxThreads) gradient_kernel(PartitionLogProbC
   for_elements(args.rows * args.n, [&](int64_t at) {
     const int64_t row = at / args.n, element = row * args.n + args.grouped[at];
     double grad = __builtin_nan("");
-    if (labels_are_valid(args, row)) {
+    if (row_is_valid(args, row)) {
       const double earlier = args.gamma[row * args.num_subsets + args.sorted_labels[at]];
-      grad = score_gradient(args.point[at], static_cast<double>(args.log_scores[element]), earlier);
+      grad = score_gradient(args.point[at], reduced(args.log_scores[element], args.largest[row]), earlier);
     }
     args.grad_log_scores[element] = static_cast<T>(grad);
   });
@@ -249,7 +261,8 @@ template <class T>
 int run(const PartitionLogProbCudaArgs<T>& args, void* stream) {
   const int64_t factors = args.rows * args.num_subsets;
   const int threads = threads_for(args.num_subsets == 0 ? 1 : 2 * args.n / args.num_subsets);
-  int error = launch(&log_sums_kernel<T>, factors, threads, 0, stream, args);
+  int error = launch(&largest_kernel<T>, args.rows, threads_for(args.n), 0, stream, args);
+  if (error == 0) error = launch(&log_sums_kernel<T>, factors, threads, 0, stream, args);
   if (error == 0) error = launch_elements(&remainders_kernel<T>, args.rows, stream, args);
   if (error == 0) error = launch(&factors_kernel<T>, factors, threads, 0, stream, args);
   if (error == 0) error = launch_elements(&totals_kernel<T>, args.rows, stream, args);

@@ -21,6 +21,7 @@ TaskScratch row_scratch(PartitionLogProbArgs<T>& args) {
   return TaskScratch([&](Carver& c) {
     args.offset = c.take<int64_t>(subsets + 1);
     args.grouped = c.take<int32_t>(n);
+    args.largest = c.take<double>(1);
     args.score = c.take<double>(n);
     args.log_remainder = c.take<double>(subsets);
     args.value = c.take<double>(subsets);
@@ -115,6 +116,7 @@ struct Cuda {
     std::copy_n(rule.node, rule.nodes, args.node);
     std::copy_n(rule.node_weight, rule.nodes, args.node_weight);
     const Tensor scratch = carve(log_scores, [&](Carver& c) {
+      args.largest = c.take<double>(rows);
       args.log_sum = c.take<double>(rows * num_subsets);
       args.value = c.take<double>(rows * num_subsets);
       args.gamma = c.take<double>(rows * num_subsets);

@@ -18,33 +18,50 @@ struct Window {
 
 DRPM_HD inline double at_or_zero(const Window& w, int64_t x) { return x >= w.lo && x <= w.hi ? w.value[x - w.lo] : 0; }
 
-DRPM_HD inline bool counts_are_valid(const int64_t* m, int64_t subsets, int64_t n) {
+// Counts of subsets whose log omega is -inf, a weight of 0, do not help.
+template <class T>
+DRPM_HD inline bool law_exists(const PartitionMarginalsArgs<T>& args, int64_t row) {
+  const T* log_omega = args.log_omega + row * args.num_subsets;
+  const int64_t *m = args.m + row * args.num_subsets, n = args.n;
   int64_t total = 0;
-  for (int64_t k = 0; k < subsets; ++k) {
-    if (m[k] < 0) return false;
-    total += m[k] < n ? m[k] : n;
+  for (int64_t k = 0; k < args.num_subsets; ++k) {
+    if (m[k] < 0 || !(log_omega[k] < __builtin_huge_val())) return false;
+    if (log_omega[k] > -__builtin_huge_val()) total += m[k] < n ? m[k] : n;
   }
-  return total >= n && subsets > 0;
+  return total >= n && args.top[row] == args.top[row];
 }
 
-// T with sum_k m_k sigmoid(log omega_k + T) = n, by bisection: it only centres the tables and need not be exact.
+// The largest log omega: all are taken relative to it.
 template <class T>
-DRPM_HD inline double tilt(const T* log_omega, const int64_t* m, int64_t subsets, int64_t n) {
-  double low = 0, high = 0;
+DRPM_HD inline double largest_log_omega(const T* log_omega, int64_t subsets) {
+  double largest = -__builtin_huge_val();
+  for (int64_t k = 0; k < subsets; ++k) largest = log_omega[k] > largest ? log_omega[k] : largest;
+  return largest;
+}
+
+// T with sum_k m_k sigmoid(log omega_k - largest + T) = n, by bisection: it only centres the tables and need not be
+// exact.
+template <class T>
+DRPM_HD inline double tilt(const T* log_omega, double largest, const int64_t* m, int64_t subsets, int64_t n) {
+  double low = 0, high = 0;  // of -(log omega_k - largest)
   for (int64_t k = 0; k < subsets; ++k) {
-    low = k == 0 || -log_omega[k] < low ? -log_omega[k] : low;
-    high = k == 0 || -log_omega[k] > high ? -log_omega[k] : high;
+    const double a = log_omega[k] > -__builtin_huge_val() ? reduced(log_omega[k], largest) : 0;
+    high = -a > high ? -a : high;
   }
   low -= 40, high += 40;
-  for (int step = 0; step < 60; ++step) {
+  for (int step = 0; step < 1200; ++step) {
     const double middle = 0.5 * (low + high);
+    if (!(middle > low && middle < high)) break;
     double total = 0;
     for (int64_t k = 0; k < subsets; ++k)
-      total += static_cast<double>(m[k]) / (1 + exp_lane<double>(-log_omega[k] - middle));
+      total += static_cast<double>(m[k]) / (1 + exp_lane<double>(-(reduced(log_omega[k], largest) + middle)));
     (total > static_cast<double>(n) ? high : low) = middle;
   }
   return 0.5 * (low + high);
 }
+
+// e^a, but finite: from e^300 on all of the subset are drawn, to any accuracy of use.
+DRPM_HD inline double tilted_odds(double a) { return exp_lane<double>(min_lane<double>(a, 300.0)); }
 
 // Binomial(m, p) with odds p / (1 - p) on 0 ... min(m, n), by its ratios from the mode; what is below `cut` times
 // the largest is dropped, the rest sums to 1.                                                               (Eq. 3)
@@ -150,10 +167,10 @@ DRPM_DEVICE inline void fill_law(const Team& team, const PartitionMarginalsArgs<
   const int64_t subsets = args.num_subsets, n = args.n, stride = n + 2;
   const int64_t* m = args.m + row * subsets;
   const T* log_omega = args.log_omega + row * subsets;
-  const double centre = tilt(log_omega, m, subsets, n);
+  const double largest = largest_log_omega(log_omega, subsets), centre = tilt(log_omega, largest, m, subsets, n);
   for (int64_t k = team.rank(); k < subsets; k += team.size()) {
     law.f[k].value = law.f_value + k * stride;
-    binomial_window(m[k], exp_lane<double>(static_cast<double>(log_omega[k]) + centre), n, args.rule.negligible * 1e-10,
+    binomial_window(m[k], tilted_odds(reduced(log_omega[k], largest) + centre), n, args.rule.negligible * 1e-10,
                     &law.f[k]);
   }
   team.sync();  // all read f
@@ -184,7 +201,7 @@ template <class Team, class T>
 DRPM_DEVICE inline void fill_inside(const Team& team, const PartitionMarginalsArgs<T>& args, int64_t row) {
   const int64_t subsets = args.num_subsets, n = args.n;
   double* inside = args.inside + row * subsets * n;
-  if (!counts_are_valid(args.m + row * subsets, subsets, n)) {
+  if (!law_exists(args, row)) {
     for (int64_t i = team.rank(); i < subsets * n; i += team.size()) inside[i] = __builtin_nan("");
     return;
   }

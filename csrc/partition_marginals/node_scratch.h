@@ -13,6 +13,7 @@ struct ArrivalNode {
   double *z, *p, *q, *weight;  // (n, padded) s_i t, 1 - e^{-z}, e^{-z}, z e^{-z} dy
   double* f;                   // Pr[r elements have arrived], lo <= r <= hi
   int64_t lo, hi;
+  int64_t begin, end;  // whole packs of the elements on their way; the others make no difference
 };
 
 struct NodeScratch {

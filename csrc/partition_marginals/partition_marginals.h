@@ -50,11 +50,12 @@ struct MarginalRows {
   MarginalRule rule;
   const int64_t* m;  // (B, K)
   // scratch
-  double* score;          // (B, n) log-scores in decreasing order, the first is 0
+  double* top;            // (B) the largest log-score; NaN where one is not finite
+  double* score;          // (B, n) log-scores in decreasing order, the first is 0, wide gaps narrowed
   double* law;            // (B, boundary_law_doubles)
   double* density;        // (B, kMarginalBins + 2) of nodes, by bin
   MarginalMap* map;       // (B)
-  double* inside;         // (B, K, n) Pr[nu_{k-1} <= r < nu_k]; NaN where the counts are invalid
+  double* inside;         // (B, K, n) Pr[nu_{k-1} <= r < nu_k]; NaN where the row is invalid
   double* partial;        // (B, slots, K, n) columns as in `score`: marginals, or gradient by `inside`
   double* sorted_grad;    // (B, K, n) columns as in `score`
   double* partial_score;  // (B, slots, n)

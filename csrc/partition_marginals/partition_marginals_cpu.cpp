@@ -41,8 +41,11 @@ bool set_node(const MarginalRows& args, int64_t row, double y, ArrivalNode* node
   const int64_t n = args.n;
   const double* score = args.score + row * n;
   const double dy = 1 / map_density(args.map[row], y);
+  const OnTheWay elements = on_the_way(score, n, y);
+  node->begin = elements.begin / kWidth * kWidth;
+  node->end = elements.end;
   VecD largest = splat<VecD>(0);
-  for (int64_t i = 0; i < n; i += kWidth) {
+  for (int64_t i = node->begin; i < node->end; i += kWidth) {
     const Arrival<VecD> at = arrival<VecD>(log_z(score, i, n, y));
     const VecD weight = at.z * at.q * dy;
     store<VecD>(node->z + i, at.z);
@@ -52,10 +55,11 @@ bool set_node(const MarginalRows& args, int64_t row, double y, ArrivalNode* node
     largest = max_lane<VecD>(largest, weight);
   }
   if (max_over_lanes<VecD>(largest) < args.rule.negligible) return false;
-  node->lo = node->hi = 0;
-  node->f[0] = 1;
+  node->lo = node->hi = node->begin;
+  node->f[node->begin] = 1;
   const double cut = args.rule.negligible * 1e-4;
-  for (int64_t i = 0; i < n; ++i) add_arrival<VecD>(node->f, &node->lo, &node->hi, node->p[i], node->q[i], cut);
+  for (int64_t i = node->begin; i < node->end; ++i)
+    add_arrival<VecD>(node->f, &node->lo, &node->hi, node->p[i], node->q[i], cut);
   return true;
 }
 
@@ -112,7 +116,7 @@ void nodes_forward(const MarginalRows& args, int64_t item) {
   each_node(args, item, &node, [&] {
     const Ranks ranks = ranks_of(node, n);
     const int64_t active = find_active(args, inside, ranks.first, ranks.last, s.active);
-    for (int64_t i = 0; i < n; i += kWidth) {
+    for (int64_t i = node.begin; i < node.end; i += kWidth) {
       remove_pack(node, i, n, s.others);
       const double* others = s.others + ranks.skip * kWidth;
       const VecD weight = load<VecD>(node.weight + i);
@@ -177,7 +181,7 @@ void add_grad_inside(const MarginalRows& args, const ArrivalNode& node, const Ra
   for (int64_t begin = 0; begin < args.num_subsets; begin += kMarginalSubsets) {
     const int64_t subsets = args.num_subsets - begin < kMarginalSubsets ? args.num_subsets - begin : kMarginalSubsets;
     for (int64_t i = 0; i < subsets * count * kWidth; ++i) s.sums[i] = 0;
-    for (int64_t i = 0; i < n; i += kWidth) {
+    for (int64_t i = node.begin; i < node.end; i += kWidth) {
       remove_pack(node, i, n, s.others);
       const double* others = s.others + ranks.skip * kWidth;
       const VecD weight = load_some(node.weight + i, n - i);
@@ -211,7 +215,7 @@ void nodes_backward(const MarginalRows& args, int64_t item) {
     const int64_t active = find_active(args, inside, ranks.first, ranks.last, s.active);
     add_grad_inside(args, node, ranks, grad, s, grad_inside);
     for (int64_t r = 0; r < length * kWidth; ++r) s.sums[r] = 0;
-    for (int64_t i = 0; i < n; i += kWidth) {
+    for (int64_t i = node.begin; i < node.end; i += kWidth) {
       remove_pack(node, i, n, s.others);
       const double* others = s.others + ranks.skip * kWidth;
       const VecD weight = load_some(node.weight + i, n - i);
@@ -250,7 +254,8 @@ void nodes_backward(const MarginalRows& args, int64_t item) {
       for (int lane = 0; lane < kWidth && i + lane < n; ++lane) grad_score[i + lane] += lanes[lane];
     }
     for (int64_t r = 0; r < length; ++r) s.total[r] = sum_lanes<VecD>(load<VecD>(s.sums + r * kWidth));
-    for (int64_t i = 0; i < n; i += kWidth) {  // p_i within the law of all: sum_r total(r) [g_i(r - 1) - g_i(r)]
+    for (int64_t i = node.begin; i < node.end;
+         i += kWidth) {  // p_i within the law of all: sum_r total(r) [g_i(r - 1) - g_i(r)]
       remove_pack(node, i, n, s.others);
       VecD sum = splat<VecD>(0);
       for (int64_t r = 0; r < length; ++r) {
@@ -266,9 +271,9 @@ void nodes_backward(const MarginalRows& args, int64_t item) {
 
 template <class T>
 void windows(const PartitionMarginalsArgs<T>& args, int64_t row) {
-  for (int64_t i = 0; i < args.n; ++i) args.score[row * args.n + i] = sorted_score(args, row, i);
-  fill_inside(Alone(), args, row);
+  sort_scores(Alone(), args, row);
   fill_map(args, row);
+  fill_inside(Alone(), args, row);
 }
 
 template <class T>

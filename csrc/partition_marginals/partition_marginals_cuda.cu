@@ -15,8 +15,8 @@ using Args = PartitionMarginalsArgs<T>;
 // ---- the law of the sizes, a block a row ----
 
 template <class T>
-__global__ void __launch_bounds__(kMaxThreads) gather_kernel(Args<T> args) {
-  for_elements(args.rows * args.n, [&](int64_t at) { args.score[at] = sorted_score(args, at / args.n, at % args.n); });
+__global__ void __launch_bounds__(kMaxThreads) sort_scores_kernel(Args<T> args) {
+  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) sort_scores(Block(), args, row);
 }
 
 // Density of nodes that each bin asks for; a warp takes a bin.                                              (Eq. 8)
@@ -60,6 +60,7 @@ struct Node {
   double* f;          // Pr[r elements have arrived], lo <= r <= hi, f[r]
   double* spare;      // where the next f is built
   int64_t lo, hi;
+  int64_t begin, end;  // the elements on their way; the others make no difference
   double dy;
   // Ranks 0 ... n - 1 that the law of the others reaches.
   __device__ int64_t first() const { return lo > 0 ? lo - 1 : 0; }
@@ -68,11 +69,11 @@ struct Node {
 
 // f <- q f + p shift(f) for one element after the other; both ends below the cut are trimmed. One barrier an element:
 // what is read and what is written lie in two buffers.                                                      (Eq. 5)
-__device__ inline void count_arrivals(int64_t n, double cut, Node* node) {
-  node->lo = node->hi = 0;
-  if (threadIdx.x == 0) node->f[0] = 1;
+__device__ inline void count_arrivals(double cut, Node* node) {
+  node->lo = node->hi = node->begin;
+  if (threadIdx.x == 0) node->f[node->begin] = 1;
   __syncthreads();
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = node->begin; i < node->end; ++i) {
     const double p = node->p[i], q = node->q[i];
     for (int64_t r = node->lo + threadIdx.x; r <= node->hi + 1; r += blockDim.x)
       node->spare[r] = (r <= node->hi ? q * node->f[r] : 0.0) + (r > node->lo ? p * node->f[r - 1] : 0.0);
@@ -90,8 +91,11 @@ __device__ inline void count_arrivals(int64_t n, double cut, Node* node) {
 template <class T>
 __device__ bool set_node(const Args<T>& args, int64_t row, double y, Node* node) {
   const double* score = args.score + row * args.n;
+  const OnTheWay elements = on_the_way(score, args.n, y);
+  node->begin = elements.begin;
+  node->end = elements.end;
   double largest = 0;
-  for (int64_t i = threadIdx.x; i < args.n; i += blockDim.x) {
+  for (int64_t i = node->begin + threadIdx.x; i < node->end; i += blockDim.x) {
     const Arrival<double> element = arrival<double>(score[i] + y);
     node->z[i] = element.z;
     node->p[i] = element.p;
@@ -99,7 +103,7 @@ __device__ bool set_node(const Args<T>& args, int64_t row, double y, Node* node)
     largest = max_lane<double>(largest, element.z * element.q * node->dy);
   }
   if (block_reduce(largest, 0.0, Maximum()) < args.rule.negligible) return false;
-  count_arrivals(args.n, args.rule.negligible * 1e-4, node);
+  count_arrivals(args.rule.negligible * 1e-4, node);
   return true;
 }
 
@@ -119,7 +123,7 @@ __device__ void each_node(const Args<T>& args, int64_t row, int64_t slot, double
     return map.density + sum_edges([&](int64_t b) { return map_edge_density(map, b, y); });
   };
   const int64_t n = args.n;
-  Node node{scratch, scratch + n, scratch + 2 * n, scratch + 3 * n, scratch + 4 * n + 4, 0, 0, 0};
+  Node node{scratch, scratch + n, scratch + 2 * n, scratch + 3 * n, scratch + 4 * n + 4, 0, 0, 0, 0, 0};
   const double end = position(map.right);
   double y = map.left;
   for (int64_t j = slot; static_cast<double>(j) <= end; j += args.slots) {
@@ -152,7 +156,7 @@ __device__ void add_marginals(const Args<T>& args, int64_t row, const Node& node
       for (int64_t r = first + threadIdx.x; r <= last; r += blockDim.x)
         largest = max_lane<double>(largest, inside[c * n + r]);
     if (block_reduce(largest, 0.0, Maximum()) <= args.rule.negligible) continue;
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    for (int64_t i = node.begin + threadIdx.x; i < node.end; i += blockDim.x) {
       double sum[kSubsets] = {};
       others_law(node, i, [&](int64_t r, double g) {
         if (r < first || r > last) return;
@@ -174,8 +178,8 @@ __global__ void __launch_bounds__(kMarginalThreads, 3) marginal_nodes_kernel(Arg
     const int64_t row = item / args.slots;
     double* out = args.partial + item * size;
     const double start = row_is_valid(args, row) ? 0 : __builtin_nan("");
-    for (int64_t k = 0; k < args.num_subsets; ++k)  // by the threads that add to them
-      for (int64_t i = threadIdx.x; i < args.n; i += blockDim.x) out[k * args.n + i] = start;
+    for (int64_t i = threadIdx.x; i < size; i += blockDim.x) out[i] = start;
+    __syncthreads();  // other threads add to them
     if (start == 0)
       each_node(args, row, item % args.slots, args.block + item * scratch,
                 [&](const Node& node) { add_marginals(args, row, node, out); });
@@ -211,7 +215,7 @@ __device__ void fill_column(const Args<T>& args, int64_t row, const Node& node, 
   double *others = tile.others + threadIdx.x, *adjoint = tile.adjoint + threadIdx.x;
   others[0] = others[(tile.ranks - 1) * threads] = 0;
   for (int64_t s = 0; s < tile.ranks; ++s) adjoint[s * threads] = 0;
-  if (i >= n) {
+  if (i >= node.end) {
     for (int64_t s = 0; s < tile.ranks; ++s) others[s * threads] = 0;
     return;
   }
@@ -259,13 +263,13 @@ __device__ void add_tile(const Args<T>& args, int64_t row, const Node& node, con
                          double* grad_inside) {
   const int lane = threadIdx.x % kWarpSize;
   const int64_t n = args.n, threads = blockDim.x, low = node.lo - 1;
-  const int64_t elements = n - begin < threads ? n - begin : threads;
+  const int64_t elements = node.end - begin < threads ? node.end - begin : threads;
   for (int64_t s = threadIdx.x / kWarpSize; s < tile.ranks; s += threads / kWarpSize) {
     const int64_t r = low + s;
     double h = 0;
     for (int64_t e = lane; e < elements; e += kWarpSize) h += tile.adjoint[s * threads + e];
     h = warp_reduce(h, Add());
-    if (lane == 0) tile.total[s] = (begin == 0 ? 0 : tile.total[s]) + h;
+    if (lane == 0) tile.total[s] = (begin == node.begin ? 0 : tile.total[s]) + h;
     if (r < 0 || r >= n) continue;
     for (int64_t k = 0; k < args.num_subsets; ++k) {
       const double* grad = args.sorted_grad + (row * args.num_subsets + k) * n + begin;
@@ -279,9 +283,9 @@ __device__ void add_tile(const Args<T>& args, int64_t row, const Node& node, con
 }
 
 // p_i within the law of all: z_i q_i sum_r total(r) [g_i(r - 1) - g_i(r)]
-__device__ inline void add_through_totals(const Node& node, const Tile& tile, int64_t n, double* grad_score) {
+__device__ inline void add_through_totals(const Node& node, const Tile& tile, double* grad_score) {
   const double* total = tile.total - (node.lo - 1);
-  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+  for (int64_t i = node.begin + threadIdx.x; i < node.end; i += blockDim.x) {
     double sum = 0, neighbour = 0;
     const bool down = node.p[i] > 0.5;
     others_law(node, i, [&](int64_t r, double g) {
@@ -297,13 +301,13 @@ __device__ void node_backward(const Args<T>& args, int64_t row, const Node& node
                               double* grad_score) {
   const int64_t ranks = node.hi - node.lo + 2, size = ranks * blockDim.x;
   const Tile tile{scratch, scratch + size, scratch + 2 * size, ranks};
-  for (int64_t begin = 0; begin < args.n; begin += blockDim.x) {
+  for (int64_t begin = node.begin; begin < node.end; begin += blockDim.x) {
     fill_column(args, row, node, tile, begin + threadIdx.x, grad_score);
     __syncthreads();  // sums over the columns
     add_tile(args, row, node, tile, begin, grad_inside);
     __syncthreads();  // the next tile takes its place; the totals are complete after the last
   }
-  add_through_totals(node, tile, args.n, grad_score);
+  add_through_totals(node, tile, grad_score);
 }
 
 template <class T>
@@ -364,7 +368,7 @@ int marginal_threads(const Args<T>& args) {
 template <class T>
 int windows(const Args<T>& args, void* stream) {
   constexpr int64_t kDensityBlocks = 48;  // a row: its 192 warps take up to 514 bins
-  int error = launch_elements(&gather_kernel<T>, args.rows * args.n, stream, args);
+  int error = launch(&sort_scores_kernel<T>, args.rows, threads_for(args.n), 0, stream, args);
   if (error == 0) error = launch(&density_kernel<T>, kDensityBlocks * args.rows, kMarginalThreads, 0, stream, args);
   if (error == 0) error = launch(&windows_kernel<T>, args.rows, marginal_threads(args), 0, stream, args);
   return error;

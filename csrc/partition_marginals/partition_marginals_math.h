@@ -2,8 +2,10 @@
 #pragma once
 
 #include "lanes/lane_math.h"
+#include "lanes/team.h"
 #include "partition_marginals/partition_marginals.h"
 #include "special/decay.h"
+#include "special/score_rows.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -26,11 +28,64 @@ DRPM_HD inline bool row_is_valid(const MarginalRows& args, int64_t row) {
   return inside == inside;
 }
 
-template <class T>
-DRPM_HD inline double sorted_score(const PartitionMarginalsArgs<T>& args, int64_t row, int64_t i) {
-  const int64_t* order = args.order + row * args.n;
-  const T* log_scores = args.log_scores + row * args.n;
-  return static_cast<double>(log_scores[order[i]]) - static_cast<double>(log_scores[order[0]]);
+// Where neighbours lie this far apart, the earlier elements have all arrived (n e^{-e^{13}}) before the later ones
+// begin to (n e^{-48}): what is beyond changes nothing, and would cost nodes.
+constexpr double kMarginalGap = 52;
+
+// Log-scores in decreasing order, from 0, with gaps of at most kMarginalGap. Within a cluster, between two wide gaps,
+// differences are those of the log-scores themselves.
+template <class Team, class T>
+DRPM_DEVICE inline void sort_scores(const Team& team, const PartitionMarginalsArgs<T>& args, int64_t row) {
+  const int64_t n = args.n;
+  const int64_t* order = args.order + row * n;
+  const T* log_scores = args.log_scores + row * n;
+  double *score = args.score + row * n, *begin_of = args.inside + row * args.num_subsets * n;  // not yet used
+  const double top = finite_largest(team, log_scores, n);
+  if (team.first()) args.top[row] = top;
+  const auto x = [&](int64_t i) { return reduced(log_scores[order[i]], top); };
+  const auto begins = [&](int64_t i) { return i > 0 && i < n && x(i - 1) - x(i) > kMarginalGap; };
+  int64_t before = 0;  // the begin of the cluster that the last element belongs to
+  for (int64_t start = 0; start < n; start += team.size()) {
+    const int64_t i = start + team.rank();
+    int64_t last;
+    const int64_t here = team.running_largest(begins(i) ? i : 0, &last);
+    if (i < n) begin_of[i] = static_cast<double>(here > before ? here : before);
+    before = last > before ? last : before;
+  }
+  team.sync();  // read by the next member
+  double moved = 0;
+  for (int64_t start = 0; start < n; start += team.size()) {
+    const int64_t i = start + team.rank();
+    double width = 0, all;  // of the cluster before, and of the gap
+    if (begins(i)) width = x(static_cast<int64_t>(begin_of[i - 1])) - x(i - 1) + kMarginalGap;
+    const double sum = moved + team.running_sum(width, &all);
+    if (i < n) score[i] = x(i) - x(static_cast<int64_t>(begin_of[i])) - sum;
+    moved += all;
+  }
+  team.sync();
+}
+
+// Elements begin ... end - 1 of the sorted scores are on their way at y: those before have arrived (z > e^{4.4}), those
+// after have not begun to (z < e^{-60}), to any accuracy of use.
+struct OnTheWay {
+  int64_t begin, end;
+};
+
+// The first element whose score is at most `level`.
+DRPM_HD inline int64_t first_at_most(const double* score, int64_t n, double level) {
+  int64_t low = 0, high = n;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (score[middle] <= level)
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return low;
+}
+
+DRPM_HD inline OnTheWay on_the_way(const double* score, int64_t n, double y) {
+  return {first_at_most(score, n, 4.4 - y), first_at_most(score, n, -60 - y)};
 }
 
 // Sum over the slots of entry `at` of a row's `size` partial values.

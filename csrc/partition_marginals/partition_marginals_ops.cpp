@@ -18,6 +18,7 @@ constexpr const char* kOp = "partition_marginals";
 template <class T>
 void take_rows(Carver& c, PartitionMarginalsArgs<T>& args, bool backward) {
   const int64_t rows = args.rows, n = args.n, size = args.num_subsets * n;
+  args.top = c.take<double>(rows);
   args.score = c.take<double>(rows * n);
   args.law = c.take<double>(rows * DRPM_ISA::boundary_law_doubles(n, args.num_subsets));
   args.density = c.take<double>(rows * (kMarginalBins + 2));

@@ -25,13 +25,14 @@ struct PartitionModeArgs {
   const int64_t* order;  // (B, n) elements in decreasing order of score
   const T* log_omega;    // (B, K)
   const int64_t* m;      // (B, K)
-  int64_t* labels;       // (B, n); -1 where no partition is possible
+  int64_t* labels;       // (B, n); -1 where no partition is possible or a value is not a number
   int64_t rows, n, num_subsets, nodes;
   LogFactorialTable log_factorials;
   // scratch
   double* node_scale;    // (nodes) e^{y_j}, ascending
   double* node_base;     // (nodes) log dy_j + y_j - e^{y_j}
-  double* score;         // (B, n) sorted
+  double* top;           // (B) the largest log omega; NaN where the row has no most probable partition
+  double* score;         // (B, n) sorted, the first is 0
   double* log_rest;      // (B, n + 1) log-sum of the scores from b on; -inf at n
   double* interval;      // (B, n (n + 1) / 2) of [a, b) at b (b - 1) / 2 + a, b = 1 ... n
   double* weight;        // (B, K, n + 1) of a subset of x elements

@@ -12,9 +12,11 @@ void remainders(const PartitionModeArgs<T>& args, int64_t row) {
   const int64_t n = args.n;
   double *score = args.score + row * n, *log_rest = args.log_rest + row * (n + 1);
   double* best = args.best + 2 * row * (n + 1);
+  args.top[row] = mode_top(Alone(), args, row);
+  const double largest = args.log_scores[row * n + args.order[row * n]];
   log_rest[n] = -kInfinity;
   for (int64_t i = n - 1; i >= 0; --i) {
-    score[i] = args.log_scores[row * n + args.order[row * n + i]];
+    score[i] = reduced(args.log_scores[row * n + args.order[row * n + i]], largest);
     log_rest[i] = log_add(score[i], log_rest[i + 1]);
   }
   for (int64_t b = 0; b <= n; ++b) best[b] = b == 0 ? 0 : -kInfinity;  // of no subset
@@ -77,7 +79,7 @@ void labels(const PartitionModeArgs<T>& args, int64_t row) {
     const int64_t subset = row * args.num_subsets + k;
     for (int64_t x = 0; x < width; ++x)
       args.weight[subset * width + x] =
-          mode_weight(args.m[subset], x, static_cast<double>(args.log_omega[subset]), args.log_factorials);
+          mode_weight(args.m[subset], x, mode_log_omega(args, subset), args.log_factorials);
     for (int64_t b = 0; b < width; ++b) mode_boundary(Alone(), args, row, k, b);
   }
   mode_labels(Alone(), args, row);

@@ -30,6 +30,8 @@ __global__ void __launch_bounds__(kMaxThreads) remainders_kernel(PartitionModeAr
   for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
     const T* log_scores = args.log_scores + row * n;
     double* log_rest = args.log_rest + row * (n + 1);
+    const double largest = log_scores[args.order[row * n]], top = mode_top(Block(), args, row);
+    if (threadIdx.x == 0) args.top[row] = top;
     double* best = args.best + 2 * row * (n + 1);
     for (int64_t b = threadIdx.x; b <= n; b += blockDim.x) best[b] = b == 0 ? 0 : -kInfinity;  // of no subset
     if (threadIdx.x == 0) log_rest[n] = -kInfinity;
@@ -38,7 +40,7 @@ __global__ void __launch_bounds__(kMaxThreads) remainders_kernel(PartitionModeAr
       const int64_t i = n - 1 - start - threadIdx.x;
       double own = -kInfinity, total;
       if (i >= 0) {
-        own = static_cast<double>(log_scores[args.order[row * n + i]]);
+        own = reduced(log_scores[args.order[row * n + i]], largest);
         args.score[row * n + i] = own;
       }
       const double sum = block_scan(own, -kInfinity, LogAdd(), &total);
@@ -53,8 +55,7 @@ __global__ void __launch_bounds__(kMaxThreads) weights_kernel(PartitionModeArgs<
   const int64_t width = args.n + 1;
   for_elements(args.rows * args.num_subsets * width, [&](int64_t at) {
     const int64_t subset = at / width;
-    args.weight[at] =
-        mode_weight(args.m[subset], at % width, static_cast<double>(args.log_omega[subset]), args.log_factorials);
+    args.weight[at] = mode_weight(args.m[subset], at % width, mode_log_omega(args, subset), args.log_factorials);
   });
 }
 

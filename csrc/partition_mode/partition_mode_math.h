@@ -6,6 +6,7 @@
 #include "special/decay.h"
 #include "special/log_add.h"
 #include "special/log_factorial.h"
+#include "special/score_rows.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -60,10 +61,32 @@ DRPM_HD inline V mode_factor(V scale, double point) {
 // Position of [0, b) in a row of `interval`.
 DRPM_HD inline int64_t interval_begin(int64_t b) { return b * (b - 1) / 2; }
 
+// The largest log omega, against which all are taken; -inf is a weight of 0. NaN where one of them is NaN or +inf, or a
+// score of the row is not finite: then nothing is most probable.
+template <class Team, class T>
+DRPM_DEVICE inline double mode_top(const Team& team, const PartitionModeArgs<T>& args, int64_t row) {
+  const T* log_omega = args.log_omega + row * args.num_subsets;
+  const double scores = finite_largest(team, args.log_scores + row * args.n, args.n);
+  double top = -__builtin_huge_val();
+  for (int64_t k = 0; k < args.num_subsets; ++k) {
+    const double here = log_omega[k];
+    if (!(here < __builtin_huge_val())) return __builtin_nan("");
+    top = here > top ? here : top;
+  }
+  return scores == scores ? top : scores;
+}
+
+template <class T>
+DRPM_HD inline double mode_log_omega(const PartitionModeArgs<T>& args, int64_t subset) {
+  const T log_omega = args.log_omega[subset];
+  return log_omega > -__builtin_huge_val() ? reduced(log_omega, args.top[subset / args.num_subsets])
+                                           : -__builtin_huge_val();
+}
+
 // log C(m, x) + x log omega: what x elements in a subset weigh                                              (Eq. 18)
 DRPM_HD inline double mode_weight(int64_t m, int64_t x, double log_omega, const LogFactorialTable& table) {
   if (x > m) return -__builtin_huge_val();
-  return static_cast<double>(x) * log_omega + log_factorial(static_cast<double>(m), table) -
+  return (x == 0 ? 0 : static_cast<double>(x) * log_omega) + log_factorial(static_cast<double>(m), table) -
          log_factorial(static_cast<double>(x), table) - log_factorial(static_cast<double>(m - x), table);
 }
 
@@ -101,7 +124,8 @@ DRPM_DEVICE inline void mode_labels(const Team& team, const PartitionModeArgs<T>
     for (int64_t k = subsets - 1; k >= 0; --k) cut[k] = args.start[(row * subsets + k) * width + cut[k + 1]];
   }
   team.sync();
-  const bool possible = args.best[(2 * row + subsets % 2) * width + n] > -__builtin_huge_val();
+  const bool possible =
+      args.top[row] == args.top[row] && args.best[(2 * row + subsets % 2) * width + n] > -__builtin_huge_val();
   for (int64_t k = 0; k < subsets; ++k)
     for (int64_t i = cut[k] + team.rank(); i < cut[k + 1]; i += team.size()) labels[order[i]] = possible ? k : -1;
   for (int64_t i = team.rank(); i < cut[0]; i += team.size()) labels[order[i]] = -1;

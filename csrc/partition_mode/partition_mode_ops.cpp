@@ -17,6 +17,7 @@ void take_rows(Carver& c, PartitionModeArgs<T>& args) {
   const int64_t n = args.n, width = n + 1, subsets = args.num_subsets;
   args.node_scale = c.take<double>(args.nodes);
   args.node_base = c.take<double>(args.nodes);
+  args.top = c.take<double>(args.rows);
   args.score = c.take<double>(args.rows * n);
   args.log_rest = c.take<double>(args.rows * width);
   args.interval = c.take<double>(args.rows * n * width / 2);

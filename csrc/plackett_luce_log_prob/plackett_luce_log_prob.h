@@ -12,7 +12,7 @@ template <class T>
 struct PlackettLuceArgs {
   const T* log_scores;     // (B, n)
   const int64_t* order;    // (B, n) order[i] = index of the element at rank i; null: the scores are in rank order
-  T* log_prob;             // (B); NaN where a row of `order` is not a permutation
+  T* log_prob;             // (B); NaN where a row of `order` is not a permutation, or a score not finite
   T* grad_log_scores;      // (B, n) d log_prob / d log_scores, laid out as log_scores; null: not wanted
   double* log_suffix_sum;  // (n) scratch of this task: d_i of Eq. 2
   double* ranked;          // (n) scratch of this task: the log-scores in rank order

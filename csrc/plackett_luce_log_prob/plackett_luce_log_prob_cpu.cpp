@@ -1,15 +1,20 @@
+#include "lanes/team.h"
 #include "plackett_luce_log_prob/plackett_luce_log_prob.h"
 #include "plackett_luce_log_prob/plackett_luce_log_prob_math.h"
+#include "special/score_rows.h"
 
 namespace drpm {
 namespace DRPM_ISA {
 namespace {
 
-// Log-scores in rank order; false where the row is not a permutation. `seen` is scratch, of n values.
+// Log-scores in rank order, less the largest; false where the row is not a permutation, or a score not finite. `seen`
+// is scratch, of n values.
 template <class T>
 bool gather(const int64_t* order, const T* log_scores, int64_t n, double* seen, double* ranked) {
+  const double largest = finite_largest(Alone(), log_scores, n);
+  if (largest != largest) return false;
   if (order == nullptr) {
-    for (int64_t i = 0; i < n; ++i) ranked[i] = log_scores[i];
+    for (int64_t i = 0; i < n; ++i) ranked[i] = reduced(log_scores[i], largest);
     return true;
   }
   for (int64_t i = 0; i < n; ++i) seen[i] = 0;
@@ -19,7 +24,7 @@ bool gather(const int64_t* order, const T* log_scores, int64_t n, double* seen, 
     if (static_cast<uint64_t>(j) >= static_cast<uint64_t>(n)) return false;
     valid = valid && seen[j] == 0;
     seen[j] = 1;
-    ranked[i] = log_scores[j];
+    ranked[i] = reduced(log_scores[j], largest);
   }
   return valid;
 }

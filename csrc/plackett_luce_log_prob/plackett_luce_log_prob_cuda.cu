@@ -1,6 +1,7 @@
 #include "device/cuda_launch.h"
 #include "lanes/lane_math.h"
 #include "plackett_luce_log_prob/plackett_luce_log_prob.h"
+#include "special/score_rows.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -40,19 +41,25 @@ __device__ bool is_permutation(const int64_t* order, int64_t n, int* seen) {
   return __syncthreads_and(valid);
 }
 
+// The log-scores of a row in rank order, less the largest.
 template <class T>
-__device__ double ranked_score(const T* log_scores, const int64_t* order, int64_t i) {
-  return static_cast<double>(log_scores[order == nullptr ? i : order[i]]);
-}
+struct RankedScores {
+  const T* log_scores;
+  const int64_t* order;
+  double largest;
+
+  __device__ double of(int64_t element) const { return reduced(log_scores[element], largest); }
+  __device__ double at(int64_t rank) const { return of(order == nullptr ? rank : order[rank]); }
+};
 
 // d_i = log sum of exp(x_j) over j >= i, from the last rank on; returns sum_i (x_i - d_i).          (Eq. 1, 2)
 template <class T>
-__device__ double suffix_sums(const T* log_scores, const int64_t* order, int64_t n, double* d) {
+__device__ double suffix_sums(const RankedScores<T>& scores, int64_t n, double* d) {
   ScaledSum later{kLowest, 0};
   double total = 0;
   for (int64_t start = 0; start < n; start += blockDim.x) {
     const int64_t i = n - 1 - (start + threadIdx.x);
-    const double x = i >= 0 ? ranked_score(log_scores, order, i) : 0;
+    const double x = i >= 0 ? scores.at(i) : 0;
     const ScaledSum own{i >= 0 ? x : kLowest, i >= 0 ? 1.0 : 0.0};
     ScaledSum chunk;
     const ScaledSum inside = block_scan(own, ScaledSum{kLowest, 0}, AddScaled(), &chunk);
@@ -68,7 +75,7 @@ __device__ double suffix_sums(const T* log_scores, const int64_t* order, int64_t
 
 // grad_j = 1 - exp(x_j) sum_{i<=j} exp(-d_i)                                                          (Eq. 5)
 template <class T>
-__device__ void gradient(const T* log_scores, const int64_t* order, int64_t n, const double* d, T* grad) {
+__device__ void gradient(const RankedScores<T>& scores, int64_t n, const double* d, T* grad) {
   ScaledSum earlier{kLowest, 0};
   for (int64_t start = 0; start < n; start += blockDim.x) {
     const int64_t i = start + threadIdx.x;
@@ -78,8 +85,8 @@ __device__ void gradient(const T* log_scores, const int64_t* order, int64_t n, c
     const ScaledSum all = AddScaled()(earlier, inside);
     earlier = AddScaled()(earlier, chunk);
     if (i >= n) continue;
-    const int64_t element = order == nullptr ? i : order[i];
-    grad[element] = static_cast<T>(1 - exp_lane<double>(static_cast<double>(log_scores[element]) + all.max) * all.sum);
+    const int64_t element = scores.order == nullptr ? i : scores.order[i];
+    grad[element] = static_cast<T>(1 - exp_lane<double>(scores.of(element) + all.max) * all.sum);
   }
 }
 
@@ -89,18 +96,19 @@ __device__ void plackett_luce_row(const PlackettLuceArgs<T>& args, int64_t row, 
   const T* log_scores = args.log_scores + row * n;
   const int64_t* order = args.order == nullptr ? nullptr : args.order + row * n;
   T* grad = args.grad_log_scores == nullptr ? nullptr : args.grad_log_scores + row * n;
-  if (order != nullptr && !is_permutation(order, n, reinterpret_cast<int*>(d))) {
+  const RankedScores<T> scores{log_scores, order, finite_largest(Block(), log_scores, n)};
+  if (scores.largest != scores.largest || (order != nullptr && !is_permutation(order, n, reinterpret_cast<int*>(d)))) {
     const T nan = static_cast<T>(__builtin_nan(""));
     if (threadIdx.x == 0) args.log_prob[row] = nan;
     if (grad != nullptr)
       for (int64_t i = threadIdx.x; i < n; i += blockDim.x) grad[i] = nan;
     return;
   }
-  const double log_prob = suffix_sums(log_scores, order, n, d);
+  const double log_prob = suffix_sums(scores, n, d);
   if (threadIdx.x == 0) args.log_prob[row] = static_cast<T>(log_prob);
   if (grad == nullptr) return;
   __syncthreads();  // d is read by other threads than those that wrote it
-  gradient(log_scores, order, n, d, grad);
+  gradient(scores, n, d, grad);
 }
 
 template <class T>

@@ -28,6 +28,8 @@ void reference_row(const T* log_scores, const int64_t* labels, int64_t n, int64_
   args.num_subsets = subsets;
   args.offset = offset.data();
   args.grouped = grouped.data();
+  double largest;
+  args.largest = &largest;
   args.score = score.data();
   args.log_remainder = remainder.data();
   args.value = value.data();
@@ -64,7 +66,7 @@ void check(int64_t rows, int64_t n, int64_t subsets, double scale, bool invalid,
   for (int64_t row = 0; row < rows; ++row)
     reference_row(log_scores.data() + row * n, labels.data() + row * n, n, subsets, want.data() + row,
                   with_gradient ? want_grad.data() + row * n : nullptr);
-  auto log_sum = unset(rows * subsets), value = unset(rows * subsets);
+  auto largest = unset(rows), log_sum = unset(rows * subsets), value = unset(rows * subsets);
   auto gamma = unset(rows * subsets), point = unset(rows * n);
   const drpm::QuadratureRule& rule = drpm::quadrature_rule<T>();
   drpm::PartitionLogProbCudaArgs<T> args{};
@@ -80,6 +82,7 @@ void check(int64_t rows, int64_t n, int64_t subsets, double scale, bool invalid,
   args.drop = rule.drop;
   std::copy_n(rule.node, rule.nodes, args.node);
   std::copy_n(rule.node_weight, rule.nodes, args.node_weight);
+  args.largest = largest.data();
   args.log_sum = log_sum.data();
   args.value = value.data();
   args.gamma = gamma.data();

@@ -21,6 +21,7 @@ struct Buffers {
         marginals(poisoned<T>(args.rows * size)),
         grad_omega(poisoned<T>(args.rows * args.num_subsets)),
         grad_scores(poisoned<T>(args.rows * args.n)),
+        top(unset(args.rows)),
         score(unset(args.rows * args.n)),
         law(unset(args.rows * drpm::DRPM_ISA::boundary_law_doubles(args.n, args.num_subsets))),
         density(unset(args.rows * (drpm::kMarginalBins + 2))),
@@ -38,6 +39,7 @@ struct Buffers {
     args.marginals = marginals.data();
     args.grad_log_omega = grad_omega.data();
     args.grad_log_scores = grad_scores.data();
+    args.top = top.data();
     args.score = score.data();
     args.law = law.data();
     args.density = density.data();
@@ -53,7 +55,7 @@ struct Buffers {
 
   int64_t size;
   Buffer<T> marginals, grad_omega, grad_scores;
-  Buffer<double> score, law, density, inside, partial, sorted_grad, partial_score, grad_inside, block;
+  Buffer<double> top, score, law, density, inside, partial, sorted_grad, partial_score, grad_inside, block;
   Buffer<drpm::MarginalMap> map;
 };
 

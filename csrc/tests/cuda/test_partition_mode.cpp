@@ -11,6 +11,7 @@ struct Buffers {
   explicit Buffers(const drpm::PartitionModeArgs<T>& args)
       : node_scale(unset(args.nodes)),
         node_base(unset(args.nodes)),
+        top(unset(args.rows)),
         score(unset(args.rows * args.n)),
         rest(unset(args.rows * (args.n + 1))),
         interval(poisoned<double>(args.rows * args.n * (args.n + 1) / 2)),
@@ -24,6 +25,7 @@ struct Buffers {
   drpm::PartitionModeArgs<T> in(drpm::PartitionModeArgs<T> args) {
     args.node_scale = node_scale.data();
     args.node_base = node_base.data();
+    args.top = top.data();
     args.score = score.data();
     args.log_rest = rest.data();
     args.interval = interval.data();
@@ -36,7 +38,7 @@ struct Buffers {
     return args;
   }
 
-  Buffer<double> node_scale, node_base, score, rest, interval, weight, best, node_scratch;
+  Buffer<double> node_scale, node_base, top, score, rest, interval, weight, best, node_scratch;
   Buffer<int32_t> start;
   Buffer<int64_t> cut, labels;
 };
