@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kMaxThreads) sort_scores_kernel(Args<T> args) 
 
 // Density of nodes that each bin asks for; a warp takes a bin.                                              (Eq. 8)
 template <class T>
-__global__ void __launch_bounds__(kMarginalThreads) density_kernel(Args<T> args) {
+__global__ void __launch_bounds__(kMarginalThreads, 4) density_kernel(Args<T> args) {
   const int lane = threadIdx.x % kWarpSize;
   constexpr int64_t most = kMarginalBins + 2;
   for_warp_items(args.rows * most, [&](int64_t item, int64_t) {
