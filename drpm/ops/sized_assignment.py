@@ -218,9 +218,9 @@ def _check_values(
         got = f"{low[wrong][0].item()} > {high[wrong][0].item()}"
         raise argument_error(_OP, "min_sizes", "be <= max_sizes", got)
     if weights is None:
-        total = torch.full(low.shape[:1], float(n), dtype=torch.float64) if counts is None else counts.double()
+        total = low.new_full(low.shape[:1], float(n)) if counts is None else counts.double()
     else:
-        mask = None if counts is None else torch.arange(n) < counts.unsqueeze(-1)
+        mask = None if counts is None else torch.arange(n, device=counts.device) < counts.unsqueeze(-1)
         counted = weights if mask is None else torch.where(mask, weights, 1.0)
         wrong = ~((counted > 0) & torch.isfinite(counted))
         if bool(wrong.any()):

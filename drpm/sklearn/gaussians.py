@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+COVARIANCE_TYPES = ("full", "tied", "diag", "spherical", "kmeans")
 _FLOOR = 1e-6  # added to variances, in units of the column's variance, as scikit-learn's reg_covar
 
 
@@ -31,14 +31,16 @@ class Prior:
     strength: float
 
     @classmethod
-    def of(cls, x: Tensor, num_clusters: int, strength: float) -> Prior:
-        centred = x - x.mean(0)
-        return cls(centred.T @ centred / len(x) / num_clusters ** (2.0 / x.shape[1]), strength)
+    def of(cls, x: Tensor, num_clusters: int, strength: float, row_weights: Tensor | None = None) -> Prior:
+        share = x.new_full((len(x),), 1 / len(x)) if row_weights is None else row_weights / row_weights.sum()
+        centred = x - share @ x
+        return cls((centred.T * share) @ centred / num_clusters ** (2.0 / x.shape[1]), strength)
 
 
 @dataclass
 class Gaussians:
-    """K Gaussians in d dimensions; `covariances`: (K, d, d) full, (d, d) tied, (K, d) diag, (K,) spherical."""
+    """K Gaussians in d dimensions; `covariances`: (K, d, d) full, (d, d) tied, (K, d) diag, (K,) spherical and kmeans,
+    there K times the same."""
 
     kind: str
     means: Tensor  # (K, d)
@@ -57,10 +59,20 @@ class Gaussians:
                 out[:, k] = -0.5 * whitened.square().sum(0) - half_log_det[k] - constant
             return out
         variances = self.diagonals()
+        if self.kind == "kmeans":  # a product of matrices; the rows' own squares are the same for all clusters
+            one, means = self.covariances[0], self.means
+            cross = torch.addmm(-0.5 * means.square().sum(1), x, means.T)
+            squares = 0.5 * x.square().sum(1, keepdim=True)
+            return (cross - squares) / one - 0.5 * d * one.log() - constant
         for k in range(clusters):
             distance = ((x - self.means[k]).square() / variances[k]).sum(-1)
             out[:, k] = -0.5 * (distance + variances[k].log().sum()) - constant
         return out
+
+    @property
+    def largest_log_density(self) -> float:
+        """At the mean, of the kinds with one variance."""
+        return -0.5 * self.means.shape[1] * math.log(2.0 * math.pi * float(self.covariances[0]))
 
     @cached_property
     def factors(self) -> Tensor:
@@ -87,7 +99,7 @@ class Gaussians:
     @property
     def num_parameters(self) -> int:
         clusters, d = self.means.shape
-        per_kind = {"full": clusters * d * (d + 1) // 2, "tied": d * (d + 1) // 2, "diag": clusters * d}
+        per_kind = {"full": clusters * d * (d + 1) // 2, "tied": d * (d + 1) // 2, "diag": clusters * d, "kmeans": 1}
         return clusters * d + per_kind.get(self.kind, clusters)
 
 
@@ -96,8 +108,11 @@ def fit_gaussians(
     responsibilities: Tensor,  # (n, K)
     kind: str,
     prior: Prior,
+    row_weights: Tensor | None = None,  # (n,)
 ) -> Gaussians:
     """Maximum a posteriori means and covariances of rows that belong to clusters with the given weights."""
+    if row_weights is not None:
+        responsibilities = responsibilities * row_weights.unsqueeze(-1)
     (n, d), clusters = x.shape, responsibilities.shape[1]
     sizes = responsibilities.sum(0)
     means = (responsibilities.T @ x) / sizes.clamp(min=1e-10).unsqueeze(-1)
@@ -108,9 +123,12 @@ def fit_gaussians(
         for k in range(clusters):
             centred = x - means[k]
             total[k if kind == "full" else 0] += (centred * responsibilities[:, k : k + 1]).T @ centred
-        rows = sizes if kind == "full" else x.new_full((1,), float(n))
+        rows = sizes if kind == "full" else x.new_full((1,), float(n))  # weights of rows have mean 1
         covariances = (total + strength * scatter) / (rows + strength)[:, None, None] + torch.diag(floor)
         return Gaussians(kind, means, covariances if kind == "full" else covariances[0])
+    if kind == "kmeans":
+        squares = (responsibilities.sum(1) @ x.square().sum(1)) - sizes @ means.square().sum(1)
+        return Gaussians(kind, means, (squares.clamp(min=0) / (d * n) + _FLOOR).expand(clusters).clone())
     total = torch.stack([responsibilities[:, k] @ (x - means[k]).square() for k in range(clusters)])
     if kind == "diag":
         variances = (total + strength * scatter.diagonal()) / (sizes + strength).unsqueeze(-1) + floor
