@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 BUILD_INPUTS := $(shell find csrc _build cmake -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.py' -o -name '*.cmake' \)) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo data test test-cpp test-python test-cuda test-gpu mutate-cuda cuda-report lint format bench bench-gpu \
+.PHONY: demo data test test-cpp test-python test-cuda test-gpu fuzz mutate-cuda cuda-report lint format bench bench-gpu \
   bench-peers clean
 demo: .venv/.installed-demo
 	$(BIN)/python -m drpm demo $(ARGS)
@@ -25,6 +25,10 @@ test-cpp: .venv/.installed-test
 	cmake -S . -B $$build -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DDRPM_BUILD_TESTS=ON && \
 	cmake --build $$build --target drpm_tests && \
 	ctest --test-dir $$build --output-on-failure
+
+# Property tests on new cases for a given time (ARGS="--minutes 20"); what fails is kept in build/fuzz.
+fuzz: .venv/.installed-test
+	$(BIN)/python tools/fuzz.py $(ARGS)
 
 # The CUDA kernels, run thread by thread on the CPU: no device needed.
 test-cuda: .venv/.installed-test

@@ -16,6 +16,7 @@ from drpm.ops._arguments import (
     compute_dtype,
     is_readable,
     require,
+    result_dtype,
 )
 from drpm.ops._lengths import ODDS_SPACING, pad_scores, row_capacities, row_lengths
 from drpm.ops.mvhg_log_prob import mvhg_log_prob
@@ -73,6 +74,9 @@ def partition_log_prob_bounds(
     n, num_subsets = log_scores.shape[-1], log_omega.shape[-1]
     if labels.dim() < 1 or labels.shape[-1] != n:
         raise argument_error(_OP, "labels", f"be (*, {n})", tuple(labels.shape))
+    relaxed = [x for x in (order, sizes) if x is not None and x.is_floating_point()]
+    result, dtype = result_dtype(log_omega, log_scores, *relaxed), compute_dtype(log_omega, log_scores)
+    log_omega, log_scores = as_dtype(log_omega, dtype), as_dtype(log_scores, dtype)
     drawn: Counts = n
     capacity: Counts = n
     mask, to_sort = None, log_scores.detach()
@@ -80,7 +84,7 @@ def partition_log_prob_bounds(
         drawn, mask = row_lengths(_OP, lengths, n, log_scores.device)
         capacity = row_capacities(drawn, num_subsets)
         labels = torch.where(mask, labels, num_subsets)  # those that do not count come last
-        to_sort = pad_scores(as_dtype(to_sort, compute_dtype(to_sort)), mask, ODDS_SPACING)
+        to_sort = pad_scores(to_sort, mask, ODDS_SPACING)
     if is_readable(labels):
         wrong = labels if mask is None else torch.where(mask, labels, 0)
         wrong = wrong[(wrong < 0) | (wrong >= num_subsets)]
@@ -103,4 +107,5 @@ def partition_log_prob_bounds(
     log_prob_sizes = mvhg_log_prob(sizes, log_omega, capacity if m is None else m, drawn)
     lower = log_prob_sizes + plackett_luce_log_prob(order, log_scores, lengths=lengths)
     log_num_orders = torch.lgamma(sizes + 1).sum(-1)
-    return lower, log_num_orders + log_prob_sizes + plackett_luce_log_prob(by_score, log_scores, lengths=lengths)
+    upper = log_num_orders + log_prob_sizes + plackett_luce_log_prob(by_score, log_scores, lengths=lengths)
+    return as_dtype(lower, result), as_dtype(upper, result)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drpm.ops._arguments import Counts, check_floating, check_same_device, check_tensor, require, result_dtype
+from drpm.ops._arguments import (
+    Counts,
+    as_dtype,
+    check_floating,
+    check_same_device,
+    check_tensor,
+    compute_dtype,
+    require,
+    result_dtype,
+)
 from drpm.ops._lengths import row_capacities, row_lengths
 from drpm.ops.mvhg_log_prob import mvhg_log_prob
 from drpm.ops.partition_log_prob import partition_log_prob
@@ -55,6 +64,8 @@ def random_partition_log_prob(
     check_tensor(_OP, "labels", labels)
     check_same_device(_OP, log_scores, log_omega=log_omega)
     num_subsets = log_omega.shape[-1]
+    result, dtype = result_dtype(log_omega, log_scores), compute_dtype(log_omega, log_scores)
+    log_omega, log_scores = as_dtype(log_omega, dtype), as_dtype(log_scores, dtype)
     log_prob = partition_log_prob(labels, log_scores, num_subsets, lengths=lengths)
     drawn: Counts = labels.shape[-1]
     if lengths is None:
@@ -63,4 +74,4 @@ def random_partition_log_prob(
         drawn, mask = row_lengths(_OP, lengths, labels.shape[-1], labels.device)
         sizes, capacity = partition_sizes(labels, num_subsets, mask), row_capacities(drawn, num_subsets)
     total = mvhg_log_prob(sizes, log_omega, capacity if m is None else m, drawn) + log_prob
-    return total.to(result_dtype(log_omega, log_scores))
+    return as_dtype(total, result)

@@ -39,18 +39,22 @@ SHAPES = {
 
 
 class Draw:
-    """Inputs of a shape, each from a generator of its own: float64 on the CPU, the same for every dtype and device."""
+    """Inputs of a shape, each from a generator of its own: float64 on the CPU, the same for every dtype and device.
 
-    def __init__(self, shape: Shape, seed: int = 0) -> None:
+    `spread` multiplies the normal ones; `tied` rounds them to halves.
+    """
+
+    def __init__(self, shape: Shape, seed: int = 0, spread: float = 1.0, tied: bool = False) -> None:
         self.batch, self.elements, self.classes = shape
-        self._seed = seed
+        self._seed, self._spread, self._tied = seed, spread, tied
 
     def __call__(self, name: str) -> Any:
         self._generator = torch.Generator().manual_seed(zlib.crc32(f"{self._seed} {name}".encode()))
         return INPUTS[name](self)
 
     def normal(self, *event: int) -> Tensor:
-        return torch.randn((*self.batch, *event), generator=self._generator, dtype=torch.float64)
+        x = self._spread * torch.randn((*self.batch, *event), generator=self._generator, dtype=torch.float64)
+        return (2 * x).round() / 2 if self._tied else x
 
     def uniform(self, *event: int) -> Tensor:
         return torch.rand((*self.batch, *event), generator=self._generator, dtype=torch.float64)
@@ -110,7 +114,8 @@ class Sample:
     Args:
         op: name of the public function.
         variant: what is special about this call; "" for the plain one.
-        call: (function, *inputs) -> a tensor or a tuple of some.
+        call: (function, *inputs) -> a tensor or a tuple of some. Parameters with a default are no inputs: invariants
+            change them.
         gradient: w.r.t. the floating inputs.
         second: likewise.
         twin: whether the function of `drpm.reference` takes the same call and gives the same.
@@ -133,7 +138,8 @@ class Sample:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return tuple(inspect.signature(self.call).parameters)[1:]
+        parameters = tuple(inspect.signature(self.call).parameters.values())[1:]
+        return tuple(x.name for x in parameters if x.default is x.empty)
 
     @property
     def seeded(self) -> bool:
@@ -141,7 +147,7 @@ class Sample:
 
     def of(self, module: Any) -> Callable[..., Any]:
         """The call of this module's function: `drpm.ops` or `drpm.reference`."""
-        return lambda *inputs: self.call(getattr(module, self.op), *inputs)
+        return lambda *inputs, **options: self.call(getattr(module, self.op), *inputs, **options)
 
     def inputs(
         self,
@@ -149,8 +155,9 @@ class Sample:
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
         seed: int = 0,
+        **values: Any,  # spread, tied
     ) -> Inputs:
-        return draw_inputs(self.arguments, shape, dtype, device, seed)
+        return draw_inputs(self.arguments, shape, dtype, device, seed, **values)
 
     def leaves(self, inputs: Mapping[str, Any]) -> tuple[str, ...]:
         """Names of the inputs that have a gradient."""
@@ -160,10 +167,15 @@ class Sample:
 
 
 def draw_inputs(
-    names: Iterable[str], shape: Shape, dtype: torch.dtype, device: torch.device | str = "cpu", seed: int = 0
+    names: Iterable[str],
+    shape: Shape,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    **values: Any,  # spread, tied
 ) -> Inputs:
     """Inputs by name; floating ones of the given dtype."""
-    draw = Draw(shape, seed)
+    draw = Draw(shape, seed, **values)
 
     def place(x: Any) -> Any:
         if not isinstance(x, Tensor):
@@ -197,7 +209,11 @@ def value_and_gradients(
 
 
 LAW = ("log_omega is shifted", "classes are permuted")
-PARTITION_LAW = ("log_omega is shifted", "scores are shifted", "elements are permuted")
+COUNTED = (*LAW, "an empty class is added")  # rows that take m by class
+ORDER = ("scores are shifted", "elements are permuted")
+PARTITION_LAW = ("log_omega is shifted", *ORDER)
+SORT = ("scores are shifted", "scores and tau are scaled")
+ASSIGNED = ("elements are permuted", "subsets are permuted", "affinities are shifted", "columns sum to one")
 DISCRETE: dict[str, Any] = {"gradient": STRAIGHT_THROUGH, "second": REFUSED}
 DRAWN: dict[str, Any] = {**DISCRETE, "twin": False}
 SCORED: dict[str, Any] = {"gradient": STRAIGHT_THROUGH, "second": UNSTATED, "twin": False}
@@ -231,96 +247,114 @@ SAMPLES = (
            f(log_omega, elements, elements, seed=seed, sample_shape=(3,)), **UNDIFFERENTIATED),
 
     Sample("mvhg_log_prob", "", lambda f, sizes, log_omega, elements: f(sizes, log_omega, elements, elements),
-           invariants=LAW),
+           invariants=(*LAW, "probabilities sum to one")),
     Sample("mvhg_log_prob", "each row's counts", lambda f, sizes, log_omega, capacity, elements:
-           f(sizes, log_omega, capacity, elements), invariants=LAW),
+           f(sizes, log_omega, capacity, elements),
+           invariants=(*COUNTED, "probabilities sum to one", "a class is split, sizes too",
+                       "the complement is as probable")),
     Sample("mvhg_log_prob", "relaxed sizes", lambda f, relaxed_sizes, log_omega, elements:
            f(relaxed_sizes, log_omega, elements, elements), second=UNSTATED),
     Sample("mvhg_log_prob", "merged", lambda f, relaxed_sizes, log_omega, capacity, elements:
            f(relaxed_sizes, log_omega, capacity, elements, conditionals="merged"), second=UNSTATED,
-           invariants=LAW[:1]),
+           invariants=(*LAW[:1], "probabilities sum to one")),
     Sample("mvhg_log_normalizer", "", lambda f, log_omega, elements: f(log_omega, elements, elements),
-           invariants=LAW[1:]),
-    Sample("mvhg_log_normalizer", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n)),
+           invariants=("log_omega is shifted, n times", "classes are permuted")),
+    Sample("mvhg_log_normalizer", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n),
+           invariants=("log_omega is shifted, n times", *COUNTED[1:], "a class is split",
+                       "the complement has its normalizer")),
     Sample("mvhg_mean", "", lambda f, log_omega, elements: f(log_omega, elements, elements),
            invariants=(*LAW, "sizes sum to n")),
-    Sample("mvhg_mean", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n), invariants=LAW),
+    Sample("mvhg_mean", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n),
+           invariants=(*COUNTED, "sizes sum to each n", "a class is split, values add",
+                       "the complement has the others")),
     Sample("mvhg_covariance", "", lambda f, log_omega, elements: f(log_omega, elements, elements),
-           invariants=LAW),
-    Sample("mvhg_covariance", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n)),
+           invariants=(*LAW, "rows sum to zero")),
+    Sample("mvhg_covariance", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n),
+           invariants=(*COUNTED, "rows sum to zero", "a class is split, values add", "the complement is as probable")),
     Sample("mvhg_entropy", "", lambda f, log_omega, elements: f(log_omega, elements, elements), invariants=LAW),
-    Sample("mvhg_entropy", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n), invariants=LAW),
+    Sample("mvhg_entropy", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n),
+           invariants=(*COUNTED, "the complement is as probable")),
     Sample("mvhg_kl", "", lambda f, log_omega, log_omega_p, elements: f(log_omega, log_omega_p, elements, elements),
-           invariants=LAW[:1]),
-    Sample("mvhg_kl", "each row's counts", lambda f, log_omega, log_omega_p, m, n: f(log_omega, log_omega_p, m, n)),
+           invariants=(*LAW, "zero of equal laws")),
+    Sample("mvhg_kl", "each row's counts", lambda f, log_omega, log_omega_p, m, n: f(log_omega, log_omega_p, m, n),
+           invariants=(*COUNTED, "zero of equal laws", "a class is split", "the complement is as probable")),
 
     Sample("k_subset_sample", "", lambda f, scores, k, seed: f(scores, k, seed=seed), **SCORED),
     Sample("k_subset_sample", "several samples", lambda f, scores, k, seed:
            f(scores, k, seed=seed, sample_shape=(2,)), **SCORED),
     Sample("k_subset_sample", "each row's k", lambda f, scores, each_k: f(scores, each_k, noise=False), **SCORED),
     Sample("k_subset_log_prob", "", lambda f, mask, scores, k: f(mask, scores, k),
-           invariants=("scores are shifted", "elements are permuted")),
+           invariants=(*ORDER, "probabilities sum to one")),
     Sample("k_subset_log_prob", "each row's k", lambda f, each_mask, scores, each_k: f(each_mask, scores, each_k),
-           twin=False, invariants=("scores are shifted",)),
+           twin=False, invariants=(*ORDER, "probabilities sum to one", "the complement is as probable")),
     Sample("k_subset_marginals", "", lambda f, scores, k: f(scores, k),
-           invariants=("scores are shifted", "elements are permuted", "rows sum to k")),
-    Sample("k_subset_marginals", "each row's k", lambda f, scores, each_k: f(scores, each_k), twin=False),
+           invariants=(*ORDER, "rows sum to k")),
+    Sample("k_subset_marginals", "each row's k", lambda f, scores, each_k: f(scores, each_k), twin=False,
+           invariants=(*ORDER, "rows sum to each k", "the complement has the others")),
     Sample("k_subset_entropy", "", lambda f, scores, k: f(scores, k),
-           invariants=("scores are shifted", "elements are permuted")),
-    Sample("k_subset_entropy", "each row's k", lambda f, scores, each_k: f(scores, each_k), twin=False),
+           invariants=ORDER),
+    Sample("k_subset_entropy", "each row's k", lambda f, scores, each_k: f(scores, each_k), twin=False,
+           invariants=(*ORDER, "the complement is as probable")),
 
-    Sample("relaxed_sort", "", lambda f, scores: f(scores, 0.7), quadratic=True,
-           invariants=("scores are shifted", "rows sum to one")),
-    Sample("relaxed_sort", "hard", lambda f, scores: f(scores, 0.7, hard=True), quadratic=True, **DISCRETE,
-           invariants=("scores are shifted", "rows sum to one")),
-    Sample("relaxed_sort_matmul", "", lambda f, scores, values: f(scores, values, 0.7),
-           invariants=("scores are shifted",)),
-    Sample("relaxed_sort_matmul", "hard", lambda f, scores, values: f(scores, values, 0.7, hard=True), **DISCRETE,
-           invariants=("scores are shifted",)),
+    Sample("relaxed_sort", "", lambda f, scores, tau=0.7: f(scores, tau), quadratic=True,
+           invariants=(*SORT, "elements are permuted", "rows sum to one")),
+    Sample("relaxed_sort", "hard", lambda f, scores, tau=0.7: f(scores, tau, hard=True), quadratic=True, **DISCRETE,
+           invariants=(*SORT, "elements are permuted", "rows sum to one")),
+    Sample("relaxed_sort_matmul", "", lambda f, scores, values, tau=0.7: f(scores, values, tau),
+           invariants=(*SORT, "elements are permuted, sorted again", "linear in values")),
+    Sample("relaxed_sort_matmul", "hard", lambda f, scores, values, tau=0.7: f(scores, values, tau, hard=True),
+           **DISCRETE, invariants=(*SORT, "elements are permuted, sorted again", "linear in values")),
     Sample("relaxed_sort_matmul", "each row's length", lambda f, scores, values, lengths:
            f(scores, values, 0.7, lengths=lengths)),
     Sample("partition", "relaxed", lambda f, scores, relaxed_sizes: f(scores, relaxed_sizes, 0.7, hard=False),
-           invariants=("scores are shifted", "elements are permuted")),
+           invariants=(*ORDER, "a class is split, values add")),
     Sample("partition", "normalized", lambda f, scores, relaxed_sizes:
            f(scores, relaxed_sizes, 0.7, hard=False, normalize=True),
-           invariants=("scores are shifted", "elements are permuted", "columns sum to one")),
+           invariants=(*ORDER, "a class is split, values add", "columns sum to one")),
     Sample("partition", "hard", lambda f, scores, relaxed_sizes: f(scores, relaxed_sizes, 0.7), **DISCRETE,
-           invariants=("scores are shifted", "elements are permuted", "columns sum to one")),
+           invariants=(*ORDER, "scores are scaled", "a class is split, values add", "columns sum to one")),
     Sample("partition", "whole sizes", lambda f, scores, sizes: f(scores, sizes, 0.7), **DISCRETE,
-           invariants=("scores are shifted", "columns sum to one")),
+           invariants=(*ORDER, "scores are scaled", "a class is split, values add", "columns sum to one",
+                       "rows sum to the sizes")),
     Sample("partition", "each row's length", lambda f, scores, relaxed_sizes, lengths:
            f(scores, relaxed_sizes, 0.7, lengths=lengths), **DISCRETE),
     Sample("random_partition", "", lambda f, log_omega, scores, seed: f(log_omega, scores, seed=seed), **DRAWN,
-           invariants=("scores are shifted",)),
+           invariants=PARTITION_LAW[:2]),
     Sample("random_partition", "merged, relaxed", lambda f, log_omega, scores, seed:
-           f(log_omega, scores, 0.7, hard=False, seed=seed, conditionals="merged"), **DRAWN),
+           f(log_omega, scores, 0.7, hard=False, seed=seed, conditionals="merged"), **DRAWN,
+           invariants=PARTITION_LAW[:2]),
     Sample("random_partition", "relaxed, capacities", lambda f, log_omega, scores, capacity:
-           f(log_omega, scores, m=capacity, noise=False, hard=False), **DRAWN),
+           f(log_omega, scores, m=capacity, noise=False, hard=False), **DRAWN,
+           invariants=PARTITION_LAW[:2]),
 
     Sample("plackett_luce_log_prob", "", lambda f, order, scores: f(order, scores),
-           invariants=("scores are shifted",)),
+           invariants=(*ORDER, "probabilities sum to one")),
     Sample("plackett_luce_log_prob", "relaxed permutation", lambda f, permutation, scores: f(permutation, scores),
-           quadratic=True),
+           quadratic=True, invariants=ORDER[1:]),
     Sample("partition_log_prob", "", lambda f, labels, scores, classes: f(labels, scores, classes),
-           invariants=("scores are shifted", "elements are permuted")),
+           invariants=(*ORDER, "probabilities sum to one", "merged subsets add up")),
     Sample("random_partition_log_prob", "", lambda f, labels, log_omega, scores: f(labels, log_omega, scores),
-           invariants=PARTITION_LAW),
+           invariants=(*PARTITION_LAW, "probabilities sum to one")),
     Sample("partition_log_prob_bounds", "", lambda f, labels, log_omega, scores: f(labels, log_omega, scores),
-           invariants=PARTITION_LAW),
+           invariants=(*PARTITION_LAW, "bounds hold")),
     Sample("partition_marginals", "", lambda f, log_omega, scores: f(log_omega, scores),
-           invariants=(*PARTITION_LAW, "columns sum to one")),
+           invariants=(*PARTITION_LAW, "columns sum to one", "rows sum to the mean")),
     Sample("partition_marginals", "capacities", lambda f, log_omega, scores, capacity:
-           f(log_omega, scores, m=capacity), invariants=("columns sum to one",)),
+           f(log_omega, scores, m=capacity),
+           invariants=(*PARTITION_LAW, "an empty class is added", "columns sum to one", "rows sum to the mean",
+                       "a class is split, values add")),
     Sample("partition_mode", "", lambda f, log_omega, scores: f(log_omega, scores), **WITHOUT, quadratic=True,
            invariants=PARTITION_LAW),
-    Sample("sized_assignment", "relaxed", lambda f, affinities, relaxed_sizes:
-           f(affinities, max_sizes=relaxed_sizes + 0.7, tau=0.7).assignment, second=REFUSED,
-           invariants=("columns sum to one",)),
+    Sample("sized_assignment", "relaxed", lambda f, affinities, relaxed_sizes, tau=0.7:
+           f(affinities, max_sizes=relaxed_sizes + 0.75, tau=tau).assignment, second=REFUSED,
+           invariants=(*ASSIGNED, "affinities and tau are scaled")),
     Sample("sized_assignment", "relaxed, exact sizes", lambda f, affinities, sizes:
-           f(affinities, 0.5 * (sizes + sizes.double().mean(-1, keepdim=True)), tau=0.7)[:2], second=REFUSED),
+           f(affinities, 0.5 * (sizes + sizes.double().mean(-1, keepdim=True)), tau=0.7)[:2], second=REFUSED,
+           invariants=ASSIGNED[:1]),
     Sample("sized_assignment", "each row's length", lambda f, affinities, lengths, elements:
            f(affinities, max_sizes=elements, tau=0.7, lengths=lengths).assignment, second=REFUSED, twin=False),
-    Sample("sized_assignment", "hard", lambda f, affinities, sizes: f(affinities, max_sizes=sizes + 1)[:2], **WITHOUT),
+    Sample("sized_assignment", "hard", lambda f, affinities, sizes: f(affinities, max_sizes=sizes + 1)[:2], **WITHOUT,
+           invariants=("elements are permuted", "affinities are scaled")),
 
     Sample("gumbel_noise", "", lambda f, seed: f(seed, (2, 1, 4), stream=1), **UNDIFFERENTIATED),
 )

@@ -7,6 +7,7 @@ import torch
 from drpm import reference
 from drpm.ops import partition_log_prob_bounds, random_partition_log_prob
 from drpm.testing import FLOAT_DTYPES, assert_matches_reference
+from drpm.testing.samples import outputs_of
 
 
 def all_labels(n, num_subsets):
@@ -103,3 +104,14 @@ def test_bad_arguments(arguments, options, error, message):
     if not options:
         with pytest.raises(error, match=message):
             random_partition_log_prob(*arguments)
+
+
+@pytest.mark.parametrize("op", [random_partition_log_prob, partition_log_prob_bounds])
+def test_one_float64_argument_computes_in_float64(op):
+    log_omega, scores = torch.tensor([0.1, -0.3]), torch.tensor([0.7, 0.2, -1.0])
+    labels = torch.tensor([0, 1, 1])
+    want = outputs_of(op(labels, log_omega.double(), scores.double()))
+    for w, s in ((log_omega, scores.double()), (log_omega.double(), scores)):
+        for x, y in zip(outputs_of(op(labels, w, s)), want, strict=True):
+            assert x.dtype == torch.float64
+            torch.testing.assert_close(x, y, rtol=1e-14, atol=1e-14)
