@@ -80,7 +80,7 @@ def work(seed: int, seconds: float) -> None:
 def fuzz(seed: int, minutes: float, hang: float) -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for path in (*FAILURES.glob("*.json"), RUNNING, COUNTS):
-        path.unlink()
+        path.unlink(missing_ok=True)
     start = time.monotonic()
     end, total, worker = start + 60 * minutes, Counter[str](), 0
     while (left := end - time.monotonic()) > 1:

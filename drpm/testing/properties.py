@@ -24,6 +24,7 @@ from drpm.testing.samples import BY_NAME, DERIVATIVE, SAMPLES, Inputs, Sample, S
 
 NARROW = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 INVARIANT_TOLERANCE = 1e-10
+PAIRED = ("m", "n")  # inputs that are valid row by row: they are broadcast in the same dimensions
 ROUNDINGS = 16  # what the same call may differ by from inputs that lie otherwise in memory
 
 
@@ -135,9 +136,13 @@ def _check_broadcast(case: Case) -> None:
     batch = len(case.batch)
     few, full = dict(inputs), dict(inputs)
     batched = [name for name, x in inputs.items() if isinstance(x, Tensor) and name != "seed"]
-    for name in batched[1:] if choices.random() < 0.5 else batched[:-1]:  # one keeps the batch
+    whole = choices.choice((batched[0], batched[-1]))  # one keeps the batch
+    together = [dim for dim in range(batch) if choices.random() < 0.6]
+    for name in batched:
+        if name == whole or {name, whole} <= set(PAIRED):
+            continue
         x = inputs[name]
-        dims = [dim for dim in range(batch) if choices.random() < 0.6]
+        dims = together if name in PAIRED else [dim for dim in range(batch) if choices.random() < 0.6]
         for dim in dims:
             x = x.narrow(dim, 0, 1) if x.shape[dim] else x
         full[name] = x.expand(inputs[name].shape)
