@@ -54,10 +54,12 @@ def work(seed: int, seconds: float) -> None:
         report_multiple_bugs=False,
     )
     last: dict[str, Any] = {}
+    scratch = RUNNING.with_suffix(".part")
 
     def run(case: Case) -> None:
         last.update(case.as_json())
-        RUNNING.write_text(json.dumps(last))
+        scratch.write_text(json.dumps(last))  # renamed: whoever looks sees all of it
+        scratch.replace(RUNNING)
         counts[case.check] += 1
         case.run()
 

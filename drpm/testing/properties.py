@@ -255,6 +255,9 @@ def _dtypes(check: str, sample: Sample) -> tuple[str, ...]:
 def cases(draw: st.DrawFn, check: str, sample: str, elements: int = 12, classes: int = 5) -> Case:
     """Cases of one check of one row; ties and wide spreads where the answer is continuous in the inputs."""
     continuous = _continuous(sample)
+    spreads: tuple[float, ...] = (1.0, 0.0, 0.01, 4.0, 12.0) if continuous else (1.0, 4.0)
+    if check == "reference":  # whose covariances are off by 1e-9 where nearly all of the mass is in one place
+        spreads = tuple(x for x in spreads if x <= 4)
     dims = st.lists(st.integers(0, 3), min_size=int(check in ("rows", "broadcast")), max_size=2).map(tuple)
     return Case(
         check=check,
@@ -263,7 +266,7 @@ def cases(draw: st.DrawFn, check: str, sample: str, elements: int = 12, classes:
         elements=draw(st.integers(0, elements)),
         classes=draw(st.integers(1, classes)),
         dtype=draw(st.sampled_from(_dtypes(check, BY_NAME[sample]))),
-        spread=draw(st.sampled_from((1.0, 0.0, 0.01, 4.0, 12.0) if continuous else (1.0, 4.0))),
+        spread=draw(st.sampled_from(spreads)),
         tied=draw(st.booleans()) if continuous else False,
         seed=draw(st.integers(0, 2**31 - 1)),
     )
