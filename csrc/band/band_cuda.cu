@@ -9,7 +9,6 @@ namespace {
 template <class T>
 using Plain = T;  // kernels of the element type alone, beside those of a form of the terms
 
-constexpr int64_t kShortRow = 128;
 constexpr int kBandThreads = 128;  // four warps a block, each with its own row or column; launch bounds: no spills
 
 // Dropped mass of a row: at most e^-T, as (T + log n) tau is the drop that is kept. Short rows keep all.  (Eq. 6, 7)
@@ -28,24 +27,22 @@ __device__ T band_weight(double drop, double inverse_tau) {
 // rounding would be left of them with float's exponential.
 template <class T>
 __device__ double gradient_weight(const CudaBand& band, double drop, double inverse_tau) {
-  if (band.n <= kShortRow) return exp_lane<double>(-drop * inverse_tau);
+  if (band.n <= kFlatRow) return exp_lane<double>(-drop * inverse_tau);
   return static_cast<double>(band_weight<T>(drop, inverse_tau));
 }
 
 __device__ inline double wide(double x) { return x; }
 __device__ inline double wide(float x) { return static_cast<double>(x); }
 
-// Step of the drop from distance t - 1 to t away from the diagonal, p the position at t, q the one at t - 1:
-//   along row i     D_i(p) - D_i(q) = (2 t - 1) |s_q - s_p|                                                    (Eq. 3)
-//   along column j  D_p(j) - D_q(j) = |s_q - s_j| + |s_p - s_j|                                                (Eq. 5)
+// Which way walk_band() goes; its steps (band_math.h) are summed by the whole warp, so there are no group sums here.
 struct AlongRow {
   __device__ double operator()(const double* s, int64_t, int64_t q, int64_t p, int64_t t) const {
-    return static_cast<double>(2 * t - 1) * abs_lane<double>(s[q] - s[p]);
+    return row_step(t, abs_lane<double>(s[q] - s[p]));
   }
 };
 struct AlongColumn {
   __device__ double operator()(const double* s, int64_t centre, int64_t q, int64_t p, int64_t) const {
-    return abs_lane<double>(s[q] - s[centre]) + abs_lane<double>(s[p] - s[centre]);
+    return column_step(s, centre, q, p);
   }
 };
 

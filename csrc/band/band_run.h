@@ -1,107 +1,148 @@
-// Glue shared by the ops on the banded relaxed sort: tables, scratch memory, and the two ways to spread rows over
-// threads. Both do the same arithmetic in the same order.
+// Glue of the ops on the banded relaxed sort. On the CPU: scratch memory, and the two ways to spread rows over threads,
+// which do the same arithmetic in the same order. On a CUDA device: scratch memory, and launches one after another.
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
 
-#include "band/band_block.h"
-#include "band/band_scratch.h"
+#include "band/band_cuda.h"
+#include "band/band_plan.h"
 #include "glue/scratch.h"
+#include "glue/tensors_cuda.h"
 
 namespace drpm {
 
-// Chebyshev tables of a precision, made once. (relaxed_sort_ops.cpp)
+// What is common to the arguments of all ops: `order` as sorted_order_cpu() gives it.
 template <class T>
-BandTables band_tables();
-
-// Decreasing stable order of every row of `scores` (B, n), int64. (relaxed_sort_ops.cpp)
-Tensor sorted_order(const Tensor& scores);
-
-inline int64_t thread_count() { return std::max<int64_t>(1, torch::stable::get_num_threads()); }
-
-// f(begin, end) over [0, count), at once where there is one item or one thread.
-template <class F>
-void for_items(int64_t count, const F& f) {
-  if (count == 1 || thread_count() == 1) {
-    if (count > 0) f(int64_t{0}, count);
-  } else if (count > 0) {
-    torch::stable::parallel_for(0, count, 1, f);
-  }
+BandArgs<T> band_args(const char* op, const Tensor& scores, const Tensor& order, double tau) {
+  BandArgs<T> args{};
+  args.scores = checked_data<T>(op, "scores", scores, scores.numel());
+  args.order = checked_data<int64_t>(op, "order", order, scores.numel());
+  args.rows = scores.size(0);
+  args.n = scores.size(1);
+  args.tau = tau;
+  return args;
 }
 
-// Tasks (ranges of rows) that `rows` rows of about `cost` operations each are worth.
-inline int64_t task_count(int64_t rows, int64_t cost) {
-  const double work = static_cast<double>(rows) * static_cast<double>(cost) / 49152;
-  return std::max<int64_t>(1, std::min<int64_t>({rows, thread_count(), static_cast<int64_t>(std::min(work, 1e6))}));
-}
-
-// Plans, slabs and block storage; `more` takes what else the op needs for that many slots.
-template <class T, class Args, class More>
-void take_band(Carver& c, Args& args, int64_t slots, int64_t slab_planes, const More& more) {
+// Plans and slabs of `slots` rows.
+template <class T>
+void take_band(Carver& c, BandArgs<T>& args, int64_t slots, int64_t slab_planes) {
   const int64_t n = args.n;
-  args.band.sorted = c.take<double>(slots * 4 * (n + kBandGroup));
-  args.band.blocks = c.take<BandBlock>(slots * n);
-  args.band.chunks = c.take<BandChunk>(slots * kMaxBandChunks);
-  args.band.counts = c.take<BandCounts>(slots);
+  args.sorted = c.take<double>(slots * 4 * (n + kBandGroup));
+  args.blocks = c.take<BandBlock>(slots * n);
+  args.chunks = c.take<BandChunk>(slots * kMaxBandChunks);
+  args.counts = c.take<BandCounts>(slots);
   args.slab_stride = slab_planes * DRPM_ISA::slab_columns(n);
   args.slab = c.take<T>(slots * args.slab_stride);
-  more(c, slots);
+  args.total = c.take<double>(args.grad_scores != nullptr ? 2 * slots * n : 0);
 }
 
-// The plans of `slots` long rows. gather, scan, plan: kernels over (slot, segment), each after the one before;
-// finish: over slots.
-template <class Gather, class Scan, class Plan, class Finish>
-void plan_rows(int64_t slots, int64_t n, const Gather& gather, const Scan& scan, const Plan& plan,
-               const Finish& finish) {
-  const int64_t segments = slots * DRPM_ISA::plan_segments(n);
-  for_items(segments, gather);
-  for_items(segments, scan);
-  for_items(segments, plan);
-  for_items(slots, finish);
+template <class T>
+void plan_slots(const BandArgs<T>& args, int64_t slots) {
+  const int64_t segments = slots * DRPM_ISA::segment_count(args.n);
+  for_items(segments, args, band_gather_segments);
+  for_items(segments, args, band_scan_segments);
+  for_items(segments, args, band_block_segments);
+  for_items(slots, args, band_chunk_slots);
 }
 
-// Runs an op whose arguments are `args` (completed here, and by more()). tasks(begin, end), chunks(begin, end): its
-// kernels; plan(slots), finish(slots): what goes before and after the chunks.
-template <class T, class Args, class More, class Tasks, class Plan, class Chunks, class Finish>
-void run_band(const Tensor& like, Args& args, int64_t slab_planes, const More& more, const Tasks& tasks,
-              const Plan& plan, const Chunks& chunks, const Finish& finish) {
-  const int64_t rows = args.rows, n = args.n;
+// The chunks of planned slots as work items, and their block storage.
+template <class T>
+Tensor take_chunks(const Tensor& like, BandArgs<T>& args, int64_t slots, int64_t* count) {
+  int64_t widest = 1, item = 0;
+  *count = 0;
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    *count += args.counts[slot].chunks;
+    widest = std::max<int64_t>(widest, args.counts[slot].widest);
+  }
+  BandItem* items = nullptr;
+  args.block_stride = DRPM_ISA::block_storage<T>(widest);
+  Tensor memory = carve(like, [&](Carver& c) {
+    items = c.take<BandItem>(*count);
+    args.block = c.take<T>(*count * args.block_stride);
+  });
+  for (int32_t slot = 0; slot < slots; ++slot)
+    for (int32_t chunk = 0; chunk < args.counts[slot].chunks; ++chunk) items[item++] = {slot, chunk};
+  args.items = items;
+  return memory;
+}
+
+// Runs an op whose arguments hold a BandArgs, `band`, completed here. more(carver, slots) takes what else the op needs
+// for that many slots; tasks, chunks: its kernels; prepare(slots), finish(slots): what goes before and after the
+// chunks.
+template <class T, template <class> class Args, class More, class Prepare, class Finish>
+void run_band(const Tensor& like, Args<T>& args, int64_t slab_planes, const More& more, Kernel<Args<T>> tasks,
+              const Prepare& prepare, Kernel<Args<T>> chunks, const Finish& finish) {
+  BandArgs<T>& band = args.band;
+  const int64_t rows = band.rows, n = band.n;
   if (rows == 0 || n == 0) return;
-  args.tables = band_tables<T>();
+  band.tables = band_tables<T>();
   const int64_t row_cost = n * (64 + std::min<int64_t>(n, 256));
   if (rows >= 2 * thread_count() || row_cost < 131072) {
-    args.tasks = task_count(rows, row_cost);
-    args.block_stride = DRPM_ISA::block_storage<T>(n);
+    band.tasks = task_count(rows, row_cost);
+    band.block_stride = DRPM_ISA::block_storage<T>(n);
     const Tensor memory = carve(like, [&](Carver& c) {
-      take_band<T>(c, args, args.tasks, slab_planes, more);
-      args.block = c.take<T>(args.tasks * args.block_stride);
+      take_band(c, band, band.tasks, slab_planes);
+      more(c, band.tasks);
+      band.block = c.take<T>(band.tasks * band.block_stride);
     });
-    for_items(args.tasks, tasks);
+    for_items(band.tasks, args, tasks);
     return;
   }
-  for (args.first_row = 0; args.first_row < rows;) {
-    const int64_t slots = std::min(rows - args.first_row, thread_count() * 2);
-    const Tensor memory = carve(like, [&](Carver& c) { take_band<T>(c, args, slots, slab_planes, more); });
-    plan(slots);
-    int64_t count = 0, widest = 1;
-    for (int64_t slot = 0; slot < slots; ++slot) {
-      count += args.band.counts[slot].chunks;
-      widest = std::max<int64_t>(widest, args.band.counts[slot].widest);
-    }
-    BandItem* items = nullptr;
-    args.block_stride = DRPM_ISA::block_storage<T>(widest);
-    const Tensor block_memory = carve(like, [&](Carver& c) {
-      items = c.take<BandItem>(count);
-      args.block = c.take<T>(count * args.block_stride);
+  for (band.first_row = 0; band.first_row < rows;) {
+    const int64_t slots = std::min(rows - band.first_row, thread_count() * 2);
+    const Tensor memory = carve(like, [&](Carver& c) {
+      take_band(c, band, slots, slab_planes);
+      more(c, slots);
     });
-    int64_t item = 0;
-    for (int32_t slot = 0; slot < slots; ++slot)
-      for (int32_t chunk = 0; chunk < args.band.counts[slot].chunks; ++chunk) items[item++] = {slot, chunk};
-    args.items = items;
-    for_items(count, chunks);
+    plan_slots(band, slots);
+    prepare(slots);
+    int64_t count;
+    const Tensor block_memory = take_chunks(like, band, slots, &count);
+    for_items(count, args, chunks);
     finish(slots);
-    args.first_row += slots;
+    band.first_row += slots;
   }
 }
+
+// The first error of launches made one after another on one stream.
+inline int first_error(std::initializer_list<int> errors) {
+  for (const int error : errors)
+    if (error != 0) return error;
+  return 0;
+}
+
+// The arguments of the band's CUDA kernels with their scratch; more(carver, args) takes what else the op needs.
+template <class T>
+class CudaBandRun {
+ public:
+  template <class More>
+  CudaBandRun(const char* op, const Tensor& scores, const Tensor& order, double tau, bool backward, const More& more) {
+    const int64_t size = scores.numel();
+    scores_ = checked_data<T>(op, "scores", scores, size);
+    args.order = checked_data<int64_t>(op, "order", order, size);
+    memory_ = carve(scores, [&](Carver& c) {
+      sorted_ = c.take<double>(size);
+      args.inverse_sum = c.take<double>(size);
+      if (backward) {
+        args.center = c.take<double>(size);
+        args.moments = c.take<double>(2 * size);
+      }
+      more(c, args);
+    });
+    args.band = {sorted_, scores.size(0), scores.size(1), tau};
+  }
+
+  int gather_scores(void* stream) const {
+    return band_gather_scores_cuda(scores_, args.order, args.band.rows, args.band.n, sorted_, stream);
+  }
+
+  CudaBandArgs<T> args{};
+
+ private:
+  Tensor memory_;
+  const T* scores_;
+  double* sorted_;
+};
 
 }  // namespace drpm

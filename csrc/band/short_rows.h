@@ -2,7 +2,7 @@
 // weights costs less than planning bands. Elements stand in their own order, so values and gradients need no moving.
 #pragma once
 
-#include "band/band_block.h"
+#include "band/band_visit.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -25,7 +25,8 @@ struct ShortRow {
 template <class T>
 inline bool short_row(const RowPlan& p, const T* scores, const int64_t* order, int64_t factors, ShortRow* r) {
   if (sizeof(T) >= sizeof(double) || p.n > kShortRow || factors > kBandClasses) return false;
-  sort_values(p, scores, order);
+  for (int64_t j = 0; j < p.n; ++j) p.s[j] = static_cast<double>(scores[order[j]]);
+  rank_positions(p, 0, p.n);
   if (2 * static_cast<double>(p.n) * (p.s[0] - p.s[p.n - 1]) > kShortRange * p.tau) return false;
   const int64_t n = p.n, i0 = n / 2;
   const double* s = p.s;
@@ -37,23 +38,15 @@ inline bool short_row(const RowPlan& p, const T* scores, const int64_t* order, i
     r->exponent[t] = -1e9;
     r->slope[t] = 0;
   }
-  auto put = [&](int64_t j, double drop) {
+  const auto put = [&](int64_t j, double drop) {
     const double y = 2 * (s[j] - s[i0]);
     r->exponent[order[j]] = scale * drop;
     r->slope[order[j]] = scale * y;
     r->peak[j] = -scale * (drop + static_cast<double>(j - i0) * y);
+    return true;
   };
-  double drop = 0;
-  put(i0, drop);
-  for (int64_t j = i0; j + 1 < n; ++j) {
-    drop += static_cast<double>(2 * (j - i0) + 1) * (s[j] - s[j + 1]);
-    put(j + 1, drop);
-  }
-  drop = 0;
-  for (int64_t j = i0; j > 0; --j) {
-    drop += static_cast<double>(2 * (i0 - j) + 1) * (s[j - 1] - s[j]);
-    put(j - 1, drop);
-  }
+  put(i0, 0);
+  for_drops<double>(s, i0, 0, n - 1, put);
   return true;
 }
 

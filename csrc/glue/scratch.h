@@ -1,6 +1,7 @@
-// Scratch memory of a call: named arrays in one allocation, aligned to 64 bytes. The layout function runs twice, first
-// to measure, then to hand out pointers:
+// Scratch memory of a call on the device of `like`: named arrays in one allocation, aligned to 64 bytes. The layout
+// function runs twice, first to measure, then to hand out pointers:
 //   Tensor memory = carve(like, [&](Carver& c) { a = c.take<float>(n); b = c.take<int64_t>(m); });
+// The tensor may go as soon as the launches that use it are queued: torch frees memory in the order of the stream.
 #pragma once
 
 #include <memory>

@@ -70,4 +70,31 @@ void for_rows(int64_t rows, int64_t cost, const F& f) {
   torch::stable::parallel_for(0, rows, grain, f);
 }
 
+inline int64_t thread_count() { return std::max<int64_t>(1, torch::stable::get_num_threads()); }
+
+// f(begin, end) over [0, count), at once where there is one item or one thread.
+template <class F>
+void for_items(int64_t count, const F& f) {
+  if (count == 1 || thread_count() == 1) {
+    if (count > 0) f(int64_t{0}, count);
+  } else if (count > 0) {
+    torch::stable::parallel_for(0, count, 1, f);
+  }
+}
+
+// A kernel of the CPU (lanes/simd.h): work items [begin, end).
+template <class Args>
+using Kernel = void (*)(const Args& args, int64_t begin, int64_t end);
+
+template <class Args>
+void for_items(int64_t count, const Args& args, Kernel<Args> kernel) {
+  for_items(count, [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
+}
+
+// Tasks (ranges of rows) that `rows` rows of about `cost` operations each are worth.
+inline int64_t task_count(int64_t rows, int64_t cost) {
+  const double work = static_cast<double>(rows) * static_cast<double>(cost) / 49152;
+  return std::max<int64_t>(1, std::min<int64_t>({rows, thread_count(), static_cast<int64_t>(std::min(work, 1e6))}));
+}
+
 }  // namespace drpm

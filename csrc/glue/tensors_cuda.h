@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "device/error_cuda.h"
+#include "glue/scratch.h"
 #include "glue/tensors.h"
 #include "special/log_factorial_cuda.h"
 
@@ -36,19 +37,15 @@ void launch_on(const char* op, [[maybe_unused]] const Tensor& like, const F& lau
   STD_TORCH_CHECK(error == 0, op, ": the CUDA kernel could not be launched: ", cuda_error_string(error));
 }
 
-// Uninitialised scratch of `count` doubles on the device of `like`.
-inline Tensor scratch_doubles(const Tensor& like, int64_t count) {
-  return torch::stable::new_empty(like, {count}, ScalarType::Double);
-}
-
-// The same with a table of log-factorials in device memory, filled before `launch(stream)` on the same stream.
+// launch_on() with a table of log-factorials in device memory, filled before `launch(stream)` on the same stream.
 template <class F>
 void launch_with_log_factorials(const char* op, const Tensor& like, int64_t size, LogFactorialTable* table,
                                 const F& launch) {
-  const Tensor values = scratch_doubles(like, size);
-  *table = {values.const_data_ptr<double>(), size};
+  double* values = nullptr;
+  const Tensor memory = carve(like, [&](Carver& c) { values = c.take<double>(size); });
+  *table = {values, size};
   launch_on(op, like, [&](void* stream) {
-    const int error = fill_log_factorials_cuda(values.mutable_data_ptr<double>(), size, stream);
+    const int error = fill_log_factorials_cuda(values, size, stream);
     return error != 0 ? error : launch(stream);
   });
 }

@@ -83,6 +83,28 @@ using ScalarOf = typename Lane<V>::Scalar;
 template <class V>
 using IntOf = typename Lane<V>::Int;
 
+// The unsigned integers of a lane type: their shifts may drop bits.
+template <class V>
+struct UnsignedLane;
+template <>
+struct UnsignedLane<float> {
+  using type = uint32_t;
+};
+template <>
+struct UnsignedLane<double> {
+  using type = uint64_t;
+};
+#if !defined(__CUDACC__)
+template <>
+struct UnsignedLane<VecF> {
+  typedef uint32_t type __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct UnsignedLane<VecD> {
+  typedef uint64_t type __attribute__((vector_size(kVectorBytes)));
+};
+#endif
+
 // The same scalar in every lane.
 template <class V>
 DRPM_HD inline V splat(ScalarOf<V> x) {

@@ -44,3 +44,17 @@ const char* simd_level_name();
   }                                                        \
   inline void Name(const Args& args, int64_t begin, int64_t end) { isa_baseline::Name(args, begin, end); }
 #endif
+
+// The same for Args<float> and Args<double>.
+#define DRPM_DECLARE_KERNELS(Name, Args) \
+  DRPM_DECLARE_KERNEL(Name, Args<float>) \
+  DRPM_DECLARE_KERNEL(Name, Args<double>)
+
+// Defines both, inside the instruction-set namespace: the statement runs for every `item` of [begin, end) of `args`.
+#define DRPM_DEFINE_KERNELS(Name, Args, ...)                        \
+  void Name(const Args<float>& args, int64_t begin, int64_t end) {  \
+    for (int64_t item = begin; item < end; ++item) __VA_ARGS__;     \
+  }                                                                 \
+  void Name(const Args<double>& args, int64_t begin, int64_t end) { \
+    for (int64_t item = begin; item < end; ++item) __VA_ARGS__;     \
+  }

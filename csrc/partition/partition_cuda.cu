@@ -1,5 +1,5 @@
 #include "device/cuda_launch.h"
-#include "partition/partition_cuda.h"
+#include "partition/partition.h"
 #include "partition/partition_math.h"
 
 namespace drpm {

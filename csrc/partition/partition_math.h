@@ -43,22 +43,29 @@ DRPM_HD inline int64_t hard_cut(double nu, double eps, int64_t n) {
   return static_cast<double>(whole) < x ? whole : whole - 1;
 }
 
-// nu, what its rounding leaves (where `rest` is given) and the cuts; a cut never lies before the one of an earlier
-// class, the last one is n.
+// Where a class ends: nu, what the rounding of its sum left, and the cut, which never lies before that of an earlier
+// class; the last one is n.
+struct SubsetBoundary {
+  double nu, rest;
+  int64_t cut;
+};
+DRPM_HD inline SubsetBoundary next_boundary(const SubsetBoundary& before, double size, bool last, int64_t n,
+                                            double eps) {
+  const double nu = before.nu + size, back = nu - before.nu;
+  const double rest = before.rest + ((before.nu - (nu - back)) + (size - back));
+  const int64_t cut = last ? n : hard_cut(nu, eps, n);
+  return {nu, rest, cut > before.cut ? cut : before.cut};
+}
+
 template <class T>
 DRPM_HD inline void subset_boundaries(const T* sizes, int64_t n, int64_t classes, double eps, double* boundary,
-                                      int64_t* cut, double* rest = nullptr) {
-  double sum = 0, left = 0;
-  int64_t before = 0;
+                                      int64_t* cut, double* rest) {
+  SubsetBoundary here{};
   for (int64_t k = 0; k < classes; ++k) {
-    const double size = static_cast<double>(sizes[k]), next = sum + size, back = next - sum;
-    left += (sum - (next - back)) + (size - back);
-    sum = next;
-    boundary[k] = sum;
-    if (rest != nullptr) rest[k] = left;
-    const int64_t here = k + 1 == classes ? n : hard_cut(sum, eps, n);
-    before = here > before ? here : before;
-    cut[k] = before;
+    here = next_boundary(here, static_cast<double>(sizes[k]), k + 1 == classes, n, eps);
+    boundary[k] = here.nu;
+    rest[k] = here.rest;
+    cut[k] = here.cut;
   }
 }
 

@@ -1,13 +1,13 @@
 #include <algorithm>
 #include <tuple>
 
-#include "band/sorted_order.h"
 #include "glue/register.h"
 #include "glue/scratch.h"
 #include "partition_marginals/boundary_law.h"
 #include "partition_marginals/node_scratch.h"
 #include "partition_marginals/partition_marginals.h"
 #include "partition_marginals/partition_marginals_math.h"
+#include "sort/sorted_order.h"
 
 namespace drpm {
 namespace {

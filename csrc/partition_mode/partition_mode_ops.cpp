@@ -1,10 +1,10 @@
 #include <algorithm>
 
-#include "band/sorted_order.h"
 #include "glue/register.h"
 #include "glue/scratch.h"
 #include "partition_mode/partition_mode.h"
 #include "partition_mode/partition_mode_math.h"
+#include "sort/sorted_order.h"
 
 namespace drpm {
 namespace {

@@ -1,8 +1,8 @@
 #include <optional>
 #include <tuple>
-#include <vector>
 
 #include "glue/register.h"
+#include "glue/scratch.h"
 #include "plackett_luce_log_prob/plackett_luce_log_prob.h"
 
 namespace drpm {
@@ -14,10 +14,11 @@ struct Cpu {
   template <class T>
   static void run(const PlackettLuceArgs<T>& args, int64_t rows, const Tensor&) {
     for_rows(rows, 40 * args.n, [&](int64_t begin, int64_t end) {
-      std::vector<double> scratch(2 * args.n);
       PlackettLuceArgs<T> task = args;
-      task.log_suffix_sum = scratch.data();
-      task.ranked = scratch.data() + args.n;
+      const TaskScratch scratch([&](Carver& c) {
+        task.log_suffix_sum = c.take<double>(args.n);
+        task.ranked = c.take<double>(args.n);
+      });
       plackett_luce_rows(task, begin, end);
     });
   }
@@ -26,8 +27,8 @@ struct Cpu {
 struct Cuda {
   template <class T>
   static void run(PlackettLuceArgs<T> args, int64_t rows, const Tensor& like) {
-    const Tensor scratch = scratch_doubles(like, plackett_luce_cuda_blocks(rows) * args.n);
-    args.log_suffix_sum = scratch.mutable_data_ptr<double>();
+    const Tensor scratch =
+        carve(like, [&](Carver& c) { args.log_suffix_sum = c.take<double>(plackett_luce_cuda_blocks(rows) * args.n); });
     launch_on(kOp, like, [&](void* stream) { return plackett_luce_cuda(args, rows, stream); });
   }
 };

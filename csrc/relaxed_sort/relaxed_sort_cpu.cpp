@@ -1,4 +1,4 @@
-#include "band/band_block.h"
+#include "band/band_gradient.h"
 #include "band/short_rows.h"
 #include "relaxed_sort/relaxed_sort.h"
 
@@ -6,75 +6,10 @@ namespace drpm {
 namespace DRPM_ISA {
 namespace {
 
-template <class Args>
-int64_t task_begin(const Args& args, int64_t task) {
-  return args.rows * task / args.tasks;
-}
-
-template <class T>
-void sort_task(const SortArgs<T>& args, int64_t task) {
-  for (int64_t row = task_begin(args, task); row < task_begin(args, task + 1); ++row)
-    sort_order(args.scores + row * args.n, args.n, args.items + 2 * task * args.n, args.order + row * args.n);
-}
-
-template <template <class> class Args, class T>
-RowPlan slot_plan(const Args<T>& args, int64_t slot) {
-  return row_plan<T>(args.band, slot, args.n, args.tau);
-}
-
-template <class T>
-void gather_rows(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, int64_t segment) {
-  gather_segment(slot_plan(args, slot), args.scores + row * args.n, args.order + row * args.n, segment);
-}
-
-// Every row is wanted: no interpolated blocks; each also writes (or reads) n values.
-template <class T>
-void plan_rows_of(const RelaxedSortArgs<T>& args, int64_t slot, int64_t segment) {
-  plan_segment(slot_plan(args, slot), BandTables{}, segment, kNarrowColumns);
-}
-
-template <class T>
-void finish_plan(const RelaxedSortArgs<T>& args, int64_t slot) {
-  plan_chunks(slot_plan(args, slot), 0.5 * static_cast<double>(args.n));
-}
-
-// Also the values in sorted order, by columns.
-template <class T>
-void gather_rows(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row, int64_t segment) {
-  const int64_t n = args.n, d = args.columns, end = segment_end(n, segment);
-  const int64_t* order = args.order + row * n;
-  gather_segment(slot_plan(args, slot), args.scores + row * n, order, segment);
-  const T* values = args.values + row * n * d;
-  for (int64_t q = 0; q < d; ++q) {
-    T* plane = args.planes + (slot * d + q) * (n + kBandPad);
-    for (int64_t j = segment * segment_rows(n); j < end; ++j) plane[j] = values[order[j] * d + q];
-    for (int64_t j = n; end == n && j < n + kBandPad; ++j) plane[j] = 0;
-  }
-}
-
-template <class T>
-void plan_rows_of(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t segment) {
-  plan_segment(slot_plan(args, slot), args.tables, segment);
-}
-
-template <class T>
-void finish_plan(const RelaxedSortMatmulArgs<T>& args, int64_t slot) {
-  plan_chunks(slot_plan(args, slot));
-}
-
-template <class Args>
-void plan_slot(const Args& args, int64_t slot, int64_t row) {
-  const int64_t segments = plan_segments(args.n);
-  for (int64_t segment = 0; segment < segments; ++segment) gather_rows(args, slot, row, segment);
-  for (int64_t segment = 0; segment < segments; ++segment) scan_segment(slot_plan(args, slot), segment);
-  for (int64_t segment = 0; segment < segments; ++segment) plan_rows_of(args, slot, segment);
-  finish_plan(args, slot);
-}
-
 template <class T>
 void hard_row(const RelaxedSortArgs<T>& args, int64_t row) {
-  const int64_t n = args.n;
-  const int64_t* order = args.order + row * n;
+  const int64_t n = args.band.n;
+  const int64_t* order = args.band.order + row * n;
   T* out = args.permutation + row * n * n;
   for (int64_t i = 0; i < n; ++i, out += n) {
     memset(out, 0, sizeof(T) * static_cast<size_t>(n));
@@ -135,8 +70,8 @@ void forward_elements(const RelaxedSortArgs<T>& args, const RowPlan& p, int64_t 
                       const double* peak, T* storage) {
   using V = Pack<T>;
   constexpr int kWidth = Lane<V>::kWidth;
-  const int64_t n = args.n, whole = n / kWidth * kWidth;
-  const ElementBlock<T> e = element_block(p, u, args.order + row * n, storage);
+  const int64_t n = args.band.n, whole = n / kWidth * kWidth;
+  const ElementBlock<T> e = element_block(p, u, args.band.order + row * n, storage);
   const T lowest = static_cast<T>(0.8) * Exp2Coefficients<T>::kLowest;  // so that P has no denormals
   T* out = args.permutation + (row * n + u.block.first) * n;
   for (int64_t m = 0; m < u.lines; ++m, out += n) {
@@ -151,21 +86,21 @@ void forward_elements(const RelaxedSortArgs<T>& args, const RowPlan& p, int64_t 
 template <class T>
 void forward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, int64_t index, T* storage) {
   using V = Pack<T>;
-  const RowPlan p = slot_plan(args, slot);
+  const RowPlan p = row_plan(args.band, slot);
   const BandChunk& chunk = p.chunks[index];
-  const int64_t n = args.n;
-  const int64_t* order = args.order + row * n;
+  const int64_t n = args.band.n;
+  const int64_t* order = args.band.order + row * n;
   BlockWeights<T> u;
   for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
     const BandBlock& block = p.blocks[b];
     if (by_element(p, block)) {
       double peak[kMaxBandNodes];
       frame_block(p, block, storage, &u);
-      block_lines(p, block, args.tables, &u, peak);
+      block_lines(p, block, &u, peak);
       forward_elements(args, p, row, u, peak, storage);
       continue;
     }
-    fill_block<T>(p, block, args.tables, storage, &u);
+    fill_block<T>(p, block, storage, &u);
     const int64_t columns = block.high - block.low + 1;
     const int64_t* to = order + block.low;
     for (int64_t m = 0; m < u.lines; ++m) {
@@ -208,8 +143,8 @@ void row_moments(int64_t ld, const T* weight, double sum, T* right, T peak, cons
 template <class T>
 void backward_elements(const RelaxedSortArgs<T>& args, const RowPlan& p, int64_t row, const BlockWeights<T>& u,
                        const double* peak, T* storage, T* c, T* moment) {
-  const int64_t n = args.n, low = u.block.low, columns = u.block.high - low + 1;
-  const int64_t* order = args.order + row * n;
+  const int64_t n = args.band.n, low = u.block.low, columns = u.block.high - low + 1;
+  const int64_t* order = args.band.order + row * n;
   const ElementBlock<T> e = element_block(p, u, order, storage);
   for (int64_t t = 0; t < e.ld; ++t) e.rank[t] = e.right[t] = e.c[t] = e.moment[t] = 0;
   for (int64_t t = 0; t < columns; ++t)
@@ -230,11 +165,11 @@ void backward_elements(const RelaxedSortArgs<T>& args, const RowPlan& p, int64_t
 // C and M of the rows of a chunk; the right factor differs from row to row: G = grad's row in sorted order.
 template <class T>
 void backward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, int64_t index, T* storage) {
-  const RowPlan p = slot_plan(args, slot);
+  const RowPlan p = row_plan(args.band, slot);
   const BandChunk& chunk = p.chunks[index];
-  const int64_t n = args.n, slab_plane = chunk.high - chunk.low + 1 + kBandPad;
-  const int64_t* order = args.order + row * n;
-  T* c = args.slab + slot * args.slab_stride + 2 * chunk.offset;
+  const int64_t n = args.band.n, slab_plane = chunk.high - chunk.low + 1 + kBandPad;
+  const int64_t* order = args.band.order + row * n;
+  T* c = args.band.slab + slot * args.band.slab_stride + 2 * chunk.offset;
   memset(c, 0, sizeof(T) * static_cast<size_t>(2 * slab_plane));
   BlockWeights<T> u;
   for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
@@ -244,11 +179,11 @@ void backward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, i
     if (by_element(p, block)) {
       double peak[kMaxBandNodes];
       frame_block(p, block, storage, &u);
-      block_lines(p, block, args.tables, &u, peak);
+      block_lines(p, block, &u, peak);
       backward_elements(args, p, row, u, peak, storage, sums, moments);
       continue;
     }
-    fill_block<T>(p, block, args.tables, storage, &u);
+    fill_block<T>(p, block, storage, &u);
     rank_columns<T>(p, u);
     const int64_t columns = block.high - block.low + 1;
     const int64_t* from = order + block.low;
@@ -265,13 +200,13 @@ void backward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, i
 
 template <class T>
 void backward_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
-  const RowPlan p = slot_plan(args, slot);
-  const int64_t n = args.n;
-  double* total = args.total + 2 * slot * n;
-  T* grad_scores = args.grad_scores + row * n;
+  const RowPlan p = row_plan(args.band, slot);
+  const int64_t n = args.band.n;
+  double* total = args.band.total + 2 * slot * n;
+  T* grad_scores = args.band.grad_scores + row * n;
   if (!all_equal(p)) {
-    sum_moments<T>(p, args.slab + slot * args.slab_stride, total);
-    finish_scores_gradient(p, args.order + row * n, total, grad_scores);
+    sum_moments<T>(p, args.band.slab + slot * args.band.slab_stride, total);
+    finish_scores_gradient(p, args.band.order + row * n, total, grad_scores);
     return;
   }
   for (int64_t i = 0; i < n; ++i)
@@ -280,124 +215,14 @@ void backward_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   finish_equal_scores<T>(p, total, grad_scores);
 }
 
-template <class T>
-void hard_row(const RelaxedSortMatmulArgs<T>& args, int64_t row) {
-  const int64_t n = args.n, d = args.columns;
-  for (int64_t i = 0; i < n; ++i)
-    memcpy(args.product + (row * n + i) * d, args.values + (row * n + args.order[row * n + i]) * d,
-           sizeof(T) * static_cast<size_t>(d));
-}
-
-template <class T>
-void forward_chunk(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row, int64_t index, T* storage) {
-  const RowPlan p = slot_plan(args, slot);
-  const BandChunk& chunk = p.chunks[index];
-  const int64_t d = args.columns, plane = args.n + kBandPad;
-  BlockWeights<T> u;
-  double product[kMaxBandNodes * kBandClasses];
-  for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
-    const BandBlock& block = p.blocks[b];
-    fill_block<T>(p, block, args.tables, storage, &u);
-    for (int64_t q = 0; q < d; q += kBandClasses) {
-      const int64_t count = d - q < kBandClasses ? d - q : kBandClasses;
-      contract<T>(u, false, args.planes + (slot * d + q) * plane + block.low, plane, count, product, kBandClasses);
-      auto visit = [&](int64_t first, int64_t rows, const VecD* value, VecD*, VecD*) {
-        T* out = args.product + (row * args.n + first) * d + q;
-        for (int64_t c = 0; c < count; ++c)
-          for (int64_t l = 0; l < rows; ++l) out[l * d + c] = static_cast<T>(value[c][l]);
-      };
-      visit_rows<T>(u, args.tables, count, product, visit, nullptr);
-    }
-  }
-}
-
-// C, M and, relaxed, grad_values = P^T grad: the left factors are the columns of grad.
-template <class T>
-void backward_chunk(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row, int64_t index, T* storage) {
-  const RowPlan p = slot_plan(args, slot);
-  const BandChunk& chunk = p.chunks[index];
-  const int64_t n = args.n, d = args.columns, plane = n + kBandPad;
-  const int64_t slab_plane = chunk.high - chunk.low + 1 + kBandPad;
-  T* c = args.slab + slot * args.slab_stride + 2 * chunk.offset;
-  T* grad_values = args.slab + slot * args.slab_stride + 2 * slab_columns(n) + d * chunk.offset;
-  memset(c, 0, sizeof(T) * static_cast<size_t>(2 * slab_plane));
-  if (!args.hard) memset(grad_values, 0, sizeof(T) * static_cast<size_t>(d * slab_plane));
-  BlockWeights<T> u;
-  LineFactors<T> factors;
-  double product[kMaxBandNodes * kBandClasses];
-  for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
-    const BandBlock& block = p.blocks[b];
-    fill_block<T>(p, block, args.tables, storage, &u);
-    rank_columns<T>(p, u);
-    const int64_t at = block.low - chunk.low;
-    for (int64_t q = 0; q < d; q += kBandClasses) {
-      const int64_t count = d - q < kBandClasses ? d - q : kBandClasses;
-      const T* g = args.planes + (slot * d + q) * plane + block.low;
-      contract<T>(u, true, g, plane, count, product, kBandClasses);
-      auto visit = [&](int64_t first, int64_t rows, const VecD* value, VecD* a, VecD* center) {
-        const T* grad = args.grad + (row * n + first) * d + q;
-        VecD sum = VecD{};
-        for (int64_t k = 0; k < count; ++k) {
-          VecD left = VecD{};
-          for (int64_t l = 0; l < rows; ++l) left[l] = static_cast<double>(grad[l * d + k]);
-          a[k] = left;
-          sum += left * value[k];
-        }
-        *center = sum;
-      };
-      visit_rows<T>(u, args.tables, count, product, visit, &factors);
-      add_moments<T>(u, factors, count, g, plane, c + at, c + slab_plane + at);
-      if (!args.hard) add_left<T>(u, factors.left, kBandClasses, count, grad_values + q * slab_plane + at, slab_plane);
-    }
-  }
-}
-
-template <class T>
-void backward_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
-  const RowPlan p = slot_plan(args, slot);
-  const int64_t n = args.n, d = args.columns;
-  const int64_t* order = args.order + row * n;
-  const T* slab = args.slab + slot * args.slab_stride;
-  double* total = args.total + 2 * slot * n;
-  T* grad_scores = args.grad_scores + row * n;
-  if (all_equal(p)) {
-    for (int64_t q = 0; q < d; ++q) {
-      double moment = 0;
-      for (int64_t i = 0; i < n; ++i)
-        moment += (0.5 * static_cast<double>(n - 1) - static_cast<double>(i)) *
-                  static_cast<double>(args.grad[(row * n + i) * d + q]);
-      add_equal_scores<T>(q == 0, moment, args.values + row * n * d + q, d, n, total);
-    }
-    if (d == 0) memset(total, 0, sizeof(double) * static_cast<size_t>(n));
-    finish_equal_scores<T>(p, total, grad_scores);
-  } else {
-    sum_moments<T>(p, slab, total);
-    finish_scores_gradient(p, order, total, grad_scores);
-  }
-  T* out = args.grad_values + row * n * d;
-  if (args.hard) {
-    for (int64_t i = 0; i < n; ++i)
-      memcpy(out + order[i] * d, args.grad + (row * n + i) * d, sizeof(T) * static_cast<size_t>(d));
-    return;
-  }
-  for (int64_t i = 0; i < n * d; ++i) out[i] = 0;
-  for (int32_t k = 0; k < p.counts->chunks; ++k) {
-    const BandChunk& chunk = p.chunks[k];
-    const int64_t columns = chunk.high - chunk.low + 1;
-    const T* from = slab + 2 * slab_columns(n) + d * chunk.offset;
-    for (int64_t q = 0; q < d; ++q, from += columns + kBandPad)
-      for (int64_t t = 0; t < columns; ++t) out[order[chunk.low + t] * d + q] += from[t];
-  }
-}
-
 // The row as a short one, where it is: false, and nothing done, where not.
 template <class T>
 bool forward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
-  const int64_t n = args.n;
-  const RowPlan p = slot_plan(args, slot);
-  const int64_t* order = args.order + row * n;
+  const int64_t n = args.band.n;
+  const RowPlan p = row_plan(args.band, slot);
+  const int64_t* order = args.band.order + row * n;
   ShortRow r;
-  if (!short_row(p, args.scores + row * n, order, 1, &r)) return false;
+  if (!short_row(p, args.band.scores + row * n, order, 1, &r)) return false;
   double weight[kShortRow];
   T* out = args.permutation + row * n * n;
   for (int64_t i = 0; i < n; ++i, out += n) {
@@ -407,44 +232,13 @@ bool forward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   return true;
 }
 
-// Columns of `from` (n, d) as float64 planes, zero in the padding.
-template <class T>
-void short_planes(const T* from, int64_t n, int64_t d, double (*planes)[kShortRow]) {
-  for (int64_t q = 0; q < d; ++q) {
-    for (int64_t t = 0; t < n; ++t) planes[q][t] = static_cast<double>(from[t * d + q]);
-    for (int64_t t = n; t < kShortRow; ++t) planes[q][t] = 0;
-  }
-}
-
-template <class T>
-bool forward_short(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
-  const int64_t n = args.n, d = args.columns;
-  const RowPlan p = slot_plan(args, slot);
-  const int64_t* order = args.order + row * n;
-  ShortRow r;
-  if (!short_row(p, args.scores + row * n, order, d, &r)) return false;
-  double weight[kShortRow], values[kBandClasses][kShortRow];
-  short_planes(args.values + row * n * d, n, d, values);
-  T* out = args.product + row * n * d;
-  for (int64_t i = 0; i < n; ++i, out += d) {
-    const double inverse = 1 / short_weights(r, i, weight);
-    for (int64_t q = 0; q < d; ++q) {
-      VecD sum = VecD{};
-      for (int64_t t = 0; t < r.ld; t += kShortLane)
-        sum = fmadd<VecD>(load<VecD>(weight + t), load<VecD>(values[q] + t), sum);
-      out[q] = static_cast<T>(inverse * sum_lanes<VecD>(sum));
-    }
-  }
-  return true;
-}
-
 template <class T>
 bool backward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
-  const int64_t n = args.n;
-  const RowPlan p = slot_plan(args, slot);
-  const int64_t* order = args.order + row * n;
+  const int64_t n = args.band.n;
+  const RowPlan p = row_plan(args.band, slot);
+  const int64_t* order = args.band.order + row * n;
   ShortRow r;
-  if (!short_row(p, args.scores + row * n, order, 1, &r) || all_equal(p)) return false;
+  if (!short_row(p, args.band.scores + row * n, order, 1, &r) || all_equal(p)) return false;
   ShortMoments m;
   short_moments(p, order, r, &m);
   double weight[kShortRow], right[kShortRow] = {};
@@ -453,131 +247,53 @@ bool backward_short(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
     for (int64_t t = 0; t < n; ++t) right[t] = static_cast<double>(grad[t]);
     add_short_row(r, i, weight, short_weights(r, i, weight), right, right[order[i]], &m);
   }
-  double* total = args.total + 2 * slot * n;
+  double* total = args.band.total + 2 * slot * n;
   sorted_moments(p, order, m, total);
-  finish_scores_gradient(p, order, total, args.grad_scores + row * n);
+  finish_scores_gradient(p, order, total, args.band.grad_scores + row * n);
   return true;
 }
 
 template <class T>
-bool backward_short(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t row) {
-  const int64_t n = args.n, d = args.columns;
-  const RowPlan p = slot_plan(args, slot);
-  const int64_t* order = args.order + row * n;
-  ShortRow r;
-  if (!short_row(p, args.scores + row * n, order, d, &r) || all_equal(p)) return false;
-  ShortMoments m;
-  short_moments(p, order, r, &m);
-  double weight[kShortRow], right[kShortRow], values[kBandClasses][kShortRow], left[kBandClasses][kShortRow];
-  short_planes(args.values + row * n * d, n, d, values);
-  for (int64_t q = 0; q < d; ++q)
-    for (int64_t t = 0; t < r.ld; ++t) left[q][t] = 0;
-  const T* grad = args.grad + row * n * d;
-  for (int64_t i = 0; i < n; ++i, grad += d) {
-    const double sum = short_weights(r, i, weight), inverse = 1 / sum;
-    for (int64_t t = 0; t < r.ld; t += kShortLane) {
-      VecD line = VecD{};
-      for (int64_t q = 0; q < d; ++q) {
-        const VecD g = splat<VecD>(static_cast<double>(grad[q]));
-        line = fmadd<VecD>(g, load<VecD>(values[q] + t), line);
-        store<VecD>(left[q] + t, fmadd<VecD>(g * inverse, load<VecD>(weight + t), load<VecD>(left[q] + t)));
-      }
-      store<VecD>(right + t, line);
-    }
-    add_short_row(r, i, weight, sum, right, right[order[i]], &m);
-  }
-  double* total = args.total + 2 * slot * n;
-  sorted_moments(p, order, m, total);
-  finish_scores_gradient(p, order, total, args.grad_scores + row * n);
-  T* out = args.grad_values + row * n * d;
-  grad = args.grad + row * n * d;
-  for (int64_t q = 0; q < d; ++q)
-    for (int64_t t = 0; t < n; ++t) {
-      if (args.hard)
-        out[order[t] * d + q] = grad[t * d + q];
-      else
-        out[t * d + q] = static_cast<T>(left[q][t]);
-    }
-  return true;
+void forward_task(const RelaxedSortArgs<T>& args, int64_t task) {
+  for_task_rows(args.band, task, [&](int64_t row, T* storage) {
+    if (forward_short(args, task, row)) return;
+    plan_row(args.band, task, row);
+    for (int32_t c = 0; c < args.band.counts[task].chunks; ++c) forward_chunk(args, task, row, c, storage);
+  });
 }
 
-template <class Args>
-void forward_task(const Args& args, int64_t task) {
-  for (int64_t row = task_begin(args, task); row < task_begin(args, task + 1); ++row) {
-    if (forward_short(args, task, row)) continue;
-    plan_slot(args, task, row);
-    const int32_t chunks = args.band.counts[task].chunks;
-    for (int32_t c = 0; c < chunks; ++c) forward_chunk(args, task, row, c, args.block + task * args.block_stride);
-  }
-}
-
-template <class Args>
-void backward_task(const Args& args, int64_t task) {
-  for (int64_t row = task_begin(args, task); row < task_begin(args, task + 1); ++row) {
-    if (backward_short(args, task, row)) continue;
-    plan_slot(args, task, row);
-    const int32_t chunks = args.band.counts[task].chunks;
-    for (int32_t c = 0; c < chunks; ++c) backward_chunk(args, task, row, c, args.block + task * args.block_stride);
+template <class T>
+void backward_task(const RelaxedSortArgs<T>& args, int64_t task) {
+  for_task_rows(args.band, task, [&](int64_t row, T* storage) {
+    if (backward_short(args, task, row)) return;
+    plan_row(args.band, task, row);
+    for (int32_t c = 0; c < args.band.counts[task].chunks; ++c) backward_chunk(args, task, row, c, storage);
     backward_slot(args, task, row);
-  }
+  });
 }
 
-// The block storage of a range's first item serves the whole range.
-template <class Args>
-void forward_item(const Args& args, int64_t item, int64_t begin) {
-  const BandItem& work = args.items[item];
-  forward_chunk(args, work.slot, args.first_row + work.slot, work.chunk, args.block + begin * args.block_stride);
+template <class T>
+void forward_item(const RelaxedSortArgs<T>& args, int64_t item, int64_t begin) {
+  with_chunk(args.band, item, begin, [&](int64_t slot, int64_t row, int64_t chunk, T* storage) {
+    forward_chunk(args, slot, row, chunk, storage);
+  });
 }
 
-template <class Args>
-void backward_item(const Args& args, int64_t item, int64_t begin) {
-  const BandItem& work = args.items[item];
-  backward_chunk(args, work.slot, args.first_row + work.slot, work.chunk, args.block + begin * args.block_stride);
+template <class T>
+void backward_item(const RelaxedSortArgs<T>& args, int64_t item, int64_t begin) {
+  with_chunk(args.band, item, begin, [&](int64_t slot, int64_t row, int64_t chunk, T* storage) {
+    backward_chunk(args, slot, row, chunk, storage);
+  });
 }
 
 }  // namespace
 
-#define DRPM_DEFINE(Name, Args, Item)                               \
-  void Name(const Args<float>& args, int64_t begin, int64_t end) {  \
-    for (int64_t item = begin; item < end; ++item) Item;            \
-  }                                                                 \
-  void Name(const Args<double>& args, int64_t begin, int64_t end) { \
-    for (int64_t item = begin; item < end; ++item) Item;            \
-  }
-
-DRPM_DEFINE(sort_tasks, SortArgs, sort_task(args, item))
-
-DRPM_DEFINE(relaxed_sort_hard_rows, RelaxedSortArgs, hard_row(args, item))
-DRPM_DEFINE(relaxed_sort_forward_tasks, RelaxedSortArgs, forward_task(args, item))
-DRPM_DEFINE(relaxed_sort_backward_tasks, RelaxedSortArgs, backward_task(args, item))
-DRPM_DEFINE(relaxed_sort_gather_segments, RelaxedSortArgs,
-            gather_rows(args, item / plan_segments(args.n), args.first_row + item / plan_segments(args.n),
-                        item % plan_segments(args.n)))
-DRPM_DEFINE(relaxed_sort_scan_segments, RelaxedSortArgs,
-            scan_segment(slot_plan(args, item / plan_segments(args.n)), item % plan_segments(args.n)))
-DRPM_DEFINE(relaxed_sort_plan_segments, RelaxedSortArgs,
-            plan_rows_of(args, item / plan_segments(args.n), item % plan_segments(args.n)))
-DRPM_DEFINE(relaxed_sort_plan_slots, RelaxedSortArgs, finish_plan(args, item))
-DRPM_DEFINE(relaxed_sort_forward_chunks, RelaxedSortArgs, forward_item(args, item, begin))
-DRPM_DEFINE(relaxed_sort_backward_chunks, RelaxedSortArgs, backward_item(args, item, begin))
-DRPM_DEFINE(relaxed_sort_backward_slots, RelaxedSortArgs, backward_slot(args, item, args.first_row + item))
-
-DRPM_DEFINE(relaxed_sort_matmul_hard_rows, RelaxedSortMatmulArgs, hard_row(args, item))
-DRPM_DEFINE(relaxed_sort_matmul_forward_tasks, RelaxedSortMatmulArgs, forward_task(args, item))
-DRPM_DEFINE(relaxed_sort_matmul_backward_tasks, RelaxedSortMatmulArgs, backward_task(args, item))
-DRPM_DEFINE(relaxed_sort_matmul_gather_segments, RelaxedSortMatmulArgs,
-            gather_rows(args, item / plan_segments(args.n), args.first_row + item / plan_segments(args.n),
-                        item % plan_segments(args.n)))
-DRPM_DEFINE(relaxed_sort_matmul_scan_segments, RelaxedSortMatmulArgs,
-            scan_segment(slot_plan(args, item / plan_segments(args.n)), item % plan_segments(args.n)))
-DRPM_DEFINE(relaxed_sort_matmul_plan_segments, RelaxedSortMatmulArgs,
-            plan_rows_of(args, item / plan_segments(args.n), item % plan_segments(args.n)))
-DRPM_DEFINE(relaxed_sort_matmul_plan_slots, RelaxedSortMatmulArgs, finish_plan(args, item))
-DRPM_DEFINE(relaxed_sort_matmul_forward_chunks, RelaxedSortMatmulArgs, forward_item(args, item, begin))
-DRPM_DEFINE(relaxed_sort_matmul_backward_chunks, RelaxedSortMatmulArgs, backward_item(args, item, begin))
-DRPM_DEFINE(relaxed_sort_matmul_backward_slots, RelaxedSortMatmulArgs, backward_slot(args, item, args.first_row + item))
-
-#undef DRPM_DEFINE
+DRPM_DEFINE_KERNELS(relaxed_sort_hard_rows, RelaxedSortArgs, hard_row(args, item))
+DRPM_DEFINE_KERNELS(relaxed_sort_forward_tasks, RelaxedSortArgs, forward_task(args, item))
+DRPM_DEFINE_KERNELS(relaxed_sort_forward_chunks, RelaxedSortArgs, forward_item(args, item, begin))
+DRPM_DEFINE_KERNELS(relaxed_sort_backward_tasks, RelaxedSortArgs, backward_task(args, item))
+DRPM_DEFINE_KERNELS(relaxed_sort_backward_chunks, RelaxedSortArgs, backward_item(args, item, begin))
+DRPM_DEFINE_KERNELS(relaxed_sort_backward_slots, RelaxedSortArgs, backward_slot(args, item, args.band.first_row + item))
 
 }  // namespace DRPM_ISA
 }  // namespace drpm

@@ -1,7 +1,7 @@
 // Subset weights against their definition in double.
 #include <numeric>
 
-#include "partition/partition_cuda.h"
+#include "partition/partition.h"
 #include "tests/cuda/driver.h"
 
 using namespace drpm_test;

@@ -82,6 +82,11 @@ void check_functions() {
   auto exp_exact = [](long double x) { return std::exp(x); };
   check_errors<V>("exp", 1.5, exp_fn, exp_exact, between(exp_low * 0.999, exp_high * 0.999));
   check_errors<V>("exp", 1.5, exp_fn, exp_exact, between(-2, 2));
+  auto exp2_fn = [](V x) { return exp2_lane<V>(x); };
+  auto exp2_exact = [](long double x) { return std::exp2(x); };
+  const double exp2_low = Exp2Coefficients<T>::kLowest + 1;
+  check_errors<V>("exp2", 1.3, exp2_fn, exp2_exact, between(exp2_low * 0.999, 10));
+  check_errors<V>("exp2", 1.3, exp2_fn, exp2_exact, between(-20, 10));
   auto log_fn = [](V x) { return log_lane<V>(x); };
   auto log_exact = [](long double x) { return std::log(x); };
   check_errors<V>("log", 1.5, log_fn, log_exact, any_positive);
@@ -119,6 +124,8 @@ void check_functions() {
   EXPECT(at(exp_fn, infinity) == infinity && at(exp_fn, static_cast<T>(1e30)) == infinity, "exp overflow");
   EXPECT(std::isnan(at(exp_fn, nan)) && std::isnan(at(log_fn, nan)) && std::isnan(at(log_fn, -1)), "NaN is kept");
   EXPECT(at(exp_fn, 0) == 1 && at(log_fn, 1) == 0, "exact points");
+  EXPECT(at(exp2_fn, 0) == 1 && at(exp2_fn, 1) == 2 && at(exp2_fn, -3) == T(0.125), "whole powers");
+  EXPECT(at(exp2_fn, static_cast<T>(-1e9)) == 0 && at(exp2_fn, static_cast<T>(exp2_low)) == 0, "exp2 of very negative");
   EXPECT(at(log_fn, 0) == -infinity && at(log_fn, infinity) == infinity, "log at 0 and infinity");
   EXPECT(at(sin_fn, 0) == 0 && at(cos_fn, 0) == 1 && at(atan_fn, 0) == 0, "circle functions at 0");
   EXPECT(at(atan_fn, infinity) == static_cast<T>(std::acos(0.0L)) && std::isnan(at(atan_fn, nan)), "atan at infinity");

@@ -1,11 +1,10 @@
-// The exponential of the relaxed sort, its stable order, and the drops of its bands, against long double.
+// The drops of a relaxed sort's bands, against long double.
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "band/band_block.h"
-#include "band/band_scratch.h"
-#include "band/sort_order.h"
+#include "sort/sort_math.h"
 #include "tests/check.h"
 
 namespace drpm {
@@ -16,58 +15,6 @@ double unit_random() {  // deterministic, in [0, 1)
   static uint64_t state = 0x9E3779B97F4A7C15ull;
   state = state * 6364136223846793005ull + 1442695040888963407ull;
   return static_cast<double>(state >> 11) * 0x1p-53;
-}
-
-template <class V>
-void check_exp2() {
-  using T = ScalarOf<V>;
-  constexpr int kWidth = Lane<V>::kWidth;
-  const double lowest = Exp2Coefficients<T>::kLowest + 1;
-  double worst = 0;
-  for (int trial = 0; trial < 400000 / kWidth; ++trial) {
-    T in[kWidth], out[kWidth];
-    const double span = trial % 2 == 0 ? 30 : -lowest;
-    for (int i = 0; i < kWidth; ++i) in[i] = static_cast<T>(10 - (span + 10) * unit_random());
-    store<V>(out, exp2_lane<V>(load<V>(in)));
-    for (int i = 0; i < kWidth; ++i) {
-      const long double want = std::exp2(static_cast<long double>(in[i]));
-      const T rounded = static_cast<T>(want);
-      const T next = std::nextafter(rounded, std::numeric_limits<T>::infinity());
-      if (in[i] <= static_cast<T>(lowest)) continue;
-      worst =
-          std::fmax(worst, static_cast<double>(std::fabs(out[i] - want) / (static_cast<long double>(next) - rounded)));
-    }
-  }
-  std::printf("exp2   %zu bytes x %d: max error %.3f ulp (bound 1.3)\n", sizeof(T), kWidth, worst);
-  EXPECT(worst <= 1.3, "%.3f ulp", worst);
-  auto at = [](T x) {
-    T out[kWidth];
-    store<V>(out, exp2_lane<V>(splat<V>(x)));
-    return out[kWidth - 1];
-  };
-  EXPECT(at(0) == 1 && at(1) == 2 && at(-3) == T(0.125), "whole powers");
-  EXPECT(at(static_cast<T>(-1e9)) == 0 && at(static_cast<T>(lowest)) == 0, "0 below the smallest normal number");
-}
-
-template <class T>
-void check_order() {
-  for (int64_t n : {1, 2, 39, 40, 41, 255, 3000, 3001, 10000}) {
-    std::vector<T> scores(static_cast<size_t>(n));
-    for (T& x : scores) x = static_cast<T>(std::floor(40 * (unit_random() - 0.5)) * (unit_random() < 0.5 ? 1 : 1e-3));
-    std::vector<SortItem> items(static_cast<size_t>(2 * n));
-    std::vector<int64_t> order(static_cast<size_t>(n));
-    sort_order(scores.data(), n, items.data(), order.data());
-    bool sorted = true;
-    std::vector<bool> seen(static_cast<size_t>(n), false);
-    for (size_t i = 0; i < order.size(); ++i) {
-      seen[static_cast<size_t>(order[i])] = true;
-      if (i == 0) continue;
-      const T before = scores[static_cast<size_t>(order[i - 1])], here = scores[static_cast<size_t>(order[i])];
-      sorted = sorted && (before > here || (before == here && order[i - 1] < order[i]));
-    }
-    for (bool s : seen) sorted = sorted && s;
-    EXPECT(sorted, "n = %lld", static_cast<long long>(n));
-  }
 }
 
 // D_i(j) of every block's frame row, and the claim of a band: columns outside lie below T (or T + log n) at all rows.
@@ -85,14 +32,21 @@ void check_bands(int64_t n, double tau, double outlier, bool interpolate) {
   std::vector<BandBlock> blocks(size);
   std::vector<BandChunk> chunks(kMaxBandChunks);
   BandCounts counts;
-  const BandScratch scratch{sorted.data(), blocks.data(), chunks.data(), &counts};
-  const RowPlan p = row_plan<T>(scratch, 0, n, tau);
-  sort_scores(p, typed.data(), order.data());
+  BandArgs<T> args{};
+  args.scores = typed.data();
+  args.order = order.data();
+  args.rows = 1;
+  args.n = n;
+  args.tau = tau;
+  args.sorted = sorted.data();
+  args.blocks = blocks.data();
+  args.chunks = chunks.data();
+  args.counts = &counts;
   // limits of 0: every column is taken as resolved
   std::vector<double> limits(kBandLimits, -1e300);
-  BandTables tables{};
-  if (interpolate) tables = {BandConstants<T>::kNodes, nullptr, nullptr, limits.data()};
-  plan_blocks(p, tables);
+  if (interpolate) args.tables = {BandConstants<T>::kNodes, nullptr, nullptr, limits.data()};
+  plan_row(args, 0, 0);
+  const RowPlan p = row_plan(args, 0);
 
   auto drop = [&](int64_t i, int64_t j) {
     long double sum = 0;
@@ -146,12 +100,6 @@ void check_all_bands() {
 }
 
 void run() {
-  check_exp2<float>();
-  check_exp2<double>();
-  check_exp2<VecF>();
-  check_exp2<VecD>();
-  check_order<float>();
-  check_order<double>();
   check_all_bands<float>();
   check_all_bands<double>();
 }

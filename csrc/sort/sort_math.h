@@ -2,14 +2,9 @@
 #pragma once
 
 #include "lanes/lane.h"
+#include "sort/sort.h"
 
 namespace drpm {
-
-// What the sort moves: the key and the position it came from.
-struct SortItem {
-  uint64_t key, index;
-};
-
 namespace DRPM_ISA {
 
 // A number whose unsigned order is the decreasing order of x; -0 counts as 0, equal scores get equal keys.
