@@ -60,6 +60,9 @@ def calls(omega, scores, labels):
         "k_subset_log_prob": lambda: ops.k_subset_log_prob(labels == 0, scores, (labels == 0).sum(-1)),
         "k_subset_marginals": lambda: ops.k_subset_marginals(scores, 7),
         "k_subset_entropy": lambda: ops.k_subset_entropy(scores, 7),
+        "sized_assignment": lambda: (
+            ops.sized_assignment(torch.stack([scores, -scores], -2), max_sizes=n, tau=0.7).assignment
+        ),
         "gumbel_noise": lambda: ops.gumbel_noise(7, (3, 2, n), stream=ops.STREAM_ORDER),
     }
 

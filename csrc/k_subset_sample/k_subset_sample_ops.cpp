@@ -89,12 +89,21 @@ void draw_row(TreeArgs<T> args, int64_t k, int64_t samples, bool noise, const Tr
         const TiltPart part = tilt_total(args, memory.stretches(), spread);
         return DRPM_ISA::TiltSums{static_cast<double>(part.whole - k) + part.small, part.variance};
       });
+  const auto with_scratch = [&args](const auto& phase) {
+    return [&args, phase](int64_t begin, int64_t end) {
+      TreeArgs<T> task = args;
+      const TaskScratch scratch([&](Carver& c) { task.scratch = c.take<double>(tree_scratch(task.shape)); });
+      phase(task, begin, end);
+    };
+  };
+  const auto merge = [](const TreeArgs<T>& task, int64_t begin, int64_t end) { tree_merge(task, begin, end); };
+  const auto split = [](const TreeArgs<T>& task, int64_t begin, int64_t end) { tree_split(task, begin, end); };
+  const auto leaves = [](const TreeArgs<T>& task, int64_t begin, int64_t end) { tree_leaf_draw(task, begin, end); };
   spread(shape.nodes[0], 8 * kTreeLeaf * kTreeLeaf, [&](int64_t begin, int64_t end) { tree_leaves(args, begin, end); });
   for (int level = 1; level < shape.levels; ++level) {
     args.level = level;
     const int64_t stride = shape.stride[level - 1];
-    spread(shape.nodes[level], 200 + stride * stride / 8,
-           [&](int64_t begin, int64_t end) { tree_merge(args, begin, end); });
+    spread(shape.nodes[level], 200 + stride * stride / 8, with_scratch(merge));
   }
   for (int64_t first = 0; first < samples; first += kSamplesAtOnce) {
     args.first_sample = first;
@@ -104,12 +113,10 @@ void draw_row(TreeArgs<T> args, int64_t k, int64_t samples, bool noise, const Tr
     std::fill_n(args.counts, args.samples, static_cast<int32_t>(k));
     for (int level = shape.levels - 1; level > 0; --level) {
       args.level = level;
-      spread(shape.nodes[level], args.samples * (100 + 4 * shape.stride[level - 1]),
-             [&](int64_t begin, int64_t end) { tree_split(args, begin, end); });
+      spread(shape.nodes[level], args.samples * (100 + 4 * shape.stride[level - 1]), with_scratch(split));
       std::swap(args.counts, args.child_counts);
     }
-    spread(shape.nodes[0], (8 + 20 * args.samples) * kTreeLeaf,
-           [&](int64_t begin, int64_t end) { tree_leaf_draw(args, begin, end); });
+    spread(shape.nodes[0], (8 + 20 * args.samples) * kTreeLeaf, with_scratch(leaves));
   }
 }
 

@@ -68,6 +68,7 @@ struct TreeArgs {
   TreeTables tables;
   TiltPart* parts;  // (stretches)
   int level;        // of merge and split
+  double* scratch;  // of one task, tree_scratch(shape), aligned to 64 bytes
   // drawing
   Seeds seeds;
   int64_t batch, parameters;  // parameter rows of the call, and which of them this is
@@ -109,6 +110,14 @@ DRPM_DECLARE_TREE_PHASE(tree_leaves)
 DRPM_DECLARE_TREE_PHASE(tree_merge)
 DRPM_DECLARE_TREE_PHASE(tree_split)
 DRPM_DECLARE_TREE_PHASE(tree_leaf_draw)
+
+// Doubles of `scratch`: a law reversed, one between zeros, and their sum's; or the laws of the rests of as many leaves
+// as the longest pack has lanes.
+inline int64_t tree_scratch(const TreeShape& shape) {
+  const int64_t stride = shape.stride[shape.levels - 1], merge = 6 * stride + 128;
+  const int64_t leaves = 8 * (kTreeLeaf + 1) * (kTreeLeaf + 1);
+  return merge > leaves ? merge : leaves;
+}
 
 // Doubles of `sums` that a row needs.
 inline int64_t tree_sums(const TreeShape& shape) {

@@ -1,5 +1,3 @@
-#include <vector>
-
 #include "mvhg/tables/size_tables_cpu.h"
 #include "mvhg/tree/tree_math.h"
 #include "noise/noise_tile.h"
@@ -96,18 +94,8 @@ void leaf_laws(const TreeArgs<T>& args, int64_t leaf, int64_t leaves) {
   }
 }
 
-// Scratch of one task: the shorter law reversed, the longer one between zeros, their convolution.
-struct MergeScratch {
-  std::vector<double> reversed, padded, sum;
-
-  explicit MergeScratch(int64_t stride)
-      : reversed(static_cast<size_t>(stride)),
-        padded(static_cast<size_t>(3 * stride + 2 * kTile)),
-        sum(static_cast<size_t>(2 * stride + kTile)) {}
-};
-
 template <class T>
-void merge_node(const TreeArgs<T>& args, int64_t node, MergeScratch* scratch) {
+void merge_node(const TreeArgs<T>& args, int64_t node) {
   const TreeShape& shape = args.shape;
   const int level = args.level;
   const int64_t at = shape.first[level] + node;
@@ -122,10 +110,11 @@ void merge_node(const TreeArgs<T>& args, int64_t node, MergeScratch* scratch) {
   const TreeLaw right = tree_law(shape, args.tables, level - 1, 2 * node + 1);
   const TreeLaw &kernel = left.size < right.size ? left : right, &signal = left.size < right.size ? right : left;
   const int64_t taps = kernel.size, size = left.size + right.size - 1;
-  double *reversed = scratch->reversed.data(), *sum = scratch->sum.data();
+  const int64_t stride = shape.stride[level - 1];
+  double *reversed = args.scratch, *padded = reversed + stride, *sum = padded + 3 * stride + 2 * kTile;
   for (int64_t i = 0; i < taps; ++i) reversed[i] = kernel.value[taps - 1 - i];
-  pad_signal(signal.value, signal.size, taps - 1, taps - 1, scratch->padded.data());
-  correlate(reversed, taps, scratch->padded.data(), taps - 1, taps - 1 + signal.size, sum, size);
+  pad_signal(signal.value, signal.size, taps - 1, taps - 1, padded);
+  correlate(reversed, taps, padded, taps - 1, taps - 1 + signal.size, sum, size);
   keep_window(sum, left.low + right.low, size, shape.stride[level], args.tables.low + at, args.tables.size + at, out);
 }
 
@@ -138,7 +127,7 @@ int64_t split_count(const TreeLaw& left, const TreeLaw& right, int64_t count, do
 }
 
 template <class T>
-void split_node(const TreeArgs<T>& args, int64_t node, double* cumulated) {
+void split_node(const TreeArgs<T>& args, int64_t node) {
   const int64_t parents = args.shape.nodes[args.level], children = args.shape.nodes[args.level - 1];
   const bool single = 2 * node + 1 == children;
   const TreeLaw left = tree_law(args.shape, args.tables, args.level - 1, 2 * node);
@@ -152,7 +141,7 @@ void split_node(const TreeArgs<T>& args, int64_t node, double* cumulated) {
       continue;
     }
     const NoiseRow noise = noise_row(args.seeds, drawn_row(args, sample));
-    const int64_t x = split_count(left, right, count, tree_uniform(noise, args.level, node), cumulated);
+    const int64_t x = split_count(left, right, count, tree_uniform(noise, args.level, node), args.scratch);
     child[0] = static_cast<int32_t>(x);
     child[1] = static_cast<int32_t>(count - x);
   }
@@ -161,10 +150,11 @@ void split_node(const TreeArgs<T>& args, int64_t node, double* cumulated) {
 // The chain along the elements of up to kVD leaves: an element is taken with probability
 // p_j s_{j+1}(r - 1) / s_j(r), s_j the law of the total of the elements from j on.                     (Eq. 7)
 template <class T>
-void draw_leaves(const TreeArgs<T>& args, int64_t leaf, int64_t leaves, VD* suffix) {
+void draw_leaves(const TreeArgs<T>& args, int64_t leaf, int64_t leaves) {
   const int64_t n = args.shape.n, all = args.shape.nodes[0];
   Lanes odds[kTreeLeaf];
   leaf_odds(args, leaf, leaves, odds);
+  VD* suffix = reinterpret_cast<VD*>(args.scratch);
   suffix[kTreeLeaf * kCounts] = splat<VD>(1);
   for (int j = kTreeLeaf - 1; j > 0; --j) {
     const VD* later = suffix + (j + 1) * kCounts;
@@ -173,7 +163,6 @@ void draw_leaves(const TreeArgs<T>& args, int64_t leaf, int64_t leaves, VD* suff
     for (int x = 1; x < kTreeLeaf - j; ++x) here[x] = later[x] * odds[j].q + later[x - 1] * odds[j].p;
     here[kTreeLeaf - j] = later[kTreeLeaf - 1 - j] * odds[j].p;
   }
-  const double* table = reinterpret_cast<const double*>(suffix);
   for (int64_t sample = 0; sample < args.samples; ++sample) {
     const int64_t row = drawn_row(args, sample);
     const NoiseRow noise = noise_row(args.seeds, row);
@@ -184,7 +173,7 @@ void draw_leaves(const TreeArgs<T>& args, int64_t leaf, int64_t leaves, VD* suff
       double u[kCounts];
       uniform_tile<double>(noise, kStreamTree, 0, static_cast<uint64_t>(leaf + lane) * kCounts, u);
       for (int64_t j = 0; j < count; ++j) {
-        const double* later = table + (j + 1) * kCounts * kVD + lane;
+        const double* later = args.scratch + (j + 1) * kCounts * kVD + lane;
         const bool taken = takes_element(odds[j].p[lane], odds[j].q[lane], r, count - j, u[j],
                                          [later](int64_t x) { return later[x * kVD]; });
         mask[j] = static_cast<T>(taken ? 1 : 0);
@@ -196,25 +185,21 @@ void draw_leaves(const TreeArgs<T>& args, int64_t leaf, int64_t leaves, VD* suff
 
 }  // namespace
 
-#define DRPM_DEFINE_TREE(T)                                                                                         \
-  void tree_tilt_part(const TreeArgs<T>& args, int64_t begin, int64_t end) {                                        \
-    for (int64_t stretch = begin; stretch < end; ++stretch) tilt_part(args, stretch);                               \
-  }                                                                                                                 \
-  void tree_leaves(const TreeArgs<T>& args, int64_t begin, int64_t end) {                                           \
-    for (int64_t leaf = begin; leaf < end; leaf += kVD) leaf_laws(args, leaf, end - leaf < kVD ? end - leaf : kVD); \
-  }                                                                                                                 \
-  void tree_merge(const TreeArgs<T>& args, int64_t begin, int64_t end) {                                            \
-    MergeScratch scratch(args.shape.stride[args.level - 1]);                                                        \
-    for (int64_t node = begin; node < end; ++node) merge_node(args, node, &scratch);                                \
-  }                                                                                                                 \
-  void tree_split(const TreeArgs<T>& args, int64_t begin, int64_t end) {                                            \
-    std::vector<double> cumulated(static_cast<size_t>(args.shape.stride[args.level - 1]));                          \
-    for (int64_t node = begin; node < end; ++node) split_node(args, node, cumulated.data());                        \
-  }                                                                                                                 \
-  void tree_leaf_draw(const TreeArgs<T>& args, int64_t begin, int64_t end) {                                        \
-    std::vector<VD> suffix(static_cast<size_t>(kCounts * kCounts));                                                 \
-    for (int64_t leaf = begin; leaf < end; leaf += kVD)                                                             \
-      draw_leaves(args, leaf, end - leaf < kVD ? end - leaf : kVD, suffix.data());                                  \
+#define DRPM_DEFINE_TREE(T)                                                                                           \
+  void tree_tilt_part(const TreeArgs<T>& args, int64_t begin, int64_t end) {                                          \
+    for (int64_t stretch = begin; stretch < end; ++stretch) tilt_part(args, stretch);                                 \
+  }                                                                                                                   \
+  void tree_leaves(const TreeArgs<T>& args, int64_t begin, int64_t end) {                                             \
+    for (int64_t leaf = begin; leaf < end; leaf += kVD) leaf_laws(args, leaf, end - leaf < kVD ? end - leaf : kVD);   \
+  }                                                                                                                   \
+  void tree_merge(const TreeArgs<T>& args, int64_t begin, int64_t end) {                                              \
+    for (int64_t node = begin; node < end; ++node) merge_node(args, node);                                            \
+  }                                                                                                                   \
+  void tree_split(const TreeArgs<T>& args, int64_t begin, int64_t end) {                                              \
+    for (int64_t node = begin; node < end; ++node) split_node(args, node);                                            \
+  }                                                                                                                   \
+  void tree_leaf_draw(const TreeArgs<T>& args, int64_t begin, int64_t end) {                                          \
+    for (int64_t leaf = begin; leaf < end; leaf += kVD) draw_leaves(args, leaf, end - leaf < kVD ? end - leaf : kVD); \
   }
 DRPM_DEFINE_TREE(float)
 DRPM_DEFINE_TREE(double)
