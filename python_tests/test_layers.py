@@ -44,7 +44,7 @@ CSRC = {
     "relaxed_sort_matmul": ("band", "sort"),
     "plackett_luce_log_prob": ("lanes", "special"),
     "partition_log_prob": ("lanes", "special"),
-    "partition_marginals": ("lanes", "sort", "special"),
+    "partition_marginals": ("lanes", "mvhg", "sort", "special"),
     "partition_mode": ("lanes", "sort", "special"),
     "k_subset_sample": ("mvhg",),
     "sized_assignment": ("lanes",),

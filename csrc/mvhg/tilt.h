@@ -59,14 +59,14 @@ template <class Sums>
 DRPM_DEVICE inline double find_tilt(double n, double total, double highest, double lowest, const Sums& sums_at) {
   const double centre = log_lane<double>(n) - log_lane<double>(total - n);
   double low = centre - highest, high = centre - lowest, tilt = 0.5 * (low + high);
-  for (int iteration = 0; iteration < 200; ++iteration) {
+  for (int iteration = 0; iteration < 1200; ++iteration) {  // halves any interval down to neighbouring doubles
     const TiltSums sums = sums_at(tilt);
     if (sums.excess <= 1e-8 * (1 + sums.variance) && sums.excess >= -1e-8 * (1 + sums.variance)) break;
     (sums.excess > 0 ? high : low) = tilt;
     double next = sums.variance > 0 ? tilt - sums.excess / sums.variance : low - 1;
     if (!(next > low && next < high)) next = 0.5 * (low + high);
     tilt = next;
-    if (high - low < 1e-14) break;
+    if (high - low < 1e-14 || !(tilt > low && tilt < high)) break;
   }
   return tilt;
 }

@@ -5,6 +5,7 @@
 #include "lanes/carver.h"
 #include "lanes/lane_math.h"
 #include "lanes/team.h"
+#include "mvhg/tilt.h"
 #include "partition_marginals/partition_marginals_math.h"
 
 namespace drpm {
@@ -39,25 +40,32 @@ DRPM_HD inline double largest_log_omega(const T* log_omega, int64_t subsets) {
   return largest;
 }
 
-// T with sum_k m_k sigmoid(log omega_k - largest + T) = n, by bisection: it only centres the tables and need not be
-// exact.
+// T with sum_k m_k sigmoid(log omega_k - largest + T) = n: it only centres the tables and need not be exact. Where all
+// is drawn, one that leaves an item with probability e^-40 at most.
 template <class T>
-DRPM_HD inline double tilt(const T* log_omega, double largest, const int64_t* m, int64_t subsets, int64_t n) {
-  double low = 0, high = 0;  // of -(log omega_k - largest)
+DRPM_DEVICE inline double centring_tilt(const T* log_omega, double largest, const int64_t* m, int64_t subsets,
+                                        int64_t n) {
+  constexpr double kHuge = __builtin_huge_val();
+  const double drawn = static_cast<double>(n);
+  double total = 0, highest = -kHuge, lowest = kHuge;  // over the subsets that something can be drawn from
   for (int64_t k = 0; k < subsets; ++k) {
-    const double a = log_omega[k] > -__builtin_huge_val() ? reduced(log_omega[k], largest) : 0;
-    high = -a > high ? -a : high;
+    if (m[k] == 0 || log_omega[k] == -kHuge) continue;
+    const double a = reduced(log_omega[k], largest);
+    total += static_cast<double>(m[k]);
+    highest = a > highest ? a : highest;
+    lowest = a < lowest ? a : lowest;
   }
-  low -= 40, high += 40;
-  for (int step = 0; step < 1200; ++step) {
-    const double middle = 0.5 * (low + high);
-    if (!(middle > low && middle < high)) break;
-    double total = 0;
-    for (int64_t k = 0; k < subsets; ++k)
-      total += static_cast<double>(m[k]) / (1 + exp_lane<double>(-(reduced(log_omega[k], largest) + middle)));
-    (total > static_cast<double>(n) ? high : low) = middle;
-  }
-  return 0.5 * (low + high);
+  if (total <= drawn) return 40 - lowest;
+  return find_tilt(drawn, total, highest, lowest, [&](double tilt) {
+    TiltSums sums{-drawn, 0};
+    for (int64_t k = 0; k < subsets; ++k) {
+      if (log_omega[k] == -kHuge) continue;
+      const Odds odds = odds_of(reduced(log_omega[k], largest) + tilt);
+      sums.excess += static_cast<double>(m[k]) * odds.p;
+      sums.variance += static_cast<double>(m[k]) * odds.p * odds.q;
+    }
+    return sums;
+  });
 }
 
 // e^a, but finite: from e^300 on all of the subset are drawn, to any accuracy of use.
@@ -167,7 +175,8 @@ DRPM_DEVICE inline void fill_law(const Team& team, const PartitionMarginalsArgs<
   const int64_t subsets = args.num_subsets, n = args.n, stride = n + 2;
   const int64_t* m = args.m + row * subsets;
   const T* log_omega = args.log_omega + row * subsets;
-  const double largest = largest_log_omega(log_omega, subsets), centre = tilt(log_omega, largest, m, subsets, n);
+  const double largest = largest_log_omega(log_omega, subsets);
+  const double centre = centring_tilt(log_omega, largest, m, subsets, n);
   for (int64_t k = team.rank(); k < subsets; k += team.size()) {
     law.f[k].value = law.f_value + k * stride;
     binomial_window(m[k], tilted_odds(reduced(log_omega[k], largest) + centre), n, args.rule.negligible * 1e-10,

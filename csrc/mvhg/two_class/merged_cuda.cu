@@ -10,12 +10,7 @@ constexpr int kMergedThreads = 128;  // four warps a block, each with its own ro
 
 // Sum over the earlier lanes; *total over all.
 __device__ inline double warp_exclusive_sum(double value, double* total) {
-  double inclusive = value;
-#pragma unroll
-  for (int delta = 1; delta < kWarpSize; delta *= 2) {
-    const double earlier = __shfl_up_sync(kFullWarp, inclusive, delta);
-    if (Warp().rank() >= delta) inclusive += earlier;
-  }
+  const double inclusive = warp_scan(value, Add());
   *total = __shfl_sync(kFullWarp, inclusive, kWarpSize - 1);
   return inclusive - value;
 }
