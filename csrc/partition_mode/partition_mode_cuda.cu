@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kMaxThreads) nodes_kernel(int64_t count, int64
 
 // Sorted scores and the log-sums from each position on; a block takes a row.
 template <class T>
-__global__ void __launch_bounds__(kMaxThreads) remainders_kernel(PartitionModeArgs<T> args) {
+__global__ void __launch_bounds__(kMaxThreads, 2) remainders_kernel(PartitionModeArgs<T> args) {
   const int64_t n = args.n;
   for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
     const T* log_scores = args.log_scores + row * n;
