@@ -1,7 +1,6 @@
 // Exactly k of n elements, drawn by a tree (mvhg/tree/tree.h). Schema: k_subset_sample.
 #include <algorithm>
 #include <functional>
-#include <memory>
 #include <utility>
 #include <vector>
 
@@ -16,35 +15,26 @@ constexpr const char* kOp = "k_subset_sample";
 constexpr int64_t kSamplesAtOnce = 64;              // counts of their nodes are held
 constexpr int64_t kWaveDoubles = int64_t{1} << 27;  // of the laws of the rows in flight on a device: 1 GB
 
-// What one task needs for a row.
+int64_t stretches_of(const TreeShape& shape) { return (shape.n + kTiltStretch - 1) / kTiltStretch; }
+
+// What a row needs; pages of `values` that the windows do not reach are never touched.
 template <class T>
-class TreeMemory {
- public:
-  TreeMemory(const TreeShape& shape, int64_t samples)
-      : stretches_((shape.n + kTiltStretch - 1) / kTiltStretch),
-        parts_(new TiltPart[static_cast<size_t>(stretches_)]),
-        windows_(new int64_t[static_cast<size_t>(2 * shape.all_nodes)]),
-        values_(new double[static_cast<size_t>(shape.all_values)]),
-        counts_(new int32_t[static_cast<size_t>(2 * samples * shape.nodes[0])]) {}
-
-  void lend(TreeArgs<T>* args) const {
-    args->parts = parts_.get();
-    args->tables = {windows_.get(), windows_.get() + args->shape.all_nodes, values_.get()};
-  }
-  int64_t stretches() const { return stretches_; }
-  int32_t* counts() const { return counts_.get(); }
-
- private:
-  int64_t stretches_;
-  std::unique_ptr<TiltPart[]> parts_;
-  std::unique_ptr<int64_t[]> windows_;
-  std::unique_ptr<double[]> values_;  // pages that the windows do not reach are never touched
-  std::unique_ptr<int32_t[]> counts_;
-};
+TaskScratch row_scratch(TreeArgs<T>* args, int64_t samples) {
+  const TreeShape& shape = args->shape;
+  return TaskScratch([&](Carver& c) {
+    args->parts = c.take<TiltPart>(stretches_of(shape));
+    args->tables.low = c.take<int64_t>(shape.all_nodes);
+    args->tables.size = c.take<int64_t>(shape.all_nodes);
+    args->counts = c.take<int32_t>(samples * shape.nodes[0]);
+    args->child_counts = c.take<int32_t>(samples * shape.nodes[0]);
+    args->tables.values = c.take<double>(shape.all_values);
+  });
+}
 
 // The row's sums at args->tilt.
 template <class T, class Spread>
-TiltPart tilt_total(const TreeArgs<T>& args, int64_t stretches, const Spread& spread) {
+TiltPart tilt_total(const TreeArgs<T>& args, const Spread& spread) {
+  const int64_t stretches = stretches_of(args.shape);
   spread(stretches, 4 * kTiltStretch, [&](int64_t begin, int64_t end) { tree_tilt_part(args, begin, end); });
   TiltPart total = args.parts[0];
   for (int64_t i = 1; i < stretches; ++i) total += args.parts[i];
@@ -65,11 +55,9 @@ void choose_largest(const T* log_weights, int64_t n, int64_t k, const Fill& fill
 
 // One parameter row, all samples. `spread(items, cost, f)` runs f over the items of a phase.
 template <class T, class Spread>
-void draw_row(TreeArgs<T> args, int64_t k, int64_t samples, bool noise, const TreeMemory<T>& memory,
-              const Spread& spread) {
+void draw_row(TreeArgs<T> args, int64_t k, int64_t samples, bool noise, const Spread& spread) {
   const TreeShape& shape = args.shape;
   const int64_t n = shape.n;
-  memory.lend(&args);
   const auto fill = [&](const auto& value) {
     for (int64_t sample = 0; sample < samples; ++sample) {
       T* mask = args.mask + (sample * args.batch + args.parameters) * n;
@@ -77,7 +65,7 @@ void draw_row(TreeArgs<T> args, int64_t k, int64_t samples, bool noise, const Tr
     }
   };
   args.tilt = 0;
-  const TiltPart whole = tilt_total(args, memory.stretches(), spread);
+  const TiltPart whole = tilt_total(args, spread);
   if (whole.invalid > 0 || k < 0 || k > whole.finite)
     return fill([](int64_t) { return static_cast<T>(__builtin_nan("")); });
   if (k == 0 || k == whole.finite)
@@ -86,7 +74,7 @@ void draw_row(TreeArgs<T> args, int64_t k, int64_t samples, bool noise, const Tr
   args.tilt = DRPM_ISA::find_tilt(
       static_cast<double>(k), static_cast<double>(whole.finite), whole.highest, whole.lowest, [&](double tilt) {
         args.tilt = tilt;
-        const TiltPart part = tilt_total(args, memory.stretches(), spread);
+        const TiltPart part = tilt_total(args, spread);
         return DRPM_ISA::TiltSums{static_cast<double>(part.whole - k) + part.small, part.variance};
       });
   const auto with_scratch = [&args](const auto& phase) {
@@ -108,8 +96,6 @@ void draw_row(TreeArgs<T> args, int64_t k, int64_t samples, bool noise, const Tr
   for (int64_t first = 0; first < samples; first += kSamplesAtOnce) {
     args.first_sample = first;
     args.samples = std::min(kSamplesAtOnce, samples - first);
-    args.counts = memory.counts();
-    args.child_counts = memory.counts() + std::min(kSamplesAtOnce, samples) * shape.nodes[0];
     std::fill_n(args.counts, args.samples, static_cast<int32_t>(k));
     for (int level = shape.levels - 1; level > 0; --level) {
       args.level = level;
@@ -122,22 +108,21 @@ void draw_row(TreeArgs<T> args, int64_t k, int64_t samples, bool noise, const Tr
 
 struct Cpu {
   template <class T>
-  static void run(const TreeArgs<T>& args, const int64_t* k, int64_t k_stride, int64_t samples, bool noise,
-                  const Tensor&) {
+  static void run(TreeArgs<T> args, const int64_t* k, int64_t k_stride, int64_t samples, bool noise, const Tensor&) {
     const int64_t held = std::min(kSamplesAtOnce, samples);
     if (args.batch == 1) {
-      const TreeMemory<T> memory(args.shape, held);
+      const TaskScratch scratch = row_scratch(&args, held);
       const auto spread = [](int64_t items, int64_t cost, const auto& f) { for_rows(items, cost, f); };
-      return draw_row(args, k[0], samples, noise, memory, spread);
+      return draw_row(args, k[0], samples, noise, spread);
     }
     const auto alone = [](int64_t items, int64_t, const auto& f) { f(int64_t{0}, items); };
     for_rows(args.batch, args.shape.n * (100 + 40 * samples), [&](int64_t begin, int64_t end) {
-      const TreeMemory<T> memory(args.shape, held);
       TreeArgs<T> task = args;
+      const TaskScratch scratch = row_scratch(&task, held);
       for (int64_t row = begin; row < end; ++row) {
         task.log_weights = args.log_weights + row * args.shape.n;
         task.parameters = row;
-        draw_row(task, k[row * k_stride], samples, noise, memory, alone);
+        draw_row(task, k[row * k_stride], samples, noise, alone);
       }
     });
   }
