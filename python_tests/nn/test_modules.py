@@ -157,12 +157,14 @@ def modules():
         RandomPartition(3, 12, tau=Exponential(1.0, 0.5, 10), m=[12, 12, 8]),
         SubsetSelector(12, tau=Exponential(1.0, 0.5, 10)),
         SubsetSelector(12, k=5, tau=Exponential(1.0, 0.5, 10)),
+        SubsetSelector(12, law="conditional-bernoulli", tau=Exponential(1.0, 0.5, 10)),
         RelaxedSort(Exponential(1.0, 0.5, 10)),
     ]
 
 
 @pytest.mark.parametrize("module", modules(), ids=lambda m: type(m).__name__)
 def test_copies_pickles_and_checkpoints_hold_everything(module):
+    written = repr(module)
     module = copy.deepcopy(module)
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter)
@@ -172,7 +174,7 @@ def test_copies_pickles_and_checkpoints_hold_everything(module):
         file = io.BytesIO()
         torch.save(module.state_dict(), file)
         file.seek(0)
-        fresh = next(m for m in modules() if type(m) is type(module) and m.state_dict().keys() == state.keys())
+        fresh = next(m for m in modules() if repr(m) == written)
         fresh.load_state_dict(torch.load(file, weights_only=True))
         return fresh
 
@@ -341,6 +343,17 @@ def test_compiles_without_graph_breaks_and_an_annealed_temperature_stays_under_t
             lambda: SubsetSelector(k=[2, 4])(torch.zeros(2, 3)),
             ValueError,
             "SubsetSelector: k must be at most the number of elements, 3, got 4",
+        ),
+        (lambda: SubsetSelector(3, law="poisson"), ValueError, "SubsetSelector: law must be one of .*, got 'poisson'"),
+        (
+            lambda: SubsetSelector(3, law="conditional-bernoulli", hard=False),
+            ValueError,
+            "SubsetSelector: hard must be True with law='conditional-bernoulli', got False",
+        ),
+        (
+            lambda: SubsetSelector(3, k=1, law="conditional-bernoulli", tau=0.5),
+            ValueError,
+            "SubsetSelector: tau must be None with law='conditional-bernoulli' and k given, got 0.5",
         ),
         (lambda: RandomPartition(2, m=-1), ValueError, "RandomPartition: m must be >= 0, got -1"),
         (lambda: SubsetSelector(k=1)([0.0]), TypeError, "SubsetSelector: log_scores must be a tensor, got list"),
