@@ -15,18 +15,10 @@ from torch import Tensor, nn
 
 from drpm import ops
 from drpm.estimators import partition_kl, partition_kl_bound
+from drpm.models.experts import SUBSETS, drawn_component, gaussian_kl, moment_mean
 
 PARTITION_KLS = ("bound", "loose bound", "exact")
-AGGREGATIONS = ("mean", "product", "mixture", "mixture of products")
-
-
-def gaussian_kl(
-    mean_q: Tensor, log_variance_q: Tensor, mean_p: Tensor | float, log_variance_p: Tensor | float
-) -> Tensor:
-    """KL(N(mean_q, exp log_variance_q) || N(mean_p, exp log_variance_p)) of each dimension, in nats."""
-    log_variance_p = torch.as_tensor(log_variance_p, dtype=mean_q.dtype, device=mean_q.device)
-    gap = (mean_q - mean_p).square()
-    return 0.5 * (log_variance_p - log_variance_q + (gap + log_variance_q.exp()) * (-log_variance_p).exp() - 1.0)
+AGGREGATIONS = ("mean", *SUBSETS)
 
 
 def view_divergence(means: Tensor, log_variances: Tensor) -> Tensor:  # (B, V, d) -> (B, d)
@@ -34,13 +26,6 @@ def view_divergence(means: Tensor, log_variances: Tensor) -> Tensor:  # (B, V, d
     pairs = list(itertools.permutations(range(means.shape[1]), 2))
     kls = [gaussian_kl(means[:, a], log_variances[:, a], means[:, b], log_variances[:, b]) for a, b in pairs]
     return torch.stack(kls).mean(0)
-
-
-def _product(means: Tensor, log_variances: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Product of the Gaussians whose weight is 1 (B, V, 1); precisions add."""
-    precision = weights * (-log_variances).exp()
-    total = precision.sum(1)
-    return (precision * means).sum(1) / total, -total.log()
 
 
 def aggregate(
@@ -60,18 +45,9 @@ def aggregate(
     """
     if how not in AGGREGATIONS:
         raise ValueError(f"aggregate: how must be one of {', '.join(AGGREGATIONS)}, got {how}")
-    rows, views = means.shape[:2]
     if how == "mean":
-        return means.mean(1), log_variances.exp().mean(1).log()
-    if how == "product":
-        return _product(means, log_variances, torch.ones_like(means[..., :1]))
-    if how == "mixture":
-        chosen = torch.randint(views, (rows,), generator=generator).to(means.device)
-        one = torch.arange(rows, device=means.device)
-        return means[one, chosen], log_variances[one, chosen]
-    subsets = torch.randint(1, 2**views, (rows,), generator=generator)
-    member = (subsets.unsqueeze(-1) >> torch.arange(views)) & 1
-    return _product(means, log_variances, member.unsqueeze(-1).to(means))
+        return moment_mean(means, log_variances)
+    return drawn_component(means, log_variances, how, generator)
 
 
 class ViewPosterior(NamedTuple):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from drpm.data.multiple_features import VIEWS
+from drpm.models.experts import gaussian_kl
 from drpm.models.multiview_vae import MultiviewVAE
 from drpm.models.view_aggregation import (
     AGGREGATIONS,
@@ -24,7 +25,6 @@ from drpm.models.view_aggregation import (
     HypergeometricSelection,
     LabelSelection,
     PartitionSelection,
-    gaussian_kl,
 )
 from drpm.nn.schedules import Exponential
 from drpm.ops._arguments import require

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drpm.models.experts import gaussian_kl
 from drpm.models.multiview_vae import MultiviewVAE
-from drpm.models.view_aggregation import gaussian_kl
 from drpm.training.figures import pyplot, save_figure
 
 _TRAVERSED = 7  # values of a dimension, from -2 to 2

@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from drpm import ops
+from drpm.models.experts import gaussian_kl
 from drpm.models.multiview_vae import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder, MultiviewVAE
 from drpm.models.view_aggregation import (
     AGGREGATIONS,
@@ -18,7 +19,6 @@ from drpm.models.view_aggregation import (
     PartitionSelection,
     aggregate,
     assign,
-    gaussian_kl,
     view_divergence,
 )
 
