@@ -1,4 +1,5 @@
-"""Results of the corpus in long double, for float64 cases of the sorts and of Plackett-Luce: values and gradients.
+"""Results of the corpus in long double, for float64 cases of the sorts and of the log-probabilities of orders and
+partitions: values and gradients.
 
 The formulas are those of python_tests/ops/relaxed_sort_oracle.py, written apart from the kernels.
 """
@@ -34,6 +35,37 @@ def plackett_luce(ranked: Array, grad: Array) -> tuple[Array, Array]:
     return value, grad * (1 - np.exp(ranked - top) * np.cumsum(1 / tails))
 
 
+NODES = np.linspace(-7, 8, 3001, dtype=np.longdouble)  # x of t = exp(x - exp(-x)): a double exponential rule
+
+
+def first_of_all(x: Array, chosen: Array) -> tuple[Array, Array]:
+    """log Pr[the chosen elements come first] and its gradient: clocks of rates a_i = exp(x_i - log Z), Z of the others,
+    Pr = integral of exp(-t) prod (1 - exp(-a_i t)) dt."""
+    gradient = np.zeros_like(x)
+    if chosen.all() or not chosen.any():
+        return np.longdouble(0), gradient
+    top = x[~chosen].max()
+    rest = np.exp(x[~chosen] - top)
+    rate = np.exp(x[chosen] - top) / rest.sum()
+    t = np.exp(NODES - np.exp(-NODES))
+    at = np.multiply.outer(t, rate)
+    log_density = np.log(-np.expm1(-at)).sum(1) - t + np.log(t * (1 + np.exp(-NODES)))
+    mass = np.exp(log_density - log_density.max())
+    gradient[chosen] = mass @ (at / np.expm1(at)) / mass.sum()
+    gradient[~chosen] = -rest / rest.sum() * gradient[chosen].sum()
+    return log_density.max() + np.log(mass.sum() * (NODES[1] - NODES[0])), gradient
+
+
+def partition(labels: Array, x: Array, subsets: int, grad: Array) -> tuple[Array, Array]:
+    value, gradient = np.longdouble(0), np.zeros_like(x)
+    for k in range(subsets):
+        left = labels >= k
+        log_prob, of_left = first_of_all(x[left], labels[left] == k)
+        value += log_prob
+        gradient[left] += grad * of_left
+    return value, gradient
+
+
 def rows(case: Case, grad: Array) -> list[tuple[Array, ...]] | None:
     """Value and gradients of every row of the batch, or None where there is no oracle."""
     options = {"tau": 1.0, "hard": False, **case.call.keywords} if hasattr(case.call, "keywords") else {}
@@ -50,6 +82,10 @@ def rows(case: Case, grad: Array) -> list[tuple[Array, ...]] | None:
     if case.op == "partition":
         found = [oracle.partition(x, z, tau, hard, g) for x, z, g in zip(*data, grad, strict=True)]
         return [(y, d[0], z) for y, d, z in found]
+    if case.op == "partition_log_prob":
+        labels = case.inputs[0].reshape(data[0].shape).numpy()
+        subsets = options["num_subsets"]
+        return [partition(y, x, subsets, g) for y, x, g in zip(labels, data[1], grad, strict=True)]
     if case.op == "plackett_luce_log_prob":
         orders = case.inputs[0].reshape(data[0].shape).numpy()
         result = []
@@ -75,6 +111,6 @@ def reference(case: Case, shape: torch.Size) -> dict[str, Split]:
     names = ["value 0", *(f"gradient {i}" for i in range(len(of_rows[0]) - 1))]
     stacked = [np.stack(part) for part in zip(*of_rows, strict=True)]
     return {
-        name: tuple(x.reshape(*batch, *part.shape[1:]) for x in split(part))  # type: ignore[misc]
+        name: tuple(x.reshape([*batch, *part.shape[1:]]) for x in split(part))  # type: ignore[misc]
         for name, part in zip(names, stacked, strict=True)
     }

@@ -187,6 +187,15 @@ def references(root: Path, cases: set[str], folder: Path) -> Results:
     return results
 
 
+def errors_of(d: Difference, wanted: Results) -> tuple[float, float] | None:
+    """Before and after; None where there is no reference."""
+    reference, part = wanted.get(d.case, {}), d.part.replace("output", "value")
+    if part not in reference:
+        return None
+    want, low = reference[part], reference.get(f"{part} low")
+    return relative(d.old, want, low), relative(d.new, want, low)
+
+
 def tell(found: list[Difference], wanted: Results | None, limit: int) -> None:
     """The largest differences, each with the errors of both where there is a reference."""
     for d in sorted(found, key=Difference.largest, reverse=True)[:limit]:
@@ -194,14 +203,26 @@ def tell(found: list[Difference], wanted: Results | None, limit: int) -> None:
         if isinstance(d.old, str) or isinstance(d.new, str) or d.old is None or d.new is None:
             line += f"  {d.old!r:.200} | {d.new!r:.200}"
         elif wanted is not None:
-            reference = wanted.get(d.case, {})
-            part = d.part.replace("output", "value")
-            want, low = reference.get(part), reference.get(f"{part} low")
-            errors = f"{relative(d.old, want, low):.2e} before, {relative(d.new, want, low):.2e} after"
-            line += f"  error {errors}" if want is not None else "  no reference"
+            errors = errors_of(d, wanted)
+            line += f"  error {errors[0]:.2e} before, {errors[1]:.2e} after" if errors else "  no reference"
         print(line)
     if len(found) > limit:
         print(f"… and {len(found) - limit} more (--details)")
+
+
+def tell_errors(found: list[Difference], wanted: Results) -> None:
+    """Per op, dtype and kind of part: the errors of what differs, mean and largest, before and after."""
+    groups: dict[tuple[str, str, str], list[tuple[float, float]]] = defaultdict(list)
+    for d in found:
+        pair = errors_of(d, wanted)
+        if pair is not None and isinstance(d.new, Tensor):
+            kind = d.part.split()[0].replace("output", "value")
+            groups[d.case.split()[0], str(d.new.dtype).removeprefix("torch."), kind].append(pair)
+    print(f"{'errors of what differs':52}{'results':>8}{'mean before, after':>22}{'largest before, after':>24}")
+    for (op, dtype, kind), errors in sorted(groups.items()):
+        old, new = [before for before, _ in errors], [after for _, after in errors]
+        means, largest = [f"{sum(x) / len(x):.2e}" for x in (old, new)], [f"{max(x):.2e}" for x in (old, new)]
+        print(f"{op:28}{dtype:12}{kind:12}{len(errors):8}{', '.join(means):>22}{', '.join(largest):>24}")
 
 
 def main() -> None:
@@ -238,6 +259,8 @@ def main() -> None:
         differing = {d.case for d in found}
         wanted = references(roots[1], differing, folder) if arguments.oracle and found else None
         tell(found, wanted, arguments.details)
+        if wanted is not None:
+            tell_errors(found, wanted)
     total = counts.total()
     print(f"{arguments.old} and {arguments.new}: {len(found)} of {total} results differ")
     sys.exit(bool(found))
