@@ -89,6 +89,27 @@ def _product(means: Tensor, log_variances: Tensor, weights: Tensor) -> tuple[Ten
     return _precision_weighted(precision.sum(1), (precision * means).sum(1))
 
 
+def subset_products(
+    means: Tensor, log_variances: Tensor, power: Tensor, members: Tensor, average: bool = False
+) -> tuple[Tensor, Tensor]:
+    """∏ q_m^{power} over the experts of each subset, or with `average` over powers that sum to one (Eq. 2-3).
+
+    Args:
+        means, log_variances: (B, M, d).
+        power: (B, M), 0 where missing.
+        members: (S, M), 0 or 1.
+    Returns: means and log-variances (B, S, d); the standard normal where nobody takes part.
+    """
+    precision = power.unsqueeze(-1) * (-log_variances).exp()
+    total, weighted = members @ precision, members @ (precision * means)
+    norm = (power @ members.T).unsqueeze(-1)
+    nobody = norm == 0
+    if average:
+        norm = torch.where(nobody, 1.0, norm)
+        total, weighted = total / norm, weighted / norm
+    return _precision_weighted(total + nobody.to(total), weighted)
+
+
 def moment_mean(means: Tensor, log_variances: Tensor) -> tuple[Tensor, Tensor]:  # (B, M, d) -> (B, d)
     """Gaussian with the experts' mean mean and mean variance (GroupVAE, Hosoya 2018)."""
     return means.mean(1), log_variances.exp().mean(1).log()
@@ -116,6 +137,20 @@ def drawn_component(
     return _product(means, log_variances, members[chosen].unsqueeze(-1).to(means))
 
 
+def drawn_index(shares: Tensor, samples: int, generator: torch.Generator | None = None) -> Tensor:
+    """Independent draws from the categorical distributions (..., C) of the last axis: (samples, ...) int64.
+
+    Nothing is drawn where C = 1.
+    """
+    number = shares.shape[-1]
+    if number == 1:
+        return torch.zeros(samples, *shares.shape[:-1], dtype=torch.int64, device=shares.device)
+    upto = shares.double().cumsum(-1)
+    uniform = torch.rand(samples, *shares.shape[:-1], 1, dtype=torch.float64, generator=generator).to(upto.device)
+    last = number - 1 - (shares > 0).flip(-1).int().argmax(-1)  # rounding never reaches a share of zero
+    return torch.minimum((uniform * upto[..., -1:] >= upto).sum(-1), last)
+
+
 class GaussianMixture(NamedTuple):
     """Mixtures of diagonal Gaussians, one for each of B rows.
 
@@ -128,14 +163,7 @@ class GaussianMixture(NamedTuple):
 
     def draw(self, samples: int = 1, generator: torch.Generator | None = None) -> Tensor:  # -> (samples, B) int64
         """Components, independent over samples and rows; without a draw where there is but one."""
-        rows, number = self.log_weights.shape
-        if number == 1:
-            return torch.zeros(samples, rows, dtype=torch.int64, device=self.means.device)
-        shares = self.log_weights.detach().double().exp()
-        upto = shares.cumsum(-1)
-        uniform = torch.rand(samples, rows, 1, dtype=torch.float64, generator=generator).to(upto.device)
-        last = number - 1 - (shares > 0).flip(-1).int().argmax(-1)
-        return torch.minimum((uniform * upto[:, -1:] >= upto).sum(-1), last)
+        return drawn_index(self.log_weights.detach().exp(), samples, generator)
 
     def component(self, index: Tensor) -> tuple[Tensor, Tensor]:  # (L, B) -> (L, B, d) twice
         """Mean and log-variance of chosen components."""
@@ -230,15 +258,9 @@ class Pooling:
             members = torch.cat([members, torch.ones_like(members[:, :1])], 1)
         if self.inside == "power mean":
             return _power_mean(means, log_variances, weights * present, members, shares)
-        power = weights * present  # (B, M)
-        precision = power.unsqueeze(-1) * (-log_variances).exp()
-        total, weighted = members @ precision, members @ (precision * means)
-        if self.inside == "geometric mean":
-            norm = (power @ members.T).unsqueeze(-1)
-            norm = torch.where(norm > 0, norm, 1.0)
-            total, weighted = total / norm, weighted / norm
-        nobody = (present.to(members) @ members.T == 0).unsqueeze(-1)
-        mean, log_variance = _precision_weighted(total + nobody.to(total), weighted)
+        mean, log_variance = subset_products(
+            means, log_variances, weights * present, members, average=self.inside == "geometric mean"
+        )
         return GaussianMixture(mean, log_variance, shares.log())
 
     def _checked(self, means: Tensor, log_variances: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -219,32 +219,61 @@ class PartitionSelection(_Learned):
 
     def forward(self, means: Tensor, log_variances: Tensor, tau: float = 1.0) -> Selection:
         features = self.features(means, log_variances)
-        log_omega, log_scores = self.size_head(features), self.score_head(features)
-        drawn = ops.random_partition(
-            log_omega,
-            log_scores,
+        return drawn_selection(
+            self.size_head(features),
+            self.score_head(features),
             tau,
+            len(means),
             hard=self.hard,
             noise=self.training,
             conditionals=self.conditionals,
+            kl=self.kl,
+            kl_samples=self.kl_samples,
         )
-        regulariser = self._divergence(drawn, log_omega, log_scores)
-        masks = drawn.assignment
-        if not self.hard:
-            masks = masks / masks.sum(dim=1, keepdim=True)  # NeuralSort's columns do not sum to one
-        return Selection(masks, drawn.sizes, regulariser)
 
-    def _divergence(self, drawn: ops.Partition, log_omega: Tensor, log_scores: Tensor) -> Tensor:
-        if self.kl == "exact":
-            with torch.no_grad():
-                labels = ops.random_partition(log_omega, log_scores, sample_shape=(self.kl_samples,)).labels
-            kl = partition_kl(labels, log_omega, torch.zeros_like(log_omega), log_scores, torch.zeros_like(log_scores))
-            return kl.sizes + kl.order
-        loose = partition_kl_bound(drawn.sizes, log_omega, log_scores, conditionals=self.conditionals)
-        if self.kl == "loose bound":
-            return loose.sizes + loose.order
-        # Within Π_Y the most probable order is by decreasing score inside each subset.
-        by_score = log_scores.detach().argsort(dim=-1, descending=True, stable=True)
-        order = by_score.gather(-1, drawn.labels.gather(-1, by_score).argsort(dim=-1, stable=True))
-        log_orders = math.lgamma(log_scores.shape[-1] + 1)
-        return loose.sizes + ops.plackett_luce_log_prob(order, log_scores) + log_orders
+
+def drawn_selection(
+    log_omega: Tensor,  # (R, K)
+    log_scores: Tensor,  # (R, d)
+    tau: float,
+    rows: int,
+    *,
+    hard: bool,
+    noise: bool,
+    conditionals: str,
+    kl: str,
+    kl_samples: int,
+) -> Selection:
+    """Random partitions of the dimensions, one for each of `rows` rows, with their divergence `kl` from the uniform one
+    (see `PartitionSelection`). R is `rows`, or 1 where all rows share the parameters; "exact" is then estimated once.
+    """
+    omega, scores = log_omega.expand(rows, -1), log_scores.expand(rows, -1)
+    drawn = ops.random_partition(omega, scores, tau, hard=hard, noise=noise, conditionals=conditionals)
+    if kl == "exact":
+        regulariser = _exact_divergence(log_omega, log_scores, kl_samples).expand(rows)
+    else:
+        regulariser = _bounded_divergence(drawn, omega, scores, kl, conditionals)
+    masks = drawn.assignment
+    if not hard:
+        masks = masks / masks.sum(dim=1, keepdim=True)  # NeuralSort's columns do not sum to one
+    return Selection(masks, drawn.sizes, regulariser)
+
+
+def _exact_divergence(log_omega: Tensor, log_scores: Tensor, samples: int) -> Tensor:
+    with torch.no_grad():
+        labels = ops.random_partition(log_omega, log_scores, sample_shape=(samples,)).labels
+    kl = partition_kl(labels, log_omega, torch.zeros_like(log_omega), log_scores, torch.zeros_like(log_scores))
+    return kl.sizes + kl.order
+
+
+def _bounded_divergence(
+    drawn: ops.Partition, log_omega: Tensor, log_scores: Tensor, kl: str, conditionals: str
+) -> Tensor:
+    loose = partition_kl_bound(drawn.sizes, log_omega, log_scores, conditionals=conditionals)
+    if kl == "loose bound":
+        return loose.sizes + loose.order
+    # Within Π_Y the most probable order is by decreasing score inside each subset.
+    by_score = log_scores.detach().argsort(dim=-1, descending=True, stable=True)
+    order = by_score.gather(-1, drawn.labels.gather(-1, by_score).argsort(dim=-1, stable=True))
+    log_orders = math.lgamma(log_scores.shape[-1] + 1)
+    return loose.sizes + ops.plackett_luce_log_prob(order, log_scores) + log_orders
