@@ -19,7 +19,7 @@ PYTHON = {
     "distributed": ("ops",),
     "distributions": ("estimators", "ops"),
     "nn": ("ops",),
-    "sklearn": ("distributions", "ops"),
+    "sklearn": ("distributions", "nn", "ops"),
     "training": ("data",),
     "models": ("data", "estimators", "nn", "ops", "training"),
     "check": ("reference", "testing"),
