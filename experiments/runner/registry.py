@@ -44,6 +44,11 @@ EXPERIMENTS: dict[str, Entry] = {
         "experiments.multitask.report:tables",
         "experiments.multitask.report:figures",
     ),
+    "subset_selection": Entry(
+        "experiments.subset_selection.experiment:SubsetSelection",
+        "experiments.subset_selection.report:tables",
+        "experiments.subset_selection.report:figures",
+    ),
     "weak_supervision": Entry(
         "experiments.weak_supervision.experiment:WeakSupervision",
         "experiments.weak_supervision.report:tables",
