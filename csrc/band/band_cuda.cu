@@ -86,11 +86,17 @@ __global__ void __launch_bounds__(kMaxThreads) move_planes_kernel(CudaPlaneMove<
     const int64_t q = plane % args.planes, row = plane / args.planes;
     const int64_t index = args.order == nullptr ? j : args.order[row * args.n + j];
     const int64_t element = row * args.n * args.planes + index * args.item_stride + q * args.plane_stride;
-    if (kGather)
-      args.to[at] = args.from[element];
-    else
-      args.to[element] = args.from[at];
+    const T value = args.from[kGather ? element : at];
+    const bool keep =
+        args.scores == nullptr || scores_are_finite(args.scores + row * args.n, args.order + row * args.n, args.n);
+    args.to[kGather ? at : element] = keep ? value : static_cast<T>(__builtin_nan(""));
   });
+}
+
+// x, or NaN where the scores of the row are not finite.
+template <class T>
+__device__ T of_finite_row(const double* s, int64_t n, T x) {
+  return is_finite(s[0]) && is_finite(s[n - 1]) ? x : static_cast<T>(__builtin_nan(""));
 }
 
 template <class T>
@@ -105,8 +111,9 @@ __global__ void __launch_bounds__(kBandThreads, 4) row_sums_kernel(CudaBandArgs<
   const CudaBand band = args.band;
   const double limit = band_limit<T>(band), inverse_tau = 1 / band.tau;
   for_positions(band, [&](int64_t row, int64_t i) {
-    const T sum = row_sum<T>(band.s + row * band.n, band.n, i, limit, inverse_tau);
-    if (Warp().first()) args.inverse_sum[row * band.n + i] = static_cast<double>(1 / sum);
+    const double* s = band.s + row * band.n;
+    const T sum = row_sum<T>(s, band.n, i, limit, inverse_tau);
+    if (Warp().first()) args.inverse_sum[row * band.n + i] = of_finite_row(s, band.n, static_cast<double>(1 / sum));
   });
 }
 
@@ -226,7 +233,7 @@ __global__ void __launch_bounds__(kBandThreads, 4) center_kernel(CudaBandArgs<ty
     sum = warp_reduce(sum, Add());
     product = warp_reduce(product, Add());
     if (Warp().first()) {
-      args.inverse_sum[row * band.n + i] = 1 / sum;
+      args.inverse_sum[row * band.n + i] = of_finite_row(band.s + row * band.n, band.n, 1 / sum);
       args.center[row * band.n + i] = product / sum;
     }
   });
@@ -305,9 +312,11 @@ template <class T>
 __global__ void __launch_bounds__(kMaxThreads) hard_kernel(CudaBandArgs<T> args) {
   const int64_t n = args.band.n;
   for (int64_t line = blockIdx.x; line < args.band.rows * n; line += gridDim.x) {
-    const int64_t element = args.order[line];
+    const int64_t row = line / n, element = args.order[line];
+    const bool finite = scores_are_finite(args.scores + row * n, args.order + row * n, n);
+    const T one = static_cast<T>(finite ? 1 : __builtin_nan("")), zero = static_cast<T>(finite ? 0 : __builtin_nan(""));
     T* out = args.permutation + line * n;
-    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) out[j] = j == element ? T(1) : T(0);
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) out[j] = j == element ? one : zero;
   }
 }
 
@@ -319,8 +328,9 @@ __global__ void __launch_bounds__(kBandThreads, 4) dense_kernel(CudaBandArgs<T> 
     const double* s = band.s + row * band.n;
     const int64_t* order = args.order + row * band.n;
     T* out = args.permutation + (row * band.n + i) * band.n;
-    const T inverse = 1 / row_sum<T>(s, band.n, i, limit, inverse_tau);
-    for (int64_t j = Warp().rank(); j < band.n; j += kWarpSize) out[j] = 0;
+    const T inverse = of_finite_row(s, band.n, 1 / row_sum<T>(s, band.n, i, limit, inverse_tau));
+    const T outside = inverse == inverse ? 0 : inverse;
+    for (int64_t j = Warp().rank(); j < band.n; j += kWarpSize) out[j] = outside;
     __syncwarp();  // other lanes write the band
     walk_band(s, band.n, i, limit, AlongRow(),
               [&](int64_t j, double drop) { out[order[j]] = band_weight<T>(drop, inverse_tau) * inverse; });

@@ -32,6 +32,7 @@ struct CudaPlaneMove {
   int64_t item_stride, plane_stride;
   const T* from;
   T* to;
+  const T* scores;  // (B, n) or null: where those of a row are not finite, its planes become NaN
 };
 int band_gather_planes_cuda(const CudaPlaneMove<float>& args, void* stream);
 int band_gather_planes_cuda(const CudaPlaneMove<double>& args, void* stream);
@@ -43,8 +44,9 @@ template <class T>
 struct CudaBandArgs {
   CudaBand band;
   int64_t planes;        // Q
+  const T* scores;       // (B, n)
   const int64_t* order;  // (B, n)
-  double* inverse_sum;   // (B, n) 1 / Z_i
+  double* inverse_sum;   // (B, n) 1 / Z_i; NaN in a row whose scores are not finite, and so all that follows from it
   const T* left;         // (B, Q, n) A_q[i]
   const int64_t* label;  // (B, n) the one plane with A_q[i] = 1, where A is one-hot
   const T* right;        // (B, Q, n) R_q[j]
@@ -70,7 +72,7 @@ DRPM_DECLARE_BAND_LAUNCHER(band_moments_cuda)          // left, right, center, i
 DRPM_DECLARE_BAND_LAUNCHER(band_label_center_cuda)     // label, right -> inverse_sum, center
 DRPM_DECLARE_BAND_LAUNCHER(band_label_moments_cuda)    // label, right, center, inverse_sum -> moments
 DRPM_DECLARE_BAND_LAUNCHER(band_dense_cuda)            // order -> permutation
-DRPM_DECLARE_BAND_LAUNCHER(band_hard_cuda)             // order -> permutation, exact
+DRPM_DECLARE_BAND_LAUNCHER(band_hard_cuda)             // scores, order -> permutation, exact
 DRPM_DECLARE_BAND_LAUNCHER(band_dense_center_cuda)     // order, grad -> inverse_sum, center
 DRPM_DECLARE_BAND_LAUNCHER(band_dense_moments_cuda)    // order, grad, inverse_sum, center -> moments
 DRPM_DECLARE_BAND_LAUNCHER(band_scores_gradient_cuda)  // order, moments (its C is overwritten) -> grad_scores

@@ -4,6 +4,7 @@
 
 #include "band/band.h"
 #include "lanes/lane_math.h"
+#include "lanes/team.h"
 
 namespace drpm {
 
@@ -50,6 +51,17 @@ constexpr double kFrameDrop = 4;
 constexpr int64_t kNarrowColumns = 64;
 // Up to so many elements, a row may be so flat that its gradient needs weights in double, or wider.
 constexpr int64_t kFlatRow = 128;
+
+// Whether the scores of a row are finite: those that are not stand at an end of the sorted row.
+template <class T>
+DRPM_HD inline bool scores_are_finite(const T* scores, const int64_t* order, int64_t n) {
+  return n == 0 || (is_finite(scores[order[0]]) && is_finite(scores[order[n - 1]]));
+}
+
+template <class T>
+inline bool scores_are_finite(const BandArgs<T>& args, int64_t row) {
+  return scores_are_finite(args.scores + row * args.n, args.order + row * args.n, args.n);
+}
 
 template <class T>
 inline RowPlan row_plan(const BandArgs<T>& args, int64_t slot) {

@@ -38,11 +38,14 @@ DRPM_HD inline void rank_positions(const RowPlan& p, int64_t begin, int64_t end)
   }
 }
 
-// Sorted scores of a segment. The last one also sets the padding.
+// Sorted scores of a segment; scores far apart where those of the row are not finite and its op returns NaN anyway.
+// The last segment also sets the padding.
 template <class T>
 DRPM_HD inline void gather_segment(const RowPlan& p, const T* scores, const int64_t* order, int64_t segment) {
   const int64_t n = p.n, end = segment_end(n, segment);
-  for (int64_t j = segment * segment_rows(n); j < end; ++j) p.s[j] = static_cast<double>(scores[order[j]]);
+  const bool finite = scores_are_finite(scores, order, n);
+  for (int64_t j = segment * segment_rows(n); j < end; ++j)
+    p.s[j] = finite ? static_cast<double>(scores[order[j]]) : -1e30 * static_cast<double>(j);
   if (end < n) return;
   for (int64_t j = n; j < n + kBandGroup; ++j) {
     p.s[j] = p.s[n - 1];
@@ -229,6 +232,13 @@ DRPM_HD constexpr int64_t block_storage(int64_t widest) {
 
 // Columns of slab storage that a row can need.
 DRPM_HD constexpr int64_t slab_columns(int64_t n) { return 4 * n + kMaxBandChunks * kBandPad; }
+
+// The rows of a chunk.
+inline BandBlock chunk_rows(const RowPlan& p, const BandChunk& chunk) {
+  const int32_t first = p.blocks[chunk.block_begin].first;
+  const BandBlock& last = p.blocks[chunk.block_end - 1];
+  return {first, last.first + last.rows - first, 0, 0, 0, 0};
+}
 
 // The whole plan of a row, in a slot. (Eq. 3-7, 12)
 template <class T>

@@ -119,7 +119,7 @@ class CudaBandRun {
   template <class More>
   CudaBandRun(const char* op, const Tensor& scores, const Tensor& order, double tau, bool backward, const More& more) {
     const int64_t size = scores.numel();
-    scores_ = checked_data<T>(op, "scores", scores, size);
+    args.scores = checked_data<T>(op, "scores", scores, size);
     args.order = checked_data<int64_t>(op, "order", order, size);
     memory_ = carve(scores, [&](Carver& c) {
       sorted_ = c.take<double>(size);
@@ -134,14 +134,13 @@ class CudaBandRun {
   }
 
   int gather_scores(void* stream) const {
-    return band_gather_scores_cuda(scores_, args.order, args.band.rows, args.band.n, sorted_, stream);
+    return band_gather_scores_cuda(args.scores, args.order, args.band.rows, args.band.n, sorted_, stream);
   }
 
   CudaBandArgs<T> args{};
 
  private:
   Tensor memory_;
-  const T* scores_;
   double* sorted_;
 };
 

@@ -20,14 +20,14 @@ struct ShortRow {
   double peak[kShortRow];                        // by position
 };
 
-// Sorts the row and takes it so, with `factors` left (or right) factors of its weights; false where it must not be, or
-// where there are more of them than buffers hold.
+// Sorts the row and takes it so, with `factors` left (or right) factors of its weights; false where it must not be (it
+// is not finite, or ranges too far), or where there are more of them than buffers hold.
 template <class T>
 inline bool short_row(const RowPlan& p, const T* scores, const int64_t* order, int64_t factors, ShortRow* r) {
   if (sizeof(T) >= sizeof(double) || p.n > kShortRow || factors > kBandClasses) return false;
   for (int64_t j = 0; j < p.n; ++j) p.s[j] = static_cast<double>(scores[order[j]]);
   rank_positions(p, 0, p.n);
-  if (2 * static_cast<double>(p.n) * (p.s[0] - p.s[p.n - 1]) > kShortRange * p.tau) return false;
+  if (!(2 * static_cast<double>(p.n) * (p.s[0] - p.s[p.n - 1]) <= kShortRange * p.tau)) return false;
   const int64_t n = p.n, i0 = n / 2;
   const double* s = p.s;
   const double scale = -kLog2E / p.tau;

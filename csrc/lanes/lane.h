@@ -153,6 +153,11 @@ DRPM_HD inline V abs_lane(V a) {
   return a < splat<V>(0) ? -a : a;
 }
 
+template <class T>
+DRPM_HD inline bool is_finite(T x) {
+  return x - x == 0;  // inf - inf is NaN
+}
+
 // Sum over the lanes, in a fixed order.
 template <class V>
 DRPM_HD inline ScalarOf<V> sum_lanes(V v) {

@@ -42,7 +42,7 @@ struct Alone {
 
 template <class Team, class T>
 DRPM_DEVICE inline void team_fill(const Team& team, T* x, int64_t count, double value) {
-  for (int64_t i = team.rank(); i < count; i += Team::kSize) x[i] = static_cast<T>(value);
+  for (int64_t i = team.rank(); i < count; i += team.size()) x[i] = static_cast<T>(value);
 }
 
 }  // namespace DRPM_ISA

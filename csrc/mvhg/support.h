@@ -1,27 +1,29 @@
-// Whether sizes lie in the support of the MVHG.
+// Where the support of the MVHG ends.
 #pragma once
 
 #include <cstdint>
 
-#include "lanes/host_device.h"
+#include "lanes/lane.h"
 
 namespace drpm {
 namespace DRPM_ISA {
 
-// 0 <= n_k <= m_k and sum n_k = n, up to the rounding of relaxed sizes.
+// 0 where 0 <= n_k <= m_k and sum n_k = n, up to the rounding of relaxed sizes; else -inf. NaN: sizes are not finite.
 template <class T>
-DRPM_HD inline bool sizes_are_possible(const int64_t* m, int64_t n, int64_t classes, const T* sizes) {
+DRPM_HD inline double log_support(const int64_t* m, int64_t n, int64_t classes, const T* sizes) {
   const double eps = sizeof(T) == 4 ? 1.1920929e-7 : 2.220446049250313e-16;
   double slack = 8 * static_cast<double>(classes) * eps * static_cast<double>(n < 1 ? 1 : n);
   slack = slack < 0.25 ? slack : 0.25;
   double sum = 0;
+  bool inside = true;
   for (int64_t k = 0; k < classes; ++k) {
     const double x = sizes[k];
-    if (!(x >= -slack && x <= static_cast<double>(m[k]) + slack)) return false;
+    inside = inside && x >= -slack && x <= static_cast<double>(m[k]) + slack;
     sum += x;
   }
+  if (!is_finite(sum)) return __builtin_nan("");
   const double excess = sum - static_cast<double>(n);
-  return excess <= slack && -excess <= slack;
+  return inside && excess <= slack && -excess <= slack ? 0 : -__builtin_huge_val();
 }
 
 }  // namespace DRPM_ISA

@@ -43,9 +43,10 @@ template <class T>
 struct PartitionCudaArgs {
   int64_t rows, n, classes;
   double tau, eps;
+  const T* scores;          // (B, n)
   const T* sizes;           // (B, K)
   const int64_t* order;     // (B, n)
-  double* boundary;         // (B, K) nu_k
+  double* boundary;         // (B, K) nu_k; the last one is not finite where a score or a size of the row is not
   double* rest;             // (B, K) what their rounding left
   int64_t* cut;             // (B, K) positions before it have f_k = 1
   int64_t* position_label;  // (B, n) subset of each sorted position
@@ -54,6 +55,7 @@ struct PartitionCudaArgs {
   T* alpha;                 // (B, K, n) relaxed weight of each sorted position
   const T* grad_alpha;      // (B, K, n)
   T* grad_sizes;            // (B, K)
+  T* grad_scores;           // (B, n); becomes NaN where the row is not finite
 };
 
 #define DRPM_DECLARE_PARTITION_LAUNCHER(Name)                   \

@@ -158,6 +158,10 @@ void backward_slot(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
   const int64_t n = args.band.n, classes = args.classes;
   T* grad_scores = args.band.grad_scores + row * n;
   double* total = args.band.total + 2 * slot * n;
+  if (!row_is_finite(args, row)) {
+    team_fill(Alone(), grad_scores, n, __builtin_nan(""));
+    return team_fill(Alone(), args.grad_sizes + row * classes, classes, __builtin_nan(""));
+  }
   if (all_equal(p)) {
     for (int64_t k = 0; k < classes; ++k)
       add_equal_scores<T>(k == 0, centred_moment(w, k), args.grad + (row * classes + k) * n, 1, n, total);

@@ -60,7 +60,10 @@ void forward_plane(const PartitionArgs<T>& args, int64_t slot, int64_t row, int6
   }
   const int64_t* order = args.band.order + row * n;
   T* out = args.assignment + (row * args.classes + k) * n;
-  for (int64_t j = 0; j < n; ++j) out[order[j]] = total[j];
+  if (row_is_finite(args, row))
+    for (int64_t j = 0; j < n; ++j) out[order[j]] = total[j];
+  else
+    team_fill(Alone(), out, n, __builtin_nan(""));
   if (args.labels != nullptr) {
     int64_t* labels = args.labels + row * n;
     for (int64_t j = k > 0 ? w.cut[k - 1] : 0; j < w.cut[k]; ++j) labels[order[j]] = k;
@@ -102,7 +105,8 @@ template <class T>
 void hard_plane(const PartitionArgs<T>& args, int64_t row, int64_t k) {
   const int64_t n = args.band.n;
   T* out = args.assignment + (row * args.classes + k) * n;
-  memset(out, 0, sizeof(T) * static_cast<size_t>(n));
+  const bool finite = row_is_finite(args, row);
+  team_fill(Alone(), out, n, finite ? 0 : __builtin_nan(""));
   const T* sizes = args.sizes + row * args.classes;
   int64_t from = 0;
   SubsetBoundary boundary{};
@@ -113,7 +117,7 @@ void hard_plane(const PartitionArgs<T>& args, int64_t row, int64_t k) {
   const int64_t* order = args.band.order + row * n;
   int64_t* labels = args.labels + row * n;
   for (int64_t j = from; j < boundary.cut; ++j) {
-    out[order[j]] = 1;
+    if (finite) out[order[j]] = 1;
     labels[order[j]] = k;
   }
 }

@@ -19,14 +19,22 @@ __device__ SubsetWeights subset_weights(const PartitionCudaArgs<T>& args, int64_
           true};
 }
 
+template <class T>
+__device__ bool row_is_finite(const PartitionCudaArgs<T>& args, int64_t row) {
+  return is_finite(args.boundary[(row + 1) * args.classes - 1]);
+}
+
 // Boundaries by one thread, then labels by all; a block takes a row.
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) labels_kernel(PartitionCudaArgs<T> args) {
   for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
     const int64_t at = row * args.classes;
-    if (threadIdx.x == 0)
+    if (threadIdx.x == 0) {
       subset_boundaries(args.sizes + at, args.n, args.classes, args.eps, args.boundary + at, args.cut + at,
                         args.rest + at);
+      if (!scores_are_finite(args.scores + row * args.n, args.order + row * args.n, args.n))
+        args.boundary[at + args.classes - 1] = __builtin_nan("");
+    }
     __syncthreads();
     const SubsetWeights w = subset_weights(args, row);
     for (int64_t j = threadIdx.x; j < args.n; j += blockDim.x) {
@@ -41,18 +49,20 @@ template <class T>
 __global__ void __launch_bounds__(kMaxThreads) assignment_kernel(PartitionCudaArgs<T> args) {
   for_elements(args.rows * args.classes * args.n, [&](int64_t at) {
     const int64_t plane = at / args.n, row = plane / args.classes;
-    args.assignment[at] = args.labels[row * args.n + at % args.n] == plane % args.classes ? T(1) : T(0);
+    const T value = args.labels[row * args.n + at % args.n] == plane % args.classes ? T(1) : T(0);
+    args.assignment[at] = row_is_finite(args, row) ? value : static_cast<T>(__builtin_nan(""));
   });
 }
 
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) alpha_kernel(PartitionCudaArgs<T> args) {
   for_elements(args.rows * args.classes * args.n, [&](int64_t at) {
-    const int64_t plane = at / args.n, k = plane % args.classes;
-    const SubsetWeights w = subset_weights(args, plane / args.classes);
+    const int64_t plane = at / args.n, row = plane / args.classes, k = plane % args.classes;
+    const SubsetWeights w = subset_weights(args, row);
     const double position = static_cast<double>(at % args.n);
-    args.alpha[at] =
-        static_cast<T>(boundary_value<double>(w, k, position).value - boundary_value<double>(w, k - 1, position).value);
+    const double alpha =
+        boundary_value<double>(w, k, position).value - boundary_value<double>(w, k - 1, position).value;
+    args.alpha[at] = static_cast<T>(row_is_finite(args, row) ? alpha : __builtin_nan(""));
   });
 }
 
@@ -64,6 +74,11 @@ __global__ void __launch_bounds__(kMaxThreads) sizes_gradient_kernel(PartitionCu
     const SubsetWeights w = subset_weights(args, row);
     const T* grad_alpha = args.grad_alpha + row * args.classes * args.n;
     T* grad_sizes = args.grad_sizes + row * args.classes;
+    if (!row_is_finite(args, row)) {
+      team_fill(Block(), grad_sizes, args.classes, __builtin_nan(""));
+      team_fill(Block(), args.grad_scores + row * args.n, args.n, __builtin_nan(""));
+      continue;
+    }
     if (threadIdx.x == 0) grad_sizes[args.classes - 1] = 0;
     double suffix = 0;
     for (int64_t k = args.classes - 2; k >= 0; --k) {

@@ -77,6 +77,7 @@ PartitionCudaArgs<T> cuda_args(const Tensor& scores, const Tensor& sizes, const 
   args.classes = sizes.size(1);
   args.tau = tau;
   args.eps = eps;
+  args.scores = checked_data<T>(kOp, "scores", scores, scores.numel());
   args.sizes = checked_data<T>(kOp, "sizes", sizes, args.rows * args.classes);
   args.order = checked_data<int64_t>(kOp, "order", order, scores.numel());
   return args;
@@ -93,7 +94,7 @@ void take_subsets(Carver& c, PartitionCudaArgs<T>& args) {
 // (B, K, n) of the elements against planes in the sorted order.
 template <class T>
 CudaPlaneMove<T> class_move(const PartitionCudaArgs<T>& args, const T* from, T* to) {
-  return {args.rows, args.n, args.classes, args.order, 1, args.n, from, to};
+  return {args.rows, args.n, args.classes, args.order, 1, args.n, from, to, nullptr};
 }
 
 struct Cuda {
@@ -142,11 +143,12 @@ struct Cuda {
     });
     args.grad_alpha = hard ? right : band.args.product;
     args.grad_sizes = grad_sizes.mutable_data_ptr<T>();
+    args.grad_scores = grad_scores.mutable_data_ptr<T>();
     band.args.planes = args.classes;
     band.args.right = right;
     band.args.left = args.alpha;
     band.args.label = args.position_label;
-    band.args.grad_scores = grad_scores.mutable_data_ptr<T>();
+    band.args.grad_scores = args.grad_scores;
     const auto gather = class_move<T>(args, data, right);
     launch_on(kOp, scores, [&](void* stream) {
       int error = first_error(

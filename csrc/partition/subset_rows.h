@@ -23,6 +23,15 @@ inline SubsetWeights subset_weights(const PartitionArgs<T>& args, int64_t slot) 
           args.hard};
 }
 
+// Whether scores and sizes of a row are finite.
+template <class T>
+inline bool row_is_finite(const PartitionArgs<T>& args, int64_t row) {
+  const T* sizes = args.sizes + row * args.classes;
+  T check = 0;
+  for (int64_t k = 0; k < args.classes; ++k) check += sizes[k] - sizes[k];
+  return check == 0 && scores_are_finite(args.band, row);
+}
+
 template <class T>
 inline void set_boundaries(const PartitionArgs<T>& args, int64_t slot, int64_t row) {
   const int64_t at = slot * args.classes;
@@ -81,6 +90,7 @@ template <class T>
 inline bool plan_short(const PartitionArgs<T>& args, const RowPlan& p, int64_t slot, int64_t row, ShortRow* r,
                        ShortAlpha* alpha) {
   const int64_t at = row * args.band.n;
+  if (!row_is_finite(args, row)) return false;
   if (!short_row(p, args.band.scores + at, args.band.order + at, args.classes, r)) return false;
   set_boundaries(args, slot, row);
   short_alpha(subset_weights(args, slot), args.band.n, alpha);

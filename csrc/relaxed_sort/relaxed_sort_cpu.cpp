@@ -11,6 +11,7 @@ void hard_row(const RelaxedSortArgs<T>& args, int64_t row) {
   const int64_t n = args.band.n;
   const int64_t* order = args.band.order + row * n;
   T* out = args.permutation + row * n * n;
+  if (!scores_are_finite(args.band, row)) return team_fill(Alone(), out, n * n, __builtin_nan(""));
   for (int64_t i = 0; i < n; ++i, out += n) {
     memset(out, 0, sizeof(T) * static_cast<size_t>(n));
     out[order[i]] = 1;
@@ -90,6 +91,10 @@ void forward_chunk(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row, in
   const BandChunk& chunk = p.chunks[index];
   const int64_t n = args.band.n;
   const int64_t* order = args.band.order + row * n;
+  if (!scores_are_finite(args.band, row)) {
+    const BandBlock own = chunk_rows(p, chunk);
+    return team_fill(Alone(), args.permutation + (row * n + own.first) * n, own.rows * n, __builtin_nan(""));
+  }
   BlockWeights<T> u;
   for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
     const BandBlock& block = p.blocks[b];
@@ -204,6 +209,7 @@ void backward_slot(const RelaxedSortArgs<T>& args, int64_t slot, int64_t row) {
   const int64_t n = args.band.n;
   double* total = args.band.total + 2 * slot * n;
   T* grad_scores = args.band.grad_scores + row * n;
+  if (!scores_are_finite(args.band, row)) return team_fill(Alone(), grad_scores, n, __builtin_nan(""));
   if (!all_equal(p)) {
     sum_moments<T>(p, args.band.slab + slot * args.band.slab_stride, total);
     finish_scores_gradient(p, args.band.order + row * n, total, grad_scores);

@@ -20,6 +20,8 @@ void gather_plane(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t ro
 template <class T>
 void hard_row(const RelaxedSortMatmulArgs<T>& args, int64_t row) {
   const int64_t n = args.band.n, d = args.columns;
+  if (!scores_are_finite(args.band, row))
+    return team_fill(Alone(), args.product + row * n * d, n * d, __builtin_nan(""));
   for (int64_t i = 0; i < n; ++i)
     memcpy(args.product + (row * n + i) * d, args.values + (row * n + args.band.order[row * n + i]) * d,
            sizeof(T) * static_cast<size_t>(d));
@@ -30,6 +32,10 @@ void forward_chunk(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t r
   const RowPlan p = row_plan(args.band, slot);
   const BandChunk& chunk = p.chunks[index];
   const int64_t d = args.columns, plane = args.band.n + kBandPad;
+  if (!scores_are_finite(args.band, row)) {
+    const BandBlock own = chunk_rows(p, chunk);
+    return team_fill(Alone(), args.product + (row * args.band.n + own.first) * d, own.rows * d, __builtin_nan(""));
+  }
   BlockWeights<T> u;
   double product[kMaxBandNodes * kBandClasses];
   for (int32_t b = chunk.block_begin; b < chunk.block_end; ++b) {
@@ -96,7 +102,11 @@ void backward_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t r
   const int64_t* order = args.band.order + row * n;
   const T* slab = args.band.slab + slot * args.band.slab_stride;
   double* total = args.band.total + 2 * slot * n;
-  T* grad_scores = args.band.grad_scores + row * n;
+  T *grad_scores = args.band.grad_scores + row * n, *out = args.grad_values + row * n * d;
+  if (!scores_are_finite(args.band, row)) {
+    team_fill(Alone(), grad_scores, n, __builtin_nan(""));
+    return team_fill(Alone(), out, n * d, __builtin_nan(""));
+  }
   if (all_equal(p)) {
     for (int64_t q = 0; q < d; ++q) {
       double moment = 0;
@@ -111,7 +121,6 @@ void backward_slot(const RelaxedSortMatmulArgs<T>& args, int64_t slot, int64_t r
     sum_moments<T>(p, slab, total);
     finish_scores_gradient(p, order, total, grad_scores);
   }
-  T* out = args.grad_values + row * n * d;
   if (args.hard) {
     for (int64_t i = 0; i < n; ++i)
       memcpy(out + order[i] * d, args.grad + (row * n + i) * d, sizeof(T) * static_cast<size_t>(d));

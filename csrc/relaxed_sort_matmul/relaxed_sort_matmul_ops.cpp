@@ -60,10 +60,12 @@ struct Cpu {
   }
 };
 
-// (B, n, d) against planes (B, d, n) in the sorted order (`order`) or as it is (null).
+// (B, n, d) against planes (B, d, n) in the sorted order (`order`) or as it is (null); `data`, where given, are the
+// scores.
 template <class T>
-CudaPlaneMove<T> column_move(const Tensor& scores, int64_t columns, const int64_t* order, const T* from, T* to) {
-  return {scores.size(0), scores.size(1), columns, order, columns, 1, from, to};
+CudaPlaneMove<T> column_move(const Tensor& scores, int64_t columns, const int64_t* order, const T* from, T* to,
+                             const T* data = nullptr) {
+  return {scores.size(0), scores.size(1), columns, order, columns, 1, from, to, data};
 }
 
 struct Cuda {
@@ -81,7 +83,7 @@ struct Cuda {
     band.args.planes = columns;
     band.args.right = right;
     const T* data = checked_data<T>(kOp, "values", values, scores.numel() * columns);
-    const auto gather = column_move<T>(scores, columns, band.args.order, data, right);
+    const auto gather = column_move<T>(scores, columns, band.args.order, data, right, band.args.scores);
     const auto scatter =
         column_move<T>(scores, columns, nullptr, hard ? right : band.args.product, out.mutable_data_ptr<T>());
     launch_on(kOp, scores, [&](void* stream) {
@@ -112,8 +114,8 @@ struct Cuda {
     const int64_t* sorted = band.args.order;
     const auto gather_right = column_move<T>(scores, columns, sorted, data, right);
     const auto gather_left = column_move<T>(scores, columns, nullptr, grad_data, left);
-    const auto scatter =
-        column_move<T>(scores, columns, sorted, hard ? left : band.args.sum, grad_values.mutable_data_ptr<T>());
+    const auto scatter = column_move<T>(scores, columns, sorted, hard ? left : band.args.sum,
+                                        grad_values.mutable_data_ptr<T>(), band.args.scores);
     launch_on(kOp, scores, [&](void* stream) {
       return first_error({band.gather_scores(stream), band_gather_planes_cuda(gather_right, stream),
                           band_gather_planes_cuda(gather_left, stream), band_center_cuda(band.args, stream),

@@ -6,11 +6,6 @@
 namespace drpm {
 namespace DRPM_ISA {
 
-template <class T>
-DRPM_HD inline bool is_finite(T x) {
-  return x - x == 0;  // inf - inf is NaN
-}
-
 // x less the row's largest, at most 0; a difference beyond the range of double stays a number.
 template <class T>
 DRPM_HD inline double reduced(T x, double largest) {

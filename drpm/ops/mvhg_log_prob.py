@@ -39,7 +39,7 @@ def mvhg_log_prob(
         n: int or (*) int64, items drawn; 0 <= n <= sum of m.
         conditionals: "exact", or "merged": the sequential probability of the merged chain in natural class order.
     Returns: (*) of log_omega's dtype; −inf where sizes leave [0, m_k] or do not sum to n (up to rounding), NaN where
-        device counts are invalid.
+        they are not finite or device counts are invalid.
     Gradient: exact, w.r.t. log_omega and floating sizes (merged: none for the last class); zero where −inf.
         exact: w.r.t. sizes log ω_k + ψ(m_k − n_k + 1) − ψ(n_k + 1), w.r.t. log_omega n − E n; twice differentiable.
     Numerics: float64 inside for every dtype; exact: Loader's form of the binomials and at most 34 contour nodes,
@@ -78,8 +78,8 @@ def _backward(ctx: Any, grad: Tensor | None, grad_mean: Tensor | None) -> tuple[
     sizes, log_omega, m, n, log_prob, mean = ctx.saved_tensors
     by_sizes = by_omega = None
     if grad is not None:
-        # where -inf, the gradient is zero
-        grad = torch.where(log_prob.detach() == -torch.inf, torch.zeros_like(grad), grad).unsqueeze(-1)
+        # zero where log p is -inf, NaN where it is NaN
+        grad = torch.where(log_prob.detach() > -torch.inf, grad, log_prob.detach().exp()).unsqueeze(-1)
         if ctx.needs_input_grad[1]:
             by_omega = grad * (sizes - mean)
         if ctx.needs_input_grad[0]:

@@ -27,6 +27,7 @@ from drpm.ops._tau import Tau, check_tau
 
 _OP = "sized_assignment"
 _AT_LOW, _AT_HIGH = -1, 1  # of SizedState in csrc/sized_assignment/row.h
+_SOLVED = 2  # and below
 _TOO_MUCH, _TOO_LITTLE, _BAD_BOUNDS, _BAD_VALUES = 3, 4, 5, 6
 LARGEST_COUNT, LARGEST_K = 10**8, 1024  # scores of a row, and subsets, up to which the op is tested
 
@@ -246,7 +247,7 @@ def _check_values(
 
 
 def _check_state(state: Tensor, scores: Tensor) -> None:
-    failed = (state > 2).any(-1)
+    failed = (state > _SOLVED).any(-1)
     if not bool(failed.any()):
         return
     row = int(failed.int().argmax())
@@ -335,7 +336,8 @@ def _backward(ctx: Any, grad: Tensor | None, *others: Tensor | None) -> tuple[Te
     offset = torch.zeros_like(prices)
     by_scores, by_bounds = _backward_kernel(grad.contiguous(), offset, scores, weights, prices, state, lengths, ctx.tau)
     by_scores, by_bounds = (first_order(_OP, x, scores) for x in (by_scores, by_bounds))
-    at_low, at_high = (torch.where(state == side, by_bounds, 0.0) for side in (_AT_LOW, _AT_HIGH))
+    failed = state > _SOLVED  # its gradients are NaN
+    at_low, at_high = (torch.where(failed | (state == side), by_bounds, 0.0) for side in (_AT_LOW, _AT_HIGH))
     return by_scores, at_low, at_high, *(None,) * 7
 
 

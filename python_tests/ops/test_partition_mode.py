@@ -113,3 +113,10 @@ def test_opcheck_and_invalid_device_counts():
 def test_bad_arguments(log_omega, log_scores, m, error, message):
     with pytest.raises(error, match=f"^partition_mode: {message}"):
         partition_mode(log_omega, log_scores, m=m)
+
+
+def test_leaves_a_subset_of_weight_zero_empty_where_values_are_unchecked():
+    log_omega, m = torch.tensor([[0.0, -math.inf, 0.5]] * 3), torch.full((3, 3), 4)
+    labels = torch.ops.drpm.partition_mode(log_omega, m, torch.randn(3, 4))
+    assert ((labels == 0) | (labels == 2)).all()
+    assert (torch.ops.drpm.partition_mode(log_omega, torch.tensor([[1, 4, 1]] * 3), torch.randn(3, 4)) == -1).all()

@@ -59,8 +59,9 @@ DRPM_DEVICE inline void log_prob_row(const Team& team, const MvhgLogProbArgs<T>&
   Contour c = place_contour(parameters, args.scratch);
   if (!c.point) solve_contour<V>(team, &c, log_omega, kCut<T>);
   if (mean != nullptr) write_mean<V>(team, c, mean);
-  if (!sizes_are_possible(parameters.m, parameters.n, classes, sizes)) {
-    if (team.first()) args.log_prob[row] = static_cast<T>(-__builtin_huge_val());
+  const double support = log_support(parameters.m, parameters.n, classes, sizes);
+  if (!(support == 0)) {
+    if (team.first()) args.log_prob[row] = static_cast<T>(support);
     return;
   }
   double log_prob = 0;

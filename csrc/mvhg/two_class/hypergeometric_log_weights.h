@@ -14,7 +14,7 @@ struct HypergeometricLogWeightsArgs {
   const int64_t* m_left;     // (B)
   const int64_t* m_right;    // (B)
   const int64_t* n;          // (B)
-  T* log_weights;            // (B, width); -inf outside the support, NaN where a count is invalid
+  T* log_weights;            // (B, width); -inf outside the support; NaN: invalid counts, weights not finite
   int64_t width;             // max m_left + 1
   LogFactorialTable log_factorials;
 };

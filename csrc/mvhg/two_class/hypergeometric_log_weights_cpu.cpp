@@ -8,13 +8,13 @@ namespace {
 template <class T>
 void log_weights_row(const HypergeometricLogWeightsArgs<T>& args, int64_t row) {
   const int64_t m_left = args.m_left[row], m_right = args.m_right[row], n = args.n[row];
+  const double left = args.log_omega_left[row], right = args.log_omega_right[row];
   T* out = args.log_weights + row * args.width;
-  if (!hypergeometric_counts_are_valid(m_left, m_right, n)) {
+  if (!hypergeometric_counts_are_valid(m_left, m_right, n) || !hypergeometric_weights_are_valid(left, right)) {
     for (int64_t x = 0; x < args.width; ++x) out[x] = static_cast<T>(__builtin_nan(""));
     return;
   }
   const SupportRange support = hypergeometric_support(m_left, m_right, n);
-  const double left = args.log_omega_left[row], right = args.log_omega_right[row];
   const T outside = static_cast<T>(-__builtin_huge_val());
   for (int64_t x = 0; x < support.low; ++x) out[x] = outside;
   for (int64_t x = support.high + 1; x < args.width; ++x) out[x] = outside;

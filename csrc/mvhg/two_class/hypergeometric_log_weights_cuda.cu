@@ -10,13 +10,13 @@ template <class T>
 __device__ void log_weights_row(const HypergeometricLogWeightsArgs<T>& args, int64_t row) {
   const int64_t m_left = args.m_left[row], m_right = args.m_right[row], n = args.n[row];
   const double left = args.log_omega_left[row], right = args.log_omega_right[row];
-  const bool valid = hypergeometric_counts_are_valid(m_left, m_right, n);
-  const SupportRange support = hypergeometric_support(m_left, m_right, n);
-  const T outside = static_cast<T>(valid ? -__builtin_huge_val() : __builtin_nan(""));
   T* out = args.log_weights + row * args.width;
+  if (!hypergeometric_counts_are_valid(m_left, m_right, n) || !hypergeometric_weights_are_valid(left, right))
+    return team_fill(Block(), out, args.width, __builtin_nan(""));
+  const SupportRange support = hypergeometric_support(m_left, m_right, n);
   for (int64_t x = threadIdx.x; x < args.width; x += blockDim.x) {
-    T weight = outside;
-    if (valid && x >= support.low && x <= support.high)
+    T weight = static_cast<T>(-__builtin_huge_val());
+    if (x >= support.low && x <= support.high)
       weight = static_cast<T>(hypergeometric_log_weight(static_cast<double>(x), left, right,
                                                         static_cast<double>(m_left), static_cast<double>(m_right),
                                                         static_cast<double>(n), args.log_factorials));

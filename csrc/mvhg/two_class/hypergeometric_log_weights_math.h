@@ -1,6 +1,7 @@
 // Numerics of the two-class conditional (docs/math/mvhg.md, section 1).
 #pragma once
 
+#include "lanes/lane.h"
 #include "special/log_factorial.h"
 
 namespace drpm {
@@ -17,6 +18,10 @@ DRPM_HD inline SupportRange hypergeometric_support(int64_t m_left, int64_t m_rig
 
 DRPM_HD inline bool hypergeometric_counts_are_valid(int64_t m_left, int64_t m_right, int64_t n) {
   return m_left >= 0 && m_right >= 0 && n >= 0 && n <= m_left + m_right;
+}
+
+DRPM_HD inline bool hypergeometric_weights_are_valid(double log_omega_left, double log_omega_right) {
+  return is_finite(log_omega_left) && is_finite(log_omega_right);
 }
 
 // log w(x) = x log omega_L + (n - x) log omega_R

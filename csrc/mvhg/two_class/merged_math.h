@@ -81,9 +81,10 @@ DRPM_HD inline void log_prob_backward_row(const MvhgLogProbMergedBackwardArgs<T>
   T* grad_sizes = args.grad_sizes + row * classes;
   T* grad = args.grad_log_omega + row * classes;
   const MvhgRow parameters = mvhg_row(args.counts, row, log_omega);
-  const bool possible = args.log_prob[row] > -__builtin_huge_val();
-  for (int64_t k = 0; k < classes; ++k) grad[k] = grad_sizes[k] = static_cast<T>(parameters.valid ? 0 : kNaN);
-  if (!parameters.valid || !possible) return;
+  const double log_prob = args.log_prob[row];
+  for (int64_t k = 0; k < classes; ++k)
+    grad[k] = grad_sizes[k] = static_cast<T>(is_finite(log_prob) ? 0 : exp_lane<double>(log_prob));
+  if (!is_finite(log_prob)) return;
 
   double *log_mass = args.classes, *log_later = args.classes + classes, *c = args.classes + 2 * classes;
   merged_masses(parameters, log_omega, log_mass, log_later);

@@ -39,10 +39,10 @@ DRPM_DEVICE inline void log_prob_row(const Team& team, const MvhgLogProbMergedAr
   const T* sizes = args.sizes + row * classes;
   double* statistics = args.statistics + row * classes * 2;
   const MvhgRow parameters = mvhg_row(args.counts, row, log_omega);
-  const bool possible = parameters.valid && sizes_are_possible(parameters.m, parameters.n, classes, sizes);
+  const double support = parameters.valid ? log_support(parameters.m, parameters.n, classes, sizes) : kNaN;
   team_fill(team, statistics, 2 * classes, 0);
-  if (!possible) {
-    if (team.first()) args.log_prob[row] = static_cast<T>(parameters.valid ? -__builtin_huge_val() : kNaN);
+  if (!(support == 0)) {
+    if (team.first()) args.log_prob[row] = static_cast<T>(support);
     return;
   }
   double *log_mass = args.classes, *log_later = args.classes + classes;

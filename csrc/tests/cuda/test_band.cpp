@@ -70,6 +70,7 @@ class Check {
                     drpm::band_gather_scores_cuda(scores_.data(), order_.data(), c.rows, c.n, sorted_.data(), nullptr));
     args_.band = {sorted_.data(), c.rows, c.n, c.tau};
     args_.planes = c.planes;
+    args_.scores = scores_.data();
     args_.order = order_.data();
     inverse_sum_ = unset(c.rows * c.n);
     center_ = unset(c.rows * c.n);
@@ -165,7 +166,8 @@ class Check {
                                     by_column ? c_.planes : 1,
                                     by_column ? 1 : n,
                                     elements.data(),
-                                    planes.data()};
+                                    planes.data(),
+                                    sorted ? scores_.data() : nullptr};
         expect_launched("gather", drpm::band_gather_planes_cuda(move, nullptr));
         for (int64_t at = 0; at < size; ++at) {
           const int64_t j = at % n, q = at / n % c_.planes, row = at / n / c_.planes;

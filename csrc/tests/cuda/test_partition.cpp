@@ -23,16 +23,19 @@ void check(int64_t rows, int64_t n, int64_t classes, double tau, bool whole) {
   }
   const int64_t size = rows * classes * n;
   const auto grad_alpha = random.normals<T>(size, 1);
+  const auto scores = random.normals<T>(rows * n, 1);  // of which only whether they are finite counts here
   auto boundary = unset(rows * classes), rest = unset(rows * classes);
   auto cut = poisoned<int64_t>(rows * classes), position_label = poisoned<int64_t>(rows * n),
        labels = poisoned<int64_t>(rows * n);
-  auto assignment = poisoned<T>(size), alpha = poisoned<T>(size), grad_sizes = poisoned<T>(rows * classes);
+  auto assignment = poisoned<T>(size), alpha = poisoned<T>(size), grad_sizes = poisoned<T>(rows * classes),
+       grad_scores = poisoned<T>(rows * n);
   drpm::PartitionCudaArgs<T> args{};
   args.rows = rows;
   args.n = n;
   args.classes = classes;
   args.tau = tau;
   args.eps = eps;
+  args.scores = scores.data();
   args.sizes = sizes.data();
   args.order = order.data();
   args.boundary = boundary.data();
@@ -44,6 +47,7 @@ void check(int64_t rows, int64_t n, int64_t classes, double tau, bool whole) {
   args.alpha = alpha.data();
   args.grad_alpha = grad_alpha.data();
   args.grad_sizes = grad_sizes.data();
+  args.grad_scores = grad_scores.data();
   expect_launched("labels", drpm::partition_labels_cuda(args, nullptr));
   expect_launched("assignment", drpm::partition_assignment_cuda(args, nullptr));
   expect_launched("alpha", drpm::partition_alpha_cuda(args, nullptr));
