@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def _parser() -> argparse.ArgumentParser:
         option("--device", default="cpu", help="cpu or cuda")
         option("--threads", type=int, default=min(2, os.cpu_count() or 1), help="CPU threads of torch")
         option("--no-tensorboard", action="store_true", help="write no TensorBoard events")
+    queue = commands.add_parser(
+        "queue",
+        help="make the runs of experiments/queue.txt that have no result, one after the other",
+        description="Ctrl-C stops after the current step; the same command goes on.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    queue.add_argument("--results", type=Path, default=Path("results"), help="where results are and go")
+    queue.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
+    queue.add_argument("--list", action="store_true", help="only print the runs that are left")
     report = commands.add_parser("report", help="rebuild every table and figure of docs/ from results/")
     report.add_argument("--root", type=Path, default=Path(), help="checkout with results/ and docs/")
     report.add_argument("--check", action="store_true", help="change nothing; fail where a table is stale")
@@ -52,7 +62,23 @@ def main(arguments: list[str] | None = None) -> int:
         from experiments.runner.report import rebuild
 
         return rebuild(parsed.root, check=parsed.check)
+    if parsed.command == "queue":
+        return _queue(parsed)
     return _run(parsed)
+
+
+def _queue(parsed: argparse.Namespace) -> int:
+    from experiments.runner.queue import Run, make_runs, read_queue
+
+    def make(run: Run) -> int:
+        if parsed.list:
+            return 0
+        words = [run.experiment, "--row", run.row, "--seed", str(run.seed), "--threads", str(parsed.threads)]
+        words += ["--results", str(parsed.results), "--resume", "--no-tensorboard"]
+        # A process for each: its peak memory and its random states are its own.
+        return subprocess.run([sys.executable, "-m", "experiments", *words]).returncode
+
+    return make_runs(read_queue(), parsed.results, make)
 
 
 def _run(parsed: argparse.Namespace) -> int:

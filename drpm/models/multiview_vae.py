@@ -8,42 +8,60 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drpm.estimators import leave_one_out
 from drpm.models.view_aggregation import Selection, ViewPosterior, assign
+
+_KERNELS = {64: (4, 4, 2, 2), 32: (4, 4, 2)}  # side of the images -> the encoder's convolutions
+
+
+def _kernels(side: int) -> tuple[int, ...]:
+    if side not in _KERNELS:
+        raise ValueError(f"MultiviewVAE: side must be one of {sorted(_KERNELS)}, got {side}")
+    return _KERNELS[side]
 
 
 class ConvEncoder(nn.Module):
     """64 x 64 images to a diagonal Gaussian posterior; the encoder of Locatello et al. (2020).
 
     Four convolutions with stride 2 (32, 32, 64, 64 channels; kernels 4, 4, 2, 2), a dense layer of 256, two heads.
+
+    Args:
+        side: 64, or 32: then without the last convolution.
+        width: channels of the first convolution; all other widths go with it.
     """
 
-    def __init__(self, latent: int = 10, channels: int = 3) -> None:
+    def __init__(self, latent: int = 10, channels: int = 3, side: int = 64, width: int = 32) -> None:
         super().__init__()
-        widths = (channels, 32, 32, 64, 64)
+        kernels = _kernels(side)
+        widths = (channels, width, width, 2 * width, 2 * width)[: len(kernels) + 1]
         layers: list[nn.Module] = []
-        for (a, b), kernel in zip(itertools.pairwise(widths), (4, 4, 2, 2), strict=True):
+        for (a, b), kernel in zip(itertools.pairwise(widths), kernels, strict=True):
             layers += [nn.Conv2d(a, b, kernel, stride=2, padding=kernel // 2 - 1), nn.ReLU(inplace=True)]
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(1024, 256), nn.ReLU(inplace=True))
-        self.heads = nn.Linear(256, 2 * latent)
+        dense = nn.Linear(32 * width, 8 * width)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), dense, nn.ReLU(inplace=True))
+        self.heads = nn.Linear(8 * width, 2 * latent)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # (B, C, 64, 64) -> (B, d), (B, d)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # (B, C, side, side) -> (B, d), (B, d)
         mean, log_variance = self.heads(self.layers(images)).chunk(2, dim=-1)
         return mean, log_variance
 
 
 class ConvDecoder(nn.Module):
-    """The decoder of Locatello et al. (2020): dense 256 and 1024, four transposed convolutions. Returns logits."""
+    """The decoder of Locatello et al. (2020): dense 256 and 1024, four transposed convolutions. Returns logits.
 
-    def __init__(self, latent: int = 10, channels: int = 3) -> None:
+    Args: as of `ConvEncoder`; for a side of 32 without the first transposed convolution.
+    """
+
+    def __init__(self, latent: int = 10, channels: int = 3, side: int = 64, width: int = 32) -> None:
         super().__init__()
-        widths = (64, 64, 32, 32, channels)
-        layers: list[nn.Module] = [nn.Linear(latent, 256), nn.ReLU(inplace=True)]
-        layers += [nn.Linear(256, 1024), nn.ReLU(inplace=True), nn.Unflatten(1, (64, 4, 4))]
+        widths = (*(2 * width, 2 * width, width, width)[4 - len(_kernels(side)) :], channels)
+        layers: list[nn.Module] = [nn.Linear(latent, 8 * width), nn.ReLU(inplace=True)]
+        layers += [nn.Linear(8 * width, 16 * widths[0]), nn.ReLU(inplace=True), nn.Unflatten(1, (widths[0], 4, 4))]
         for a, b in itertools.pairwise(widths):
             layers += [nn.ConvTranspose2d(a, b, 4, stride=2, padding=1), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers[:-1])
 
-    def forward(self, z: Tensor) -> Tensor:  # (B, d) -> (B, C, 64, 64)
+    def forward(self, z: Tensor) -> Tensor:  # (B, d) -> (B, C, side, side)
         return self.layers(z)
 
 
@@ -146,8 +164,14 @@ class MultiviewVAE(nn.Module):
     def infer(
         self, views: Sequence[Tensor], tau: float = 1.0, generator: torch.Generator | None = None
     ) -> tuple[Selection, ViewPosterior]:
-        """The partition of the dimensions and the views' posteriors after aggregation."""
+        """The partition of the dimensions and the views' posteriors after aggregation.
+
+        A selection that takes S samples in training (`Selection.log_prob`) gives S · B rows, sample by sample.
+        """
         means, log_variances = self.encode(views)
+        samples = int(getattr(self.selection, "samples", 1)) if self.training else 1
+        if samples > 1:
+            means, log_variances = means.repeat(samples, 1, 1), log_variances.repeat(samples, 1, 1)
         selection = self.selection(means, log_variances, tau)
         if selection.masks.shape[1] != len(self.groups) + 1:
             raise ValueError(
@@ -195,12 +219,17 @@ class MultiviewVAE(nn.Module):
         """`bound`, for what `infer` gave."""
         noise = torch.randn(posterior.means.shape, generator=generator).to(posterior.means)
         z = posterior.means + (0.5 * posterior.log_variances).exp() * noise
-        reconstruction = z.new_zeros(())
+        samples = len(z) // len(views[0])
+        rows = z.new_zeros(len(z))
         for view, decoded in zip(views, self.decode(z), strict=True):
+            wanted = torch.cat([view] * samples)
             if self.likelihood == "bernoulli":
-                reconstruction = reconstruction - F.binary_cross_entropy_with_logits(decoded, view, reduction="sum")
+                lost = F.binary_cross_entropy_with_logits(decoded, wanted, reduction="none")
             else:
-                reconstruction = reconstruction - 0.5 * (decoded - view).square().sum()
-        reconstruction = reconstruction / len(views[0])
+                lost = 0.5 * (decoded - wanted).square()
+            rows = rows - lost.flatten(1).sum(1)
         kl, regulariser = posterior.kl.mean(), selection.regulariser.mean()
-        return MultiviewBound(reconstruction - beta * kl - gamma * regulariser, reconstruction, kl, regulariser)
+        expected = (rows - beta * posterior.kl).unflatten(0, (samples, -1))
+        if selection.log_prob is not None:
+            expected = leave_one_out(expected, selection.log_prob.unflatten(0, (samples, -1)))
+        return MultiviewBound(expected.mean() - gamma * regulariser, rows.mean(), kl, regulariser)

@@ -18,6 +18,7 @@ from drpm.estimators import partition_kl, partition_kl_bound
 from drpm.models.experts import SUBSETS, drawn_component, gaussian_kl, moment_mean
 
 PARTITION_KLS = ("bound", "loose bound", "exact")
+PARTITION_ESTIMATORS = ("straight-through", "leave-one-out")
 AGGREGATIONS = ("mean", *SUBSETS)
 
 
@@ -103,11 +104,13 @@ def assign(
 
 class Selection(NamedTuple):
     """`masks` (B, K, d) and `sizes` (B, K) of the subsets (the last is private); `regulariser` (B), the terms that
-    the selection adds to the negative ELBO, in nats."""
+    the selection adds to the negative ELBO, in nats; `log_prob` (B) of masks that pass no gradient on and whose
+    parameters learn from the score function."""
 
     masks: Tensor
     sizes: Tensor
     regulariser: Tensor
+    log_prob: Tensor | None = None
 
 
 def _two_subsets(shared: Tensor) -> Selection:  # (B, d) bool
@@ -198,6 +201,10 @@ class PartitionSelection(_Learned):
             "loose bound": the same with the maximum over all π, as in Lemma 5.2.3 and Eq. 5.71;
             "exact": KL(q(Y) || p(Y)), its order term estimated from `kl_samples` draws (`estimators.partition_kl`).
         kl_samples: int >= 2.
+        estimator: how the parameters learn from the reconstruction: "straight-through", or "leave-one-out", the score
+            function over `samples` hard partitions of each row (`estimators.leave_one_out`), unbiased; needs
+            kl="exact".
+        samples: int >= 2, of "leave-one-out", in training.
 
     Gradient: of the bounds, pathwise through the relaxed sizes and at the drawn Π_Y; of "exact", unbiased.
     """
@@ -210,18 +217,36 @@ class PartitionSelection(_Learned):
         conditionals: str = "exact",
         kl: str = "bound",
         kl_samples: int = 4,
+        estimator: str = "straight-through",
+        samples: int = 2,
     ) -> None:
         if kl not in PARTITION_KLS:
             raise ValueError(f"PartitionSelection: kl must be one of {', '.join(PARTITION_KLS)}, got {kl}")
+        if estimator not in PARTITION_ESTIMATORS:
+            known = ", ".join(PARTITION_ESTIMATORS)
+            raise ValueError(f"PartitionSelection: estimator must be one of {known}, got {estimator}")
+        if estimator == "leave-one-out" and (kl != "exact" or samples < 2):
+            raise ValueError(
+                "PartitionSelection: estimator must be straight-through unless kl is exact and samples >= 2, "
+                f"got {estimator} with {kl} and {samples}"
+            )
         super().__init__(latent, subsets)
+        self.estimator, self.samples = estimator, samples if estimator == "leave-one-out" else 1
         self.hard, self.conditionals, self.kl, self.kl_samples = hard, conditionals, kl, kl_samples
         self.score_head = nn.Linear(5 * latent, latent)
 
     def forward(self, means: Tensor, log_variances: Tensor, tau: float = 1.0) -> Selection:
         features = self.features(means, log_variances)
+        log_omega, log_scores = self.size_head(features), self.score_head(features)
+        if self.estimator == "leave-one-out":
+            with torch.no_grad():
+                drawn = ops.random_partition(log_omega, log_scores, noise=self.training)
+            regulariser = _exact_divergence(log_omega, log_scores, self.kl_samples)
+            log_prob = ops.random_partition_log_prob(drawn.labels, log_omega, log_scores) if self.training else None
+            return Selection(drawn.assignment, drawn.sizes, regulariser, log_prob)
         return drawn_selection(
-            self.size_head(features),
-            self.score_head(features),
+            log_omega,
+            log_scores,
             tau,
             len(means),
             hard=self.hard,

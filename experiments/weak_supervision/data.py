@@ -1,11 +1,13 @@
 """Data of the weakly supervised experiment: tuples of views, split into those of training and those of tests."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from drpm.data import MPI3D, load_multiple_features
 from drpm.models.multiview_vae import ConvDecoder, ConvEncoder, DenseDecoder, DenseEncoder
@@ -40,6 +42,10 @@ class ViewData(Protocol):
         """Training tuples: V tensors (B, …)."""
         ...
 
+    def levels(self, indices: Tensor) -> Tensor:
+        """Which group shares each target of the training tuples: (B, F), as `Targets.level`; for the oracle alone."""
+        ...
+
     def plain_batch(self, step: int, size: int) -> list[Tensor]:
         """Training elements that share nothing, in `plain_views` tensors: what pre-training sees."""
         ...
@@ -63,6 +69,8 @@ class FactorViews:
         groups: the model's sets of views.
         count: int, number of training tuples.
         seed: int, decides the tuples; the same images are held out for all seeds.
+        width: channels of the networks' first convolution.
+        initial: weights at the start, "torch" (its default) or "he" (He et al. 2015, fan-in).
     """
 
     likelihood = "bernoulli"
@@ -76,11 +84,14 @@ class FactorViews:
         groups: Groups,
         count: int,
         seed: int,
+        width: int = 32,
+        initial: str = "torch",
     ) -> None:
+        self.width, self.initial = width, initial
         self.source, self.views, self.shared, self.seed = source, views, list(shared), seed
         self.names: Sequence[str] = source.names
         self.held_out = held_out_images(source.sizes, _HELD_OUT)
-        self.train = self._draw(count, test=False, seed=4 * seed)[0]
+        self.train, self._train_group = self._draw(count, test=False, seed=4 * seed)
         self._plain: Tensor | None = None
         kept = list(groups)
         self.true_sizes = {kept.index(members): number for members, number in self.shared if members in kept}
@@ -91,7 +102,7 @@ class FactorViews:
     def _draw(self, count: int, test: bool, seed: int) -> Views:
         return sample_split_views(self.source.sizes, count, self.shared, self.held_out, test, self.views, seed)
 
-    def _images(self, factors: Tensor) -> list[Tensor]:  # (B, V, F) -> V tensors (B, 3, 64, 64)
+    def _images(self, factors: Tensor) -> list[Tensor]:  # (B, V, F) -> V tensors (B, 3, side, side)
         return list(self.source.images(factors.transpose(0, 1)))
 
     def __len__(self) -> int:
@@ -99,6 +110,9 @@ class FactorViews:
 
     def batch(self, indices: Tensor) -> list[Tensor]:
         return self._images(self.train[indices])
+
+    def levels(self, indices: Tensor) -> Tensor:
+        return self._levels[self._train_group[indices]]
 
     def plain_batch(self, step: int, size: int) -> list[Tensor]:
         if self._plain is None:
@@ -108,14 +122,26 @@ class FactorViews:
         return self._images(self._plain[first : first + size])
 
     def network(self, latent: int, hidden: int) -> tuple[list[nn.Module], list[nn.Module]]:
-        encoder, decoder = ConvEncoder(latent), ConvDecoder(latent)
+        shape = {"side": self._images(self.train[:1])[0].shape[-1], "width": self.width}
+        encoder, decoder = ConvEncoder(latent, **shape), ConvDecoder(latent, **shape)
         for network in (encoder, decoder):
+            if self.initial == "he":
+                network.apply(_he_weights)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return [encoder], [decoder]
 
     def scored(self, test: bool, count: int, seed: int) -> tuple[Targets, Iterator[list[Tensor]]]:
         factors, group = self._draw(count, test, seed=4 * seed + 2)
         return Targets(factors, self._levels[group]), (self._images(some) for some in factors.split(_CHUNK))
+
+
+def _he_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        # torch keeps the outputs of a transposed convolution in the second axis: its fan-out is the fan-in
+        mode: Literal["fan_in", "fan_out"] = "fan_out" if isinstance(module, nn.ConvTranspose2d) else "fan_in"
+        nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+        assert module.bias is not None
+        nn.init.zeros_(module.bias)
 
 
 class DigitViews:
@@ -145,6 +171,9 @@ class DigitViews:
     def batch(self, indices: Tensor) -> list[Tensor]:
         return [view[indices] for view in self._views[False]]
 
+    def levels(self, indices: Tensor) -> Tensor:
+        return torch.full((len(indices), 1), -1)
+
     def plain_batch(self, step: int, size: int) -> list[Tensor]:
         first = step * size % (len(self) - size)
         return [view[first : first + size] for view in self._views[False]]
@@ -161,11 +190,33 @@ class DigitViews:
         return Targets(values, torch.full((len(labels), 1), -1)), (list(piece) for piece in pieces)
 
 
-def open_factor_images(data: str, root: str, file: str, joint_values: int) -> FactorImages:
-    """The arm scene, rendered into `root` when it is not there yet, or a file of mpi3d."""
+class HalvedImages:
+    """Images of half the side, kept in memory: means of 2 x 2 pixels, rounded to 256 levels.
+
+    Args:
+        source: images of mpi3d's format.
+    """
+
+    def __init__(self, source: MPI3D) -> None:
+        self.names, self.sizes = source.names, source.sizes
+        grid = torch.arange(math.prod(self.sizes))
+        halved = []
+        for rows in grid.split(2048):
+            whole = source.images(torch.stack(torch.unravel_index(rows, self.sizes), dim=-1))
+            halved.append(avg_pool2d(whole, 2).mul_(255).round_().to(torch.uint8))
+        self._pixels = torch.cat(halved)
+        self._strides = torch.tensor([math.prod(self.sizes[k + 1 :]) for k in range(len(self.sizes))])
+
+    def images(self, factors: Tensor) -> Tensor:  # (..., F) -> (..., 3, side, side)
+        return self._pixels[(factors * self._strides).sum(-1)].float().div_(255)
+
+
+def open_factor_images(data: str, root: str, file: str, joint_values: int, side: int = 64) -> FactorImages:
+    """The arm scene, rendered into `root` when it is not there yet, or a file of mpi3d; `side` 64, or 32: halved."""
     if data == "mpi3d":
-        return MPI3D(file)
-    scene = ArmScene(joint_values)
-    images = MPI3D(render_all(Path(root) / f"arm_scene_{joint_values}.npy", scene), sizes=scene.sizes)
-    images.names = scene.names
-    return images
+        images = MPI3D(file)
+    else:
+        scene = ArmScene(joint_values)
+        images = MPI3D(render_all(Path(root) / f"arm_scene_{joint_values}.npy", scene), sizes=scene.sizes)
+        images.names = scene.names
+    return HalvedImages(images) if side == 32 else images

@@ -8,6 +8,7 @@ alone: a run that pre-trains by itself and one that reads `pretrained` are the s
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from drpm.models.experts import gaussian_kl
 from drpm.models.multiview_vae import MultiviewVAE
 from drpm.models.view_aggregation import (
     AGGREGATIONS,
+    PARTITION_ESTIMATORS,
     PARTITION_KLS,
     AdaptiveSelection,
     HypergeometricSelection,
@@ -36,9 +38,12 @@ from experiments.runner.configuration import LOCATION
 from experiments.runner.runner import Experiment
 from experiments.weak_supervision.data import DigitViews, FactorViews, Targets, ViewData, open_factor_images
 from experiments.weak_supervision.linear_probes import probe_scores
+from experiments.weak_supervision.oracle import OracleSelection
 
 DATA = ("arm", "mpi3d", "digits")
 METHODS = ("label", "ada", "hg", "drpm")
+DIAGNOSES = ("oracle",)  # what no method may know
+INITIAL = ("torch", "he")
 PHASES = ("pretrain", "train")
 _CURVE_POINTS = 40
 _FORMAT = "drpm.experiments.weak_supervision/1"
@@ -64,10 +69,15 @@ class WeakSupervisionRun:
     method: str = "drpm"
     num_independent: int = 1  # label
     kl: str = "bound"  # drpm
+    estimator: str = "straight-through"  # drpm
+    samples: int = 2  # drpm, of "leave-one-out"
     conditionals: str = "exact"  # drpm
     aggregation: str = "mean"
     latent: int = 10
     hidden: int = 256  # digits
+    side: int = 64  # images: pixels
+    width: int = 32  # images: channels of the first convolution
+    initial: str = "torch"  # images: weights at the start, or "he"
     # Optimisation.
     pretrain_steps: int = 0  # of a VAE that shares nothing, the same for all methods
     pretrained: str | None = None  # pretrained.pt of another run of the same data and seed, instead of that phase
@@ -80,6 +90,7 @@ class WeakSupervisionRun:
     learning_rate: float = 1e-3
     head_learning_rate: float = 1e-2  # of the heads that give the partition's parameters
     beta: float = 1.0
+    beta_warmup: float = 0.0  # share of the training in which beta grows to its value, from a tenth of it
     gamma: float = 0.25
     tau_init: float = 1.0
     tau_final: float = 0.5
@@ -88,14 +99,28 @@ class WeakSupervisionRun:
     probe_train: int = 10_000
     probe_test: int = 5_000
     probe_iterations: int = 100
+    probe_every: int = 0  # steps of training; 0: at the end alone
+    probe_tuples: int = 3_000  # for those, of training; half of that for tests
 
     def __post_init__(self) -> None:
         require(self.data in DATA, _OP, "data", f"be one of {DATA}", repr(self.data))
-        require(self.method in METHODS, _OP, "method", f"be one of {METHODS}", repr(self.method))
+        known = METHODS + DIAGNOSES
+        require(self.method in known, _OP, "method", f"be one of {known}", repr(self.method))
+        require(self.method != "oracle" or self.data != "digits", _OP, "data", "have factors for oracle", self.data)
+        require(
+            self.estimator in PARTITION_ESTIMATORS,
+            _OP,
+            "estimator",
+            f"be one of {PARTITION_ESTIMATORS}",
+            repr(self.estimator),
+        )
         require(
             self.aggregation in AGGREGATIONS, _OP, "aggregation", f"be one of {AGGREGATIONS}", repr(self.aggregation)
         )
         require(self.kl in PARTITION_KLS, _OP, "kl", f"be one of {PARTITION_KLS}", repr(self.kl))
+        require(self.initial in INITIAL, _OP, "initial", f"be one of {INITIAL}", repr(self.initial))
+        require(0 <= self.beta_warmup <= 1, _OP, "beta_warmup", "lie in [0, 1]", self.beta_warmup)
+        require(self.side in (32, 64), _OP, "side", "be 32 or 64", self.side)
         require(self.steps >= 1, _OP, "steps", "be >= 1", self.steps)
         unknown = set(self.digit_views) - set(VIEWS)
         require(not unknown, _OP, "digit_views", f"be some of {VIEWS}", self.digit_views)
@@ -107,9 +132,13 @@ class WeakSupervisionRun:
     def open(self) -> ViewData:
         if self.data == "digits":
             return DigitViews(self.root, self.digit_views)
-        images = open_factor_images(self.data, self.root, self.file, self.joint_values)
+        images = open_factor_images(self.data, self.root, self.file, self.joint_values, self.side)
         shared = list(zip(self.sharing or [tuple(range(self.num_views))], self.shared, strict=True))
-        return FactorViews(images, self.num_views, shared, self.model_groups, self.train_tuples, self.seed)
+        return FactorViews(images, self.num_views, shared, self.model_groups, self.train_tuples, self.seed, self.width)
+
+    def beta_at(self, step: int) -> float:
+        grown = self.beta_warmup * self.steps
+        return self.beta * min(1.0, 0.1 + 0.9 * step / grown) if grown else self.beta
 
     @property
     def model_groups(self) -> list[tuple[int, ...]]:
@@ -119,7 +148,9 @@ class WeakSupervisionRun:
     def views(self) -> int:
         return len(self.digit_views) if self.data == "digits" else self.num_views
 
-    def selection(self) -> nn.Module:
+    def selection(self, factors: int) -> nn.Module:
+        if self.method == "oracle":
+            return OracleSelection(self.latent, factors)
         if self.method == "label":
             return LabelSelection(self.num_independent)
         if self.method == "ada":
@@ -127,7 +158,14 @@ class WeakSupervisionRun:
         if self.method == "hg":
             return HypergeometricSelection(self.latent)
         subsets = len(self.model_groups) + 1
-        return PartitionSelection(self.latent, subsets, conditionals=self.conditionals, kl=self.kl)
+        return PartitionSelection(
+            self.latent,
+            subsets,
+            conditionals=self.conditionals,
+            kl=self.kl,
+            estimator=self.estimator,
+            samples=self.samples,
+        )
 
 
 class WeakSupervision(Experiment):
@@ -143,7 +181,7 @@ class WeakSupervision(Experiment):
         self.plain = MultiviewVAE(encoders, decoders, shared_by_none, num_views=self.data.plain_views, **shape)
         shape |= {"num_views": config.views, "groups": config.model_groups, "aggregation": config.aggregation}
         # The selection's weights come last, so that those before are the same for every method.
-        self.model = MultiviewVAE(encoders, decoders, config.selection(), **shape).to(world.device)
+        self.model = MultiviewVAE(encoders, decoders, config.selection(len(self.data.names)), **shape).to(world.device)
         self.batches = EpochBatches(len(self.data), min(config.batch_size, len(self.data)), config.seed, world)
         self.temperature = Exponential(config.tau_init, config.tau_final, config.steps)
         self.pretrain_steps = 0 if config.pretrained else config.pretrain_steps
@@ -151,6 +189,7 @@ class WeakSupervision(Experiment):
         self.generator = torch.Generator()
         self.optimizer: torch.optim.Optimizer | None = None
         self.curve: list[dict[str, Any]] = []
+        self.probed: list[dict[str, Any]] = []
         self.pretrained_state: dict[str, Tensor] | None = None
 
     # The loop.
@@ -169,13 +208,15 @@ class WeakSupervision(Experiment):
             share = self.data.plain_batch(step, config.pretrain_batch_size)
             views = [view.tensor_split(self.world.size)[self.world.rank] for view in share]
         else:
-            views = self.data.batch(self.batches(step))
+            batch = self.batches(step)
+            views = self.data.batch(batch)
+            self._tell(lambda: self.data.levels(batch))
         views = [view.to(self.world.device) for view in views]
         if name == "train":
             half_cosine(self.optimizer, step, config.steps)
         model.train()
         selection, posterior = model.infer(views, self.temperature(step), self.generator)
-        beta = config.pretrain_beta if name == "pretrain" else config.beta
+        beta = config.pretrain_beta if name == "pretrain" else config.beta_at(step)
         bound = model.bound_of(views, selection, posterior, beta, config.gamma, self.generator)
         self.optimizer.zero_grad()
         (-bound.elbo).backward()
@@ -188,7 +229,13 @@ class WeakSupervision(Experiment):
             values |= {f"size_{k}": size for k, size in enumerate(sizes)}
             if (step + 1) % max(1, config.steps // _CURVE_POINTS) == 0:
                 self.curve.append({"step": step + 1, "elbo": values["elbo"], "sizes": sizes})
+            if config.probe_every and (step + 1) % config.probe_every == 0:
+                self.probed.append({"step": step + 1, **self._probe()})
         return values
+
+    def _tell(self, levels: Callable[[], Tensor]) -> None:
+        if isinstance(self.model.selection, OracleSelection):
+            self.model.selection.tell(levels())
 
     def _enter(self, name: str) -> None:
         """Start a phase with its own noise and a fresh optimiser."""
@@ -223,12 +270,14 @@ class WeakSupervision(Experiment):
             "model": self.model.state_dict(),
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
             "curve": self.curve,
+            "probed": self.probed,
             "pretrained": self.pretrained_state,
         }
 
     def load_state_dict(self, state: dict[str, Any], index: int) -> None:
         self.model.load_state_dict(state["model"])
         self.curve, self.pretrained_state = list(state["curve"]), state["pretrained"]
+        self.probed = list(state["probed"])
         if state["optimizer"] is not None:
             self.optimizer = self._make_optimizer(self.phase(index - 1))
             self.optimizer.load_state_dict(state["optimizer"])
@@ -237,7 +286,8 @@ class WeakSupervision(Experiment):
         """What two runs must share to share the first phase."""
         names = (
             "seed", "data", "joint_values", "digit_views", "latent", "hidden", "pretrain_steps",
-            "pretrain_batch_size", "pretrain_learning_rate", "pretrain_beta", "precision",
+            "pretrain_batch_size", "pretrain_learning_rate", "pretrain_beta", "precision", "side", "width",
+            "initial",
         )  # fmt: skip
         values = {name: getattr(self.config, name) for name in names}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
@@ -254,30 +304,42 @@ class WeakSupervision(Experiment):
 
     def results(self) -> dict[str, Any]:
         config = self.config
-        train = self._describe(test=False)
-        test = self._describe(test=True)
+        train = self._describe(False, config.probe_train)
+        test = self._describe(True, config.probe_test)
         found: dict[str, Any] = {"test": {"bound": test.pop("bound"), "sizes": self._size_scores(test["sizes"])}}
-        names, scores = list(self.data.names), []
-        for part in self._parts(train, test):
-            known, targets, unknown, wanted, counted = part["data"]
-            fitted = probe_scores(known, targets, unknown, wanted, counted, config.probe_iterations)
-            scores.append({**part["name"], "accuracy": dict(zip(names, fitted, strict=True))})
-        found["test"]["probes"] = scores
+        found["test"]["probes"] = self._probe_parts(train, test, config.probe_iterations)
         found["test"]["shared_by_dimension"] = test["masks"].mean(0).tolist()
         found["test"]["kl_by_dimension"] = test["kl"].mean((0, 1)).tolist()
-        return _rounded({**found, "curve": self.curve})
+        return _rounded({**found, "curve": self.curve, "probed": self.probed})
+
+    def _probe(self) -> dict[str, Any]:
+        """Sizes and what the parts hold in the middle of training, from few tuples."""
+        train, test = (self._describe(test, self.config.probe_tuples // (1 + test)) for test in (False, True))
+        parts = self._probe_parts(train, test, self.config.probe_iterations // 2)
+        return {"sizes": test["sizes"].mean(0).tolist(), "bound": test["bound"], "probes": parts}
+
+    def _probe_parts(self, train: dict[str, Any], test: dict[str, Any], iterations: int) -> list[dict[str, Any]]:
+        scores = []
+        for part in self._parts(train, test):
+            known, targets, unknown, wanted, counted = part["data"]
+            fitted = probe_scores(known, targets, unknown, wanted, counted, iterations)
+            scores.append({**part["name"], "accuracy": dict(zip(self.data.names, fitted, strict=True))})
+        return scores
 
     @torch.no_grad()
-    def _describe(self, test: bool) -> dict[str, Any]:
+    def _describe(self, test: bool, count: int) -> dict[str, Any]:
         """Noise-free partitions and posterior means of many tuples; with `test` their bound too."""
         config, model = self.config, self.model.eval()
-        count = config.probe_test if test else config.probe_train
         targets, pieces = self.data.scored(test, count, config.seed)
         generator = torch.Generator().manual_seed(config.seed)
         kept: dict[str, list[Tensor]] = {"masks": [], "sizes": [], "means": [], "kl": []}
         bounds = []
+        seen = 0
         for piece in pieces:
             views = [view.to(self.world.device) for view in piece]
+            rows = slice(seen, seen + len(views[0]))
+            seen = rows.stop
+            self._tell(lambda rows=rows: targets.level[rows])  # type: ignore[misc]
             selection, posterior = model.infer(views, config.tau_final, generator)
             if test:
                 found = model.bound_of(views, selection, posterior, config.beta, config.gamma, generator)
@@ -343,7 +405,7 @@ class WeakSupervision(Experiment):
             content = {"format": _FORMAT, "identity": self._pretrained_identity(), "model": self.pretrained_state}
             write_checkpoint(content, folder / "pretrained.pt")
         write_checkpoint({"format": _FORMAT, "model": self.model.state_dict()}, folder / "model.pt")
-        if self.data.likelihood == "bernoulli":
+        if self.data.likelihood == "bernoulli" and self.config.method != "oracle":
             from experiments.weak_supervision.figures import draw_traversals, traverse
 
             _, pieces = self.data.scored(True, 250, self.config.seed)

@@ -15,7 +15,7 @@ class FactorImages(Protocol):
     sizes: tuple[int, ...]  # number of values of each factor
 
     def images(self, factors: Tensor) -> Tensor:
-        """(..., F) int64 -> (..., 3, 64, 64) float32 in [0, 1]."""
+        """(..., F) int64 -> (..., 3, side, side) float32 in [0, 1]."""
         ...
 
 

@@ -21,6 +21,7 @@ from drpm.training.interrupt import Interrupted
 from drpm.training.loop import Options
 from experiments.runner import configuration
 from experiments.runner.configuration import LOCATION, build, parse_settings, read_row, recorded, rows
+from experiments.runner.queue import Run, make_runs, read_queue
 from experiments.runner.registry import EXPERIMENTS
 from experiments.runner.runner import run
 
@@ -236,3 +237,35 @@ def test_a_sweep_gives_a_row_for_every_combination(tmp_path: Path, monkeypatch: 
 def test_every_kept_result_belongs_to_a_row(name: str) -> None:
     kept = {path.name for path in (Path(__file__).parents[2] / "results" / name).iterdir() if path.is_dir()}
     assert kept and kept <= set(rows(name))
+
+
+def test_the_queue_makes_what_has_no_result_in_order(tmp_path: Path) -> None:
+    queue = [Run("multitask", f"drpm_{level}", 0) for level in range(4)]
+    kept = tmp_path / queue[1].place()
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    made: list[Run] = []
+
+    def make(run: Run) -> int:
+        made.append(run)
+        return 130 if run == queue[2] else 0
+
+    assert make_runs(queue, tmp_path, make) == 130
+    assert made == [queue[0], queue[2]]
+    assert make_runs(queue[:2], tmp_path, make) == 0
+
+
+def test_the_queue_names_rows_that_exist(tmp_path: Path) -> None:
+    assert read_queue()
+    path = tmp_path / "queue.txt"
+    path.write_text("# a comment\n\nmultitask drpm_3 0 2  # and another\n")
+    assert read_queue(path) == [Run("multitask", "drpm_3", 0), Run("multitask", "drpm_3", 2)]
+    for line, message in (
+        ("multitask drpm_3", "must be EXPERIMENT ROW SEED"),
+        ("multitask drpm_3 zero", "must be EXPERIMENT ROW SEED"),
+        ("multitask other 0", "must name a row of multitask, got 'other'"),
+        ("multitask drpm_3 0 0", "must name every run once"),
+    ):
+        path.write_text(line)
+        with pytest.raises(ValueError, match=f"queue: queue.txt.*{message}"):
+            read_queue(path)

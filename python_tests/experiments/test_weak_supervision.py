@@ -22,8 +22,10 @@ from experiments.runner.configuration import build, read_row, rows
 from experiments.runner.runner import run
 from experiments.weak_supervision import report as weak_supervision_report
 from experiments.weak_supervision.arm_scene import ArmScene, render_all
+from experiments.weak_supervision.data import open_factor_images
 from experiments.weak_supervision.experiment import METHODS, WeakSupervision, WeakSupervisionRun
 from experiments.weak_supervision.linear_probes import probe_scores
+from experiments.weak_supervision.oracle import OracleSelection
 
 SMALL = {"latent": 4, "batch_size": 8, "train_tuples": 400, "probe_train": 200, "probe_test": 120, "joint_values": 2}
 IMAGES = SMALL | {"pretrain_steps": 3, "pretrain_batch_size": 4, "steps": 4}
@@ -120,6 +122,39 @@ def test_three_levels_of_sharing(root: Path, tmp_path: Path) -> None:
     assert "| views 1, 2, 3 | 2 |" in table and "| views 1, 2 | 1 |" in table and "| private | – |" in table
 
 
+def test_the_oracle_shares_what_the_pair_shares_and_training_is_probed(root: Path, tmp_path: Path) -> None:
+    made = IMAGES | {"pretrain_steps": 0, "latent": 10, "side": 32, "width": 4, "probe_every": 2, "probe_tuples": 240}
+    config = WeakSupervisionRun(root=str(root), method="oracle", shared=(3,), **made)
+    with pytest.raises(Interrupted):
+        run(WeakSupervision, config, options(tmp_path, stop_after=3))
+    run(WeakSupervision, config, options(tmp_path, resume=True))
+    found = metrics(tmp_path)
+    # Ten dimensions of seven factors, the last three factors with two each.
+    assert found["test"]["sizes"][0]["mean"] == pytest.approx(30 / 7, rel=0.2)
+    assert [point["step"] for point in found["probed"]] == [2, 4]
+    assert [len(point["probes"]) for point in found["probed"]] == [3, 3]
+    selection = OracleSelection(10, 7)
+    selection.tell(torch.tensor([[0, 1, 1, 1, 1, 1, 0]]))
+    masks = selection(torch.zeros(1, 2, 10), torch.zeros(1, 2, 10)).masks
+    assert masks[0, 0].nonzero().flatten().tolist() == [0, 6, 7] and torch.equal(masks.sum(1), torch.ones(1, 10))
+    with pytest.raises(ValueError, match="tell must be given 2 rows, got 1"):
+        selection(torch.zeros(2, 2, 10), torch.zeros(2, 2, 10))
+
+
+def test_halved_images_are_means_of_four_pixels(root: Path) -> None:
+    whole, halved = (open_factor_images("arm", str(root), "", 2, side) for side in (64, 32))
+    factors = torch.tensor([[[0, 1, 1, 2, 0, 1, 0], [5, 5, 0, 0, 2, 0, 1]]])
+    wanted = torch.nn.functional.avg_pool2d(whole.images(factors)[0], 2)
+    assert halved.images(factors).shape == (1, 2, 3, 32, 32)
+    assert (halved.images(factors)[0] - wanted).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_leave_one_out_trains(root: Path, tmp_path: Path) -> None:
+    made = DIGITS | {"kl": "exact", "estimator": "leave-one-out", "samples": 3}
+    run(WeakSupervision, WeakSupervisionRun(root=str(root), **made), options(tmp_path / "run"))
+    assert np.isfinite(list(metrics(tmp_path / "run")["test"]["bound"].values())).all()
+
+
 @pytest.mark.parametrize(("kl", "aggregation"), [("exact", "product"), ("loose bound", "mixture of products")])
 def test_real_views_take_every_option(root: Path, tmp_path: Path, kl: str, aggregation: str) -> None:
     config = WeakSupervisionRun(root=str(root), kl=kl, aggregation=aggregation, **DIGITS)
@@ -172,7 +207,7 @@ def test_every_row_is_a_configuration() -> None:
     assert {f"arm_n{n}_{method}" for n in (0, 1, 3, 5) for method in METHODS} < set(found)
     for row in found:
         config = build(WeakSupervisionRun, read_row("weak_supervision", row), "weak_supervision")
-        assert config.title and config.beta == 1.0 and config.gamma == 0.25
+        assert config.title and config.gamma == 0.25 * config.beta and config.beta == (config.side / 64) ** 2
 
 
 @pytest.mark.parametrize(
@@ -181,6 +216,9 @@ def test_every_row_is_a_configuration() -> None:
         ({"method": "other"}, r"method must be one of .*, got 'other'"),
         ({"data": "cars"}, r"data must be one of .*, got 'cars'"),
         ({"kl": "none"}, r"kl must be one of .*, got 'none'"),
+        ({"estimator": "none"}, r"estimator must be one of .*, got 'none'"),
+        ({"method": "oracle", "data": "digits"}, r"data must have factors for oracle, got digits"),
+        ({"side": 48}, r"side must be 32 or 64, got 48"),
         ({"shared": (1, 2)}, r"shared must have 1 numbers, one for each set, got \(1, 2\)"),
         ({"digit_views": ("fou", "abc")}, r"digit_views must be some of"),
         ({"method": "hg", "groups": ((0, 1), (0,))}, r"groups must be at most one set for method hg"),
@@ -208,3 +246,17 @@ def test_smoke_sizes_follow_the_data(tmp_path: Path) -> None:
         estimates[number] = test["sizes"][0]["mean"]
     assert estimates[5] > estimates[0] + 0.5
     assert MPI3D(tmp_path / "arm_scene_4.npy", sizes=ArmScene(4).sizes).sizes[-1] == 4
+
+
+@pytest.mark.slow
+def test_smoke_from_scratch_the_shared_part_learns(tmp_path: Path) -> None:
+    render_all(tmp_path / "arm_scene_4.npy", ArmScene(4))
+    row = read_row("weak_supervision", "scratch_n5_drpm") | {
+        "steps": 2000, "joint_values": 4, "train_tuples": 20_000, "probe_every": 1000,
+        "probe_train": 1000, "probe_test": 1000, "root": str(tmp_path),
+    }  # fmt: skip
+    run(WeakSupervision, build(WeakSupervisionRun, row, "weak_supervision"), options(tmp_path / "run"))
+    found = metrics(tmp_path / "run")
+    accuracy = found["test"]["probes"][0]["accuracy"]
+    assert max(score for score in accuracy.values() if score is not None) > 0.2, accuracy
+    assert len(found["probed"]) == 2

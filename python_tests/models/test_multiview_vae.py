@@ -241,12 +241,63 @@ def test_unknown_divergence_is_named():
         PartitionSelection(DIM, kl="none")
 
 
+def test_leave_one_out_has_the_gradient_of_the_enumerated_bound():
+    torch.manual_seed(0)
+    dim, rows = 3, 6000
+    selection = PartitionSelection(dim, kl="exact", estimator="leave-one-out", samples=3)
+    model = MultiviewVAE(DenseEncoder(4, dim, 8), DenseDecoder(4, dim, 8), selection, likelihood="gaussian")
+    with torch.no_grad():
+        model.encoders[0].layers[-1].bias[dim:] = -30.0  # z is its mean
+        selection.score_head.weight.mul_(3.0)
+        model.decoders[0][-1].weight.mul_(8.0)
+    pair = [torch.randn(1, 4), torch.randn(1, 4)]
+    heads = [*selection.size_head.parameters(), *selection.score_head.parameters()]
+
+    means, log_variances = model.encode(pair)
+    features = selection.features(means, log_variances)
+    labels = torch.tensor(list(itertools.product(range(2), repeat=dim)))
+    masks = torch.nn.functional.one_hot(labels, 2).transpose(1, 2).float()
+    repeated = (x.expand(len(labels), -1, -1) for x in (means, log_variances))
+    posterior = assign(*repeated, masks, model.groups)
+    expected = -posterior.kl
+    for view, decoded in zip(pair, model.decode(posterior.means), strict=True):
+        expected = expected - 0.5 * (decoded - view).square().sum(-1)
+    q = ops.random_partition_log_prob(labels, selection.size_head(features), selection.score_head(features)).exp()
+    assert q.sum().item() == pytest.approx(1, abs=1e-5)
+    exact = torch.cat([g.flatten() for g in torch.autograd.grad((q * expected).sum(), heads)])
+
+    many = [view.expand(rows, -1) for view in pair]
+    drawn, _ = model.infer(many)
+    assert drawn.masks.shape == (3 * rows, 2, dim) and drawn.log_prob.shape == (3 * rows,)
+    assert not drawn.masks.requires_grad
+    bound = model.bound(many, gamma=0.0)
+    found = torch.cat([g.flatten() for g in torch.autograd.grad(bound.elbo, heads)])
+    assert float((found - exact).norm() / exact.norm()) < 0.08
+    torch.testing.assert_close(bound.elbo, bound.reconstruction - bound.kl)
+    alone, _ = model.eval().infer(many)
+    assert alone.log_prob is None and len(alone.masks) == rows
+
+
+def test_unknown_estimators_are_named():
+    with pytest.raises(ValueError, match="estimator must be one of straight-through, leave-one-out, got none"):
+        PartitionSelection(DIM, estimator="none")
+    with pytest.raises(
+        ValueError, match="straight-through unless kl is exact and samples >= 2, got leave-one-out with"
+    ):
+        PartitionSelection(DIM, estimator="leave-one-out")
+
+
 def test_encoder_is_that_of_locatello():
     kernels = [m.kernel_size for m in ConvEncoder().modules() if isinstance(m, torch.nn.Conv2d)]
     assert kernels == [(4, 4), (4, 4), (2, 2), (2, 2)]
     mean, log_variance = ConvEncoder(6)(torch.rand(2, 3, 64, 64))
     assert mean.shape == log_variance.shape == (2, 6)
     assert ConvDecoder(6)(mean).shape == (2, 3, 64, 64)
+    small = {"side": 32, "width": 4}
+    assert ConvEncoder(6, **small)(torch.rand(2, 3, 32, 32))[0].shape == (2, 6)
+    assert ConvDecoder(6, **small)(mean).shape == (2, 3, 32, 32)
+    with pytest.raises(ValueError, match=r"side must be one of \[32, 64\], got 48"):
+        ConvEncoder(side=48)
 
 
 def test_bf16_networks_stay_close_and_return_float32():

@@ -1,0 +1,49 @@
+"""A list of runs, made one after the other: `python -m experiments queue`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.runner.configuration import FOLDER, rows
+
+
+class Run(NamedTuple):
+    experiment: str
+    row: str
+    seed: int
+
+    def place(self) -> Path:
+        """Folder and name of its result below `results/`."""
+        return Path(self.experiment) / self.row / f"seed{self.seed}.json"
+
+
+def read_queue(path: Path = FOLDER / "queue.txt") -> list[Run]:
+    """Read lines EXPERIMENT ROW SEED [SEED …], most important first; `#` begins a comment.
+
+    Raises: ValueError for a line of another form, a row that does not exist, or a run that is named twice.
+    """
+    found: list[Run] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        if len(words) < 3 or not all(word.isdecimal() for word in words[2:]):
+            raise ValueError(f"queue: {path.name}:{number} must be EXPERIMENT ROW SEED [SEED …], got {line!r}")
+        if words[1] not in rows(words[0]):
+            raise ValueError(f"queue: {path.name}:{number} must name a row of {words[0]}, got {words[1]!r}")
+        found += [Run(words[0], words[1], int(seed)) for seed in words[2:]]
+    twice = {run for run in found if found.count(run) > 1}
+    if twice:
+        raise ValueError(f"queue: {path.name} must name every run once, got {sorted(twice)} again")
+    return found
+
+
+def make_runs(queue: Sequence[Run], results: Path, make: Callable[[Run], int]) -> int:
+    """Make the runs whose result is not there; stop at the first exit status other than 0, and give it."""
+    for run in queue:
+        if not (results / run.place()).exists():
+            print(f"{run.experiment} {run.row} seed {run.seed}", flush=True)
+            status = make(run)
+            if status:
+                return status
+    return 0
