@@ -90,7 +90,9 @@ class WeakSupervisionRun:
     learning_rate: float = 1e-3
     head_learning_rate: float = 1e-2  # of the heads that give the partition's parameters
     beta: float = 1.0
-    beta_warmup: float = 0.0  # share of the training in which beta grows to its value, from a tenth of it
+    # beta and gamma are a tenth of their values for the first share of the training, and grow during the second.
+    beta_hold: float = 0.0
+    beta_warmup: float = 0.0
     gamma: float = 0.25
     tau_init: float = 1.0
     tau_final: float = 0.5
@@ -119,7 +121,8 @@ class WeakSupervisionRun:
         )
         require(self.kl in PARTITION_KLS, _OP, "kl", f"be one of {PARTITION_KLS}", repr(self.kl))
         require(self.initial in INITIAL, _OP, "initial", f"be one of {INITIAL}", repr(self.initial))
-        require(0 <= self.beta_warmup <= 1, _OP, "beta_warmup", "lie in [0, 1]", self.beta_warmup)
+        for name in ("beta_hold", "beta_warmup"):
+            require(0 <= getattr(self, name) <= 1, _OP, name, "lie in [0, 1]", getattr(self, name))
         require(self.side in (32, 64), _OP, "side", "be 32 or 64", self.side)
         require(self.steps >= 1, _OP, "steps", "be >= 1", self.steps)
         unknown = set(self.digit_views) - set(VIEWS)
@@ -136,9 +139,12 @@ class WeakSupervisionRun:
         shared = list(zip(self.sharing or [tuple(range(self.num_views))], self.shared, strict=True))
         return FactorViews(images, self.num_views, shared, self.model_groups, self.train_tuples, self.seed, self.width)
 
-    def beta_at(self, step: int) -> float:
-        grown = self.beta_warmup * self.steps
-        return self.beta * min(1.0, 0.1 + 0.9 * step / grown) if grown else self.beta
+    def grown(self, step: int) -> float:
+        """The share of beta and gamma that holds at a step of the training."""
+        since = step - self.beta_hold * self.steps
+        if since < 0 or self.beta_warmup == 0:
+            return 0.1 if since < 0 else 1.0
+        return min(1.0, 0.1 + 0.9 * since / (self.beta_warmup * self.steps))
 
     @property
     def model_groups(self) -> list[tuple[int, ...]]:
@@ -216,8 +222,9 @@ class WeakSupervision(Experiment):
             half_cosine(self.optimizer, step, config.steps)
         model.train()
         selection, posterior = model.infer(views, self.temperature(step), self.generator)
-        beta = config.pretrain_beta if name == "pretrain" else config.beta_at(step)
-        bound = model.bound_of(views, selection, posterior, beta, config.gamma, self.generator)
+        grown = config.grown(step)
+        beta = config.pretrain_beta if name == "pretrain" else config.beta * grown
+        bound = model.bound_of(views, selection, posterior, beta, config.gamma * grown, self.generator)
         self.optimizer.zero_grad()
         (-bound.elbo).backward()
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
