@@ -10,11 +10,13 @@ from drpm.nn import NeuronPartition, Schedule
 
 
 class MultitaskOutput(NamedTuple):
-    """`logits` (T, B, C), a block per task; `masks` (B, T, d) and `sizes` (B, T) of the neurons, or None."""
+    """`logits` (T, B, C), a block per task; `masks` (B, T, d) and `sizes` (B, T) of the neurons, and the `encoding`
+    (B, features) that they come from, or None."""
 
     logits: Tensor
     masks: Tensor | None
     sizes: Tensor | None
+    encoding: Tensor | None = None
 
 
 class LeNetEncoder(nn.Module):
@@ -95,10 +97,11 @@ class PartitionedMultitask(nn.Module):
 
     def forward(self, images: Tensor) -> MultitaskOutput:
         z = self.encoder(images)
-        split = self.partition(self.partition_encoder(images))
+        encoding = self.partition_encoder(images)
+        split = self.partition(encoding)
         masked = z.unsqueeze(0) * split.assignment.transpose(0, 1)  # (T, B, d)
         logits = torch.stack([head(part) for head, part in zip(self.heads, masked, strict=True)])
-        return MultitaskOutput(logits, split.assignment, split.sizes)
+        return MultitaskOutput(logits, split.assignment, split.sizes, encoding)
 
 
 def multitask_loss(logits: Tensor, labels: Tensor, weights: tuple[float, ...] | None = None) -> tuple[Tensor, Tensor]:

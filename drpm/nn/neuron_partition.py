@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from drpm.estimators import partition_kl
 from drpm.nn.temperature import Annealed, Schedule, Temperature
 from drpm.ops import Partition, random_partition
 from drpm.ops._arguments import check_floating
@@ -71,11 +72,11 @@ class NeuronPartition(Annealed):
         """
         check_floating(_OP, "encoding", encoding)
         noise = self.training if self.noise is None else self.noise
+        log_omega, log_scores = self._parameters_of(encoding)
         with torch.autocast(encoding.device.type, enabled=False):
-            encoding = encoding.to(self.log_omega.weight.dtype)
             return random_partition(
-                self.log_omega(encoding),
-                self.log_scores(encoding),
+                log_omega,
+                log_scores,
                 self.tau,
                 hard=self.hard,
                 noise=noise,
@@ -83,6 +84,37 @@ class NeuronPartition(Annealed):
                 generator=generator if noise else None,
                 seed=seed if noise else None,
             )
+
+    def kl(
+        self,
+        encoding: Tensor,  # (*, features)
+        *,
+        samples: int = 2,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:  # (*)
+        """KL(DRPM(ω, s) ‖ DRPM(1, 1)) of each input, in nats: how far the random partition is from the uniform one.
+
+        Its pull on log ω does not vanish where the sizes saturate, so that no task loses its neurons for good. It is
+        that of the random model also where `noise` is False.
+
+        Args:
+            samples: int >= 2, draws that estimate the order's term; the sizes' is exact.
+            generator: where the draws come from.
+        Gradient: unbiased, see `drpm.estimators.partition_kl`.
+        """
+        check_floating(_OP, "encoding", encoding)
+        log_omega, log_scores = self._parameters_of(encoding)
+        with torch.autocast(encoding.device.type, enabled=False):
+            with torch.no_grad():
+                labels = random_partition(log_omega, log_scores, sample_shape=(samples,), generator=generator).labels
+            uniform = torch.zeros_like(log_omega), torch.zeros_like(log_scores)
+            terms = partition_kl(labels, log_omega, uniform[0], log_scores, uniform[1])
+        return terms.sizes + terms.order
+
+    def _parameters_of(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(encoding.device.type, enabled=False):
+            encoding = encoding.to(self.log_omega.weight.dtype)
+            return self.log_omega(encoding), self.log_scores(encoding)
 
     if TYPE_CHECKING:
         __call__ = forward  # torch types a call of any module as Any

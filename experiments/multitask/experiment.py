@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from drpm.data import load_images
+from drpm.data.idx import ImageSet
 from drpm.models.multitask import MultitaskOutput, PartitionedMultitask, UnitaryScaling, multitask_loss
 from drpm.nn import Exponential, advance_temperatures
 from drpm.ops._arguments import require
@@ -55,16 +56,22 @@ class MultitaskRun:
     # Optimisation.
     weights: tuple[float, ...] | None = None  # of the tasks' losses; None: equal ones
     size_penalty: float = 0.0  # times the mean of sum_k log n_k!, of the masks' sizes; not in the thesis
+    kl_weight: float = 0.0  # times the mean KL of the partition from the uniform one; falls to zero linearly
+    kl_samples: int = 2
     batch_size: int = 128
     epochs: int = 3
     learning_rate: float = 3e-3
     partition_rate: float = 1.0  # times learning_rate: step size of the encoder and the layers that give the partition
+    size_rate: float = 1.0  # times that: of the layer that gives log omega
+    held_out: float = 0.0  # share of the training images that is left out and scored instead of the test images
     precision: str = "bf16"  # of the networks; losses, partitions and weights are float32
 
     def __post_init__(self) -> None:
         require(self.method in METHODS, "multitask", "method", f"be one of {METHODS}", repr(self.method))
         require(self.precision in PRECISIONS, "multitask", "precision", f"be one of {PRECISIONS}", repr(self.precision))
         require(self.digits in LAYOUTS, "multitask", "digits", f"be one of {sorted(LAYOUTS)}", self.digits)
+        require(0 <= self.held_out < 1, "multitask", "held_out", "lie in [0, 1)", self.held_out)
+        require(self.kl_samples >= 2, "multitask", "kl_samples", "be >= 2", self.kl_samples)
         require(self.epochs >= 1, "multitask", "epochs", "be >= 1", self.epochs)
         weights = self.weights
         require(
@@ -99,6 +106,11 @@ class Multitask(Experiment):
             values |= {f"size_{task}": value for task, value in enumerate(out.sizes.detach().mean(0).tolist())}
             if self.config.size_penalty:
                 loss = loss + self.config.size_penalty * torch.lgamma(out.sizes + 1).sum(-1).mean()
+        if out.encoding is not None and self.config.kl_weight:
+            assert isinstance(self.model, PartitionedMultitask)
+            kl = self.model.partition.kl(out.encoding, samples=self.config.kl_samples).mean()
+            loss = loss + self.config.kl_weight * (1 - index / self.steps) * kl
+            values["kl"] = float(kl.detach())
         self.optimizer.zero_grad()
         loss.backward()
         self.world.average_gradients(self.model.parameters())
@@ -112,11 +124,16 @@ class Multitask(Experiment):
         return values
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        parts: dict[bool, list[torch.nn.Parameter]] = {False: [], True: []}
+        config = self.config
+        rates = {
+            "": 1.0,
+            "partition": config.partition_rate,
+            "partition.log_omega": config.partition_rate * config.size_rate,
+        }
+        parts: dict[str, list[torch.nn.Parameter]] = {prefix: [] for prefix in rates}
         for name, parameter in self.model.named_parameters():
-            parts[name.startswith("partition")].append(parameter)
-        rates = {False: self.config.learning_rate, True: self.config.learning_rate * self.config.partition_rate}
-        return [{"params": part, "lr": rates[key]} for key, part in parts.items() if part]
+            parts[max((prefix for prefix in rates if name.startswith(prefix)), key=len)].append(parameter)
+        return [{"params": part, "lr": config.learning_rate * rates[key]} for key, part in parts.items() if part]
 
     def _forward(self, images: Tensor) -> MultitaskOutput:
         low = torch.autocast(self.world.device.type, torch.bfloat16)
@@ -175,8 +192,15 @@ def make_model(config: MultitaskRun, steps: int) -> UnitaryScaling | Partitioned
 
 
 def make_data(config: MultitaskRun) -> tuple[MultiMNIST, MultiMNIST]:
-    """Give training and test images: made from MNIST's training and test digits, which stay apart."""
+    """Give training and test images: made from MNIST's training and test digits, which stay apart.
+
+    With `held_out` the test images are made from the last of the training digits, the training images from the others.
+    """
     mnist = load_images("mnist", config.root)
+    if config.held_out:
+        kept = round((1 - config.held_out) * len(mnist.train_images))
+        images, labels = mnist.train_images, mnist.train_labels
+        mnist = ImageSet(images[:kept], labels[:kept], images[kept:], labels[kept:])
     made = [
         make_multi_mnist(
             images, labels, count, config.noise, 2 * config.seed + part, salt=config.salt, digits=config.digits

@@ -121,6 +121,34 @@ def test_partition_rate_is_the_step_size_of_the_partition(root: Path, tmp_path: 
         assert torch.equal(value, end[name]) == name.startswith("partition"), name
 
 
+def test_the_annealed_kl_keeps_the_sizes_together(root: Path, tmp_path: Path) -> None:
+    apart = []
+    for weight in (1e-6, 10.0):
+        run(Multitask, config(root, kl_weight=weight, learning_rate=3e-2), options(tmp_path / str(weight), log_every=1))
+        lines = [json.loads(line) for line in (tmp_path / str(weight) / "log.jsonl").read_text().splitlines()]
+        assert all(line["kl"] > -5 for line in lines)
+        left, right = metrics(tmp_path / str(weight))["test"]["sizes"]
+        apart.append(abs(left - right))
+    assert apart[1] < apart[0]
+
+
+def test_size_rate_is_the_step_size_of_the_size_layer(root: Path, tmp_path: Path) -> None:
+    frozen = config(root, size_rate=0.0)
+    run(Multitask, frozen, options(tmp_path))
+    torch.manual_seed(frozen.seed)
+    start, end = make_model(frozen, 1), torch.load(tmp_path / "model.pt", weights_only=True)["model"]
+    for name, value in start.named_parameters():
+        assert torch.equal(value, end[name]) == name.startswith("partition.log_omega"), name
+
+
+def test_held_out_images_are_made_of_training_digits(root: Path) -> None:
+    train, held_out = make_data(config(root, held_out=0.5, train_images=1400, test_images=1400))
+    plain, test = make_data(config(root, train_images=1400, test_images=1400))
+    assert len(train.images) == len(held_out.images) == 1400
+    for one, two in ((train, plain), (held_out, test), (train, held_out)):
+        assert not torch.equal(one.images, two.images)
+
+
 def test_tables_and_figures_come_from_the_results(root: Path, tmp_path: Path) -> None:
     results, docs, runs = tmp_path / "results" / "multitask", tmp_path / "docs", tmp_path / "out"
     assert {make() for make in multitask_report.tables(results).values()} == {"_No results yet._"}
@@ -197,6 +225,8 @@ def test_command_line(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     [
         ({"precision": "half"}, "precision must be one of"),
         ({"digits": 4}, r"digits must be one of \[2, 3\], got 4"),
+        ({"held_out": 1.0}, r"held_out must lie in \[0, 1\), got 1.0"),
+        ({"kl_samples": 1}, "kl_samples must be >= 2, got 1"),
         ({"epochs": 0}, "epochs must be >= 1, got 0"),
         ({"weights": (1.0,)}, r"weights must be 2 numbers, got \(1.0,\)"),
     ],

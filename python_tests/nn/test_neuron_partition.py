@@ -1,5 +1,7 @@
 """NeuronPartition: every neuron gets one task, gradients reach both layers, noise, autocast, bad arguments."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -88,6 +90,38 @@ def test_temperature_follows_its_schedule():
     copy = NeuronPartition(30, 20, 3, tau=Exponential(1.0, 0.25, 2))
     copy.load_state_dict(layer.state_dict())
     assert copy.tau == 0.5
+
+
+def test_kl_is_that_of_the_random_partition_from_the_uniform_one():
+    torch.manual_seed(0)
+    layer, encoding = NeuronPartition(5, 4, 2), torch.randn(1, 5)
+    labels = torch.tensor(list(itertools.product(range(2), repeat=4)))
+    log_omega, log_scores = layer.log_omega(encoding), layer.log_scores(encoding)
+    log_q = ops.random_partition_log_prob(labels, log_omega, log_scores)
+    log_p = ops.random_partition_log_prob(labels, torch.zeros_like(log_omega), torch.zeros_like(log_scores))
+    exact = (log_q.exp() * (log_q - log_p)).sum()
+    found = layer.kl(encoding, samples=20_000).sum()
+    torch.testing.assert_close(found, exact, rtol=0.05, atol=1e-3)
+    parameters = list(layer.parameters())
+    pairs = zip(*(torch.autograd.grad(value, parameters) for value in (found, exact)), strict=True)
+    for own, wanted in pairs:
+        assert (own - wanted).norm() < 0.1 * wanted.norm() + 1e-3
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.zero_()
+    assert layer.kl(encoding).item() == 0
+
+
+def test_kl_pulls_back_where_the_sizes_are_saturated():
+    torch.manual_seed(0)
+    layer = NeuronPartition(5, 20, 2)
+    with torch.no_grad():
+        layer.log_omega.bias.copy_(torch.tensor([30.0, 0.0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        layer.kl(torch.randn(3, 5).bfloat16()).sum().backward()
+    assert layer.log_omega.bias.grad[0] > 0 > layer.log_omega.bias.grad[1]
+    with pytest.raises(TypeError, match="NeuronPartition: encoding"):
+        layer.kl(torch.zeros(3, 5, dtype=torch.int64))
 
 
 def test_bad_arguments_are_named():
