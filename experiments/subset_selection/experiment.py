@@ -77,6 +77,7 @@ class SubsetSelection(Experiment):
         images = config.objective == "reconstruction"
         self.scale = torch.ones_like(self.mean) if images else own.std(0).clamp_min(1e-6)
         self.x = (own - self.mean) / self.scale
+        self.variance = float(self.x.var(0).sum())  # a reconstruction counts in units of it
         self.targets = {task: training_labels(problem, task)[train] for task in problem.classes}
         if not self.trained:
             return
@@ -118,7 +119,7 @@ class SubsetSelection(Experiment):
 
     def _loss(self, out: Tensor, x: Tensor, rows: Tensor) -> Tensor:
         if self.config.objective == "reconstruction":
-            return (out - x).square().sum(-1).mean()
+            return (out - x).square().sum(-1).mean() / self.variance
         parts = out.split(list(self.problem.classes.values()), dim=-1)
         loss = out.new_zeros(())
         for part, target in zip(parts, self.targets.values(), strict=True):

@@ -39,13 +39,16 @@ def agreement(found: Tensor, truth: Tensor) -> dict[str, Any]:
 
 def reconstruction(train: Tensor, test: Tensor, chosen: Tensor) -> dict[str, float]:
     """Mean squared error of all features, and of those that were not chosen, by the best linear map from the chosen."""
-    ones = torch.ones(len(train), 1, dtype=torch.float64)
     target, scored = train.double(), test.double()
-    inputs = torch.cat([target[:, chosen], ones], dim=1)
-    gram = inputs.T @ inputs
+
+    def inputs(x: Tensor) -> Tensor:
+        return torch.cat([x[:, chosen], x.new_ones(len(x), 1)], dim=1)
+
+    given = inputs(target)
+    gram = given.T @ given
     gram.diagonal()[:-1] += 1e-6 * len(train)  # pixels that never change
-    weight = torch.linalg.solve(gram, inputs.T @ target)
-    error = (torch.cat([scored[:, chosen], ones[: len(scored)]], dim=1) @ weight - scored).square()
+    weight = torch.linalg.solve(gram, given.T @ target)
+    error = (inputs(scored) @ weight - scored).square()
     left = torch.ones(train.shape[1], dtype=torch.bool)
     left[chosen] = False
     return {"error": round(float(error.mean()), 6), "error_of_rest": round(float(error[:, left].mean()), 6)}
