@@ -75,6 +75,7 @@ def _queue(parsed: argparse.Namespace) -> int:
             return 0
         words = [run.experiment, "--row", run.row, "--seed", str(run.seed), "--threads", str(parsed.threads)]
         words += ["--results", str(parsed.results), "--resume", "--no-tensorboard"]
+        words += [word for setting in run.settings for word in ("--set", setting)]
         # A process for each: its peak memory and its random states are its own.
         return subprocess.run([sys.executable, "-m", "experiments", *words]).returncode
 

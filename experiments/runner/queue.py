@@ -11,6 +11,7 @@ class Run(NamedTuple):
     experiment: str
     row: str
     seed: int
+    settings: tuple[str, ...] = ()  # NAME=VALUE, as `--set` takes them
 
     def place(self) -> Path:
         """Folder and name of its result below `results/`."""
@@ -18,8 +19,9 @@ class Run(NamedTuple):
 
 
 def read_queue(path: Path = FOLDER / "queue.txt") -> list[Run]:
-    """Read lines EXPERIMENT ROW SEED [SEED …], most important first; `#` begins a comment.
+    """Read lines EXPERIMENT ROW SEED [SEED …] [NAME=VALUE …], most important first; `#` begins a comment.
 
+    `{seed}` in a value is the run's seed.
     Raises: ValueError for a line of another form, a row that does not exist, or a run that is named twice.
     """
     found: list[Run] = []
@@ -27,14 +29,21 @@ def read_queue(path: Path = FOLDER / "queue.txt") -> list[Run]:
         words = line.partition("#")[0].split()
         if not words:
             continue
-        if len(words) < 3 or not all(word.isdecimal() for word in words[2:]):
-            raise ValueError(f"queue: {path.name}:{number} must be EXPERIMENT ROW SEED [SEED …], got {line!r}")
+        settings = [word for word in words[2:] if "=" in word]
+        seeds = words[2 : len(words) - len(settings)]
+        if not seeds or not all(word.isdecimal() for word in seeds):
+            raise ValueError(
+                f"queue: {path.name}:{number} must be EXPERIMENT ROW SEED [SEED …] [NAME=VALUE …], got {line!r}"
+            )
         if words[1] not in rows(words[0]):
             raise ValueError(f"queue: {path.name}:{number} must name a row of {words[0]}, got {words[1]!r}")
-        found += [Run(words[0], words[1], int(seed)) for seed in words[2:]]
-    twice = {run for run in found if found.count(run) > 1}
+        for seed in seeds:
+            filled = (setting.replace("{seed}", seed) for setting in settings)
+            found.append(Run(words[0], words[1], int(seed), tuple(filled)))
+    places = [run.place() for run in found]
+    twice = sorted({str(place) for place in places if places.count(place) > 1})
     if twice:
-        raise ValueError(f"queue: {path.name} must name every run once, got {sorted(twice)} again")
+        raise ValueError(f"queue: {path.name} must name every run once, got {twice} again")
     return found
 
 

@@ -258,11 +258,12 @@ def test_the_queue_makes_what_has_no_result_in_order(tmp_path: Path) -> None:
 def test_the_queue_names_rows_that_exist(tmp_path: Path) -> None:
     assert read_queue()
     path = tmp_path / "queue.txt"
-    path.write_text("# a comment\n\nmultitask drpm_3 0 2  # and another\n")
-    assert read_queue(path) == [Run("multitask", "drpm_3", 0), Run("multitask", "drpm_3", 2)]
+    path.write_text("# a comment\n\nmultitask drpm_3 0 2 root=here{seed} epochs=1  # and another\n")
+    assert read_queue(path) == [Run("multitask", "drpm_3", seed, (f"root=here{seed}", "epochs=1")) for seed in (0, 2)]
     for line, message in (
         ("multitask drpm_3", "must be EXPERIMENT ROW SEED"),
         ("multitask drpm_3 zero", "must be EXPERIMENT ROW SEED"),
+        ("multitask drpm_3 epochs=1 0", "must be EXPERIMENT ROW SEED"),
         ("multitask other 0", "must name a row of multitask, got 'other'"),
         ("multitask drpm_3 0 0", "must name every run once"),
     ):
