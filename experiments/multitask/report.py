@@ -2,13 +2,15 @@
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from drpm.data.idx import load_images
 from experiments.demo.report import mean_and_error, mean_and_spread
+from experiments.multitask import race_report
+from experiments.multitask.cells import cell, seeds, values
 from experiments.multitask.figures import draw_noise_ratios, draw_sweep
 from experiments.multitask.probe import table as probe_table
 from experiments.runner.configuration import read_row, rows
@@ -30,6 +32,7 @@ def tables(results: Path) -> dict[str, Callable[[], str]]:
         "multitask variants": partial(variants_table, results),
         "multitask epochs": partial(epochs_table, results),
         "multitask probe": partial(_probe_table, results / "probe.json"),
+        **race_report.tables(results),
     }
 
 
@@ -55,11 +58,6 @@ def read_sweep(results: Path) -> Sweep:
     return {method: {level: runs for level, runs in by.items() if runs} for method, by in found.items()}
 
 
-def values(runs: Sequence[dict[str, Any]], score: str, task: int) -> list[float]:
-    """Give a score of one task, a value per run."""
-    return [run["metrics"]["test"][score][task] for run in runs]
-
-
 def differences(found: Sweep, method: str, level: int, task: int) -> list[float]:
     """Give the accuracy of a method less that of ULS on the same images, for each seed that has both."""
     own, base = (
@@ -83,12 +81,12 @@ def sweep_table(results: Path, method: str) -> str:
         base, own = found["uls"].get(level, []), found[method].get(level, [])
         if not own:
             continue
-        cells = [_cell(runs, "accuracy", task) for runs in (base, own) for task in (0, 1)]
+        cells = [cell(runs, "accuracy", task) for runs in (base, own) for task in (0, 1)]
         for task in (0, 1):
             apart = differences(found, method, level, task)
             cells.append(mean_and_error(apart).split(" (")[0] if len(apart) > 1 else "–")
-        cells += [_cell(own, "sizes", task) for task in (0, 1)]
-        lines.append(f"| {level / 10} | {' | '.join(cells)} | {_seeds(own)} |")
+        cells += [cell(own, "sizes", task) for task in (0, 1)]
+        lines.append(f"| {level / 10} | {' | '.join(cells)} | {seeds(own)} |")
     every = [run for name in ("uls", method) for runs in found[name].values() for run in runs]
     note = "Differences of the same seed: mean ± standard error. "
     return "\n".join([*lines, "", note + runs_line(every)])
@@ -141,7 +139,8 @@ def _answers(found: Sweep, method: str) -> list[str]:
 def variants_table(results: Path) -> str:
     """Give every row that is not a point of Fig. 5.13, and the points that they are to be compared with."""
     swept = {f"{method}_{level}" for method in METHODS for level in LEVELS}
-    extra = [row for row in rows("multitask") if row not in swept and read_runs(results / row)]
+    kept = [row for row in rows("multitask") if not row.startswith(race_report.PREFIXES)]
+    extra = [row for row in kept if row not in swept and read_runs(results / row)]
     if not extra:
         return _NO_RESULTS
     lines = ["| α | model | accuracy of each task | neurons of each task | constancy | seeds |", "|---" * 6 + "|"]
@@ -156,13 +155,13 @@ def variants_table(results: Path) -> str:
     for row in sorted(chosen, key=lambda row: (place[row], row not in swept)):
         runs = read_runs(results / row)
         tasks = range(len(runs[0]["metrics"]["test"]["accuracy"]))
-        accuracy = ", ".join(_cell(runs, "accuracy", task) for task in tasks)
+        accuracy = ", ".join(cell(runs, "accuracy", task) for task in tasks)
         sizes, constancy = "–", "–"
         if "sizes" in runs[0]["metrics"]["test"]:
-            sizes = ", ".join(_cell(runs, "sizes", task) for task in tasks)
+            sizes = ", ".join(cell(runs, "sizes", task) for task in tasks)
             constancy = mean_and_spread([run["metrics"]["test"]["constancy"] for run in runs])
         title = read_row("multitask", row)["title"]
-        lines.append(f"| {place[row][1]} | {title} | {accuracy} | {sizes} | {constancy} | {_seeds(runs)} |")
+        lines.append(f"| {place[row][1]} | {title} | {accuracy} | {sizes} | {constancy} | {seeds(runs)} |")
         every += runs
     return "\n".join([*lines, "", runs_line(every)])
 
@@ -194,14 +193,3 @@ def epochs_table(results: Path) -> str:
 
 def _probe_table(path: Path) -> str:
     return probe_table(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else _NO_RESULTS
-
-
-def _seeds(runs: Sequence[dict[str, Any]]) -> str:
-    return ", ".join(str(run["seed"]) for run in runs)
-
-
-def _cell(runs: Sequence[dict[str, Any]], score: str, task: int) -> str:
-    if not runs:
-        return "–"
-    text = mean_and_spread(values(runs, score, task))
-    return text if score != "sizes" else " ± ".join(f"{float(part):.1f}" for part in text.split(" ± "))

@@ -4,30 +4,21 @@ import statistics
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from drpm.training.figures import pyplot, save_figure
 from experiments.runner.configuration import read_row, rows
 from experiments.runner.records import read_runs, runs_line
+from experiments.weak_supervision import scratch_report
+from experiments.weak_supervision.accuracy import THESIS, Runs, part_accuracy, spread
 from experiments.weak_supervision.figures import draw_traversals
 
 _NAME = "weak_supervision"
 _METHODS = ("label", "ada", "hg", "drpm")
 _SHARED = (0, 1, 3, 5)
 _PICTURED = ("arm_n3_drpm",)
-_THESIS = {  # Table 5.3, means of five seeds: (n_s, part) -> Label, Ada, HG, DRPM
-    (0, "private"): (0.14, 0.12, 0.18, 0.26),
-    (1, "shared"): (0.19, 0.19, 0.22, 0.39),
-    (1, "private"): (0.16, 0.15, 0.19, 0.20),
-    (3, "shared"): (0.10, 0.10, 0.08, 0.15),
-    (3, "private"): (0.23, 0.22, 0.28, 0.29),
-    (5, "shared"): (0.34, 0.33, 0.28, 0.42),
-    (5, "private"): (0.00, 0.00, 0.01, 0.01),
-}
 _NONE = "_No results yet._"
-Runs = list[dict[str, Any]]
 
 
 def tables(results: Path) -> dict[str, Callable[[], str]]:
@@ -37,29 +28,8 @@ def tables(results: Path) -> dict[str, Callable[[], str]]:
         "weak supervision three views": partial(level_table, results, "three_"),
         "weak supervision digit pairs": partial(digit_table, results, "digits_"),
         "weak supervision six views": partial(digit_table, results, "six_"),
+        **scratch_report.tables(results),
     }
-
-
-def _spread(values: Iterable[float | None], digits: int = 2) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    if len(known) == 1:
-        return f"{known[0]:.{digits}f}"
-    return f"{statistics.mean(known):.{digits}f} ± {statistics.stdev(known):.{digits}f}"
-
-
-def part_accuracy(run: dict[str, Any], part: str, level: int | None = None) -> float | None:
-    """Mean adjusted balanced accuracy over factors, then over the views (private) or of one group (shared)."""
-    probes = [probe for probe in run["metrics"]["test"]["probes"] if probe["part"] == part]
-    if level is not None:
-        probes = probes[level : level + 1]
-    means = []
-    for probe in probes:
-        known = [score for score in probe["accuracy"].values() if score is not None]
-        if known:
-            means.append(statistics.mean(known))
-    return statistics.mean(means) if means else None
 
 
 def _main_runs(results: Path) -> dict[tuple[int, str], Runs]:
@@ -75,7 +45,7 @@ def size_table(results: Path) -> str:
     lines = ["| n_s | method | shared dimensions of 10 | MSE, raw | MSE, scaled | seeds |", "|---" * 6 + "|"]
     for (n, method), runs in found.items():
         sizes = [run["metrics"]["test"]["sizes"][0] for run in runs]
-        columns = [_spread(size[name] for size in sizes) for name in ("mean", "squared_error", "squared_error_scaled")]
+        columns = [spread(size[name] for size in sizes) for name in ("mean", "squared_error", "squared_error_scaled")]
         title, seeds = read_row(_NAME, f"arm_n{n}_{method}")["title"], ", ".join(str(run["seed"]) for run in runs)
         lines.append(f"| {n} | {title} | {' | '.join(columns)} | {seeds} |")
     return "\n".join([*lines, "", runs_line([run for runs in found.values() for run in runs])])
@@ -89,8 +59,8 @@ def accuracy_table(results: Path) -> str:
     titles = [read_row(_NAME, f"arm_n0_{method}")["title"] for method in _METHODS]
     names = " | ".join(f"{title}, {whose}" for whose in ("ours", "thesis") for title in titles)
     lines = [f"| n_s | part | {names} |", "|---" * 10 + "|"]
-    for (n, part), thesis in _THESIS.items():
-        ours = [_spread(part_accuracy(run, part) for run in found.get((n, method), [])) for method in _METHODS]
+    for (n, part), thesis in THESIS.items():
+        ours = [spread(part_accuracy(run, part) for run in found.get((n, method), [])) for method in _METHODS]
         theirs = " | ".join(f"{value:.2f}" for value in thesis)
         lines.append(f"| {n} | {'S' if part == 'shared' else 'I'} | {' | '.join(ours)} | {theirs} |")
     return "\n".join([*lines, "", runs_line([run for runs in found.values() for run in runs])])
@@ -125,8 +95,8 @@ def level_table(results: Path, prefix: str) -> str:
             level = "private" if private else f"views {_views(groups[k], [str(v + 1) for v in range(views)])}"
             true = str(sizes[0].get("true", "–"))
             accuracy = [part_accuracy(run, "private" if private else "shared", None if private else k) for run in runs]
-            columns = [_spread(size["mean"] for size in sizes)]
-            columns += [_spread(size.get("squared_error_scaled") for size in sizes), _spread(accuracy)]
+            columns = [spread(size["mean"] for size in sizes)]
+            columns += [spread(size.get("squared_error_scaled") for size in sizes), spread(accuracy)]
             lines.append(f"| `{row}` | {title} | {level} | {true} | {' | '.join(columns)} | {seeds} |")
     return "\n".join([*lines, "", runs_line([run for runs in found.values() for run in runs])])
 
@@ -144,23 +114,24 @@ def digit_table(results: Path, prefix: str) -> str:
         names = runs[0]["config"]["digit_views"]
         groups = runs[0]["config"]["groups"] or [list(range(len(names)))]
         title, seeds = read_row(_NAME, row)["title"], ", ".join(str(run["seed"]) for run in runs)
-        elbo = _spread((run["metrics"]["test"]["bound"]["elbo"] for run in runs), 1)
+        elbo = spread((run["metrics"]["test"]["bound"]["elbo"] for run in runs), 1)
         for k in range(len(groups) + 1):
             private = k == len(groups)
             level = "private" if private else "all" if len(groups[k]) == len(names) else _views(groups[k], names)
-            size = _spread((run["metrics"]["test"]["sizes"][k]["mean"] for run in runs), 1)
+            size = spread((run["metrics"]["test"]["sizes"][k]["mean"] for run in runs), 1)
             accuracy = [part_accuracy(run, "private" if private else "shared", None if private else k) for run in runs]
             end = f"{elbo} | {seeds}" if k == 0 else " | "
-            lines.append(f"| {', '.join(names)} | {title} | {level} | {size} | {_spread(accuracy)} | {end} |")
+            lines.append(f"| {', '.join(names)} | {title} | {level} | {size} | {spread(accuracy)} | {end} |")
     return "\n".join([*lines, "", runs_line([run for runs in found.values() for run in runs])])
 
 
 def figures(results: Path, docs: Path) -> list[Path]:
     """Draw the errors of the estimated number of shared factors (thesis Fig. 5.16), the estimates over training, and
     the traversals of the runs that kept theirs."""
+    scratch = scratch_report.draw_scratch(results, docs / "figures" / "weak_supervision_scratch.png")
     found = _main_runs(results)
     if not found:
-        return []
+        return scratch
     paths = [docs / "figures" / "weak_supervision_sizes.png", docs / "figures" / "weak_supervision_training.png"]
     _draw_errors(found, paths[0])
     _draw_training(found, paths[1])
@@ -170,7 +141,7 @@ def figures(results: Path, docs: Path) -> list[Path]:
             paths.append(docs / "figures" / f"weak_supervision_{row}_traversals.png")
             with np.load(kept) as content:
                 draw_traversals(content, paths[-1])
-    return paths
+    return [*paths, *scratch]
 
 
 def _draw_errors(found: dict[tuple[int, str], Runs], path: Path) -> None:

@@ -163,6 +163,13 @@ def test_tables_and_figures_come_from_the_results(root: Path, tmp_path: Path) ->
                 changed["metrics"]["test"]["accuracy"] = [0.9 + 0.01 * seed, 0.8 - worse]
                 write_json(changed, results / f"{method}_{level}" / f"seed{seed}.json")
     write_json(three, results / "three_exact_6" / "seed0.json")
+    longer = json.loads(json.dumps(record))
+    longer["metrics"]["curve"] *= 2
+    for name, shift in (("uls", 0.0), ("kl", 0.01)):
+        for seed in (0, 1):
+            longer["metrics"]["test"]["accuracy"] = [0.9 + shift, 0.8 + shift * (1 + seed)]
+            write_json(longer | {"seed": seed}, results / f"race_{name}_6" / f"seed{seed}.json")
+    write_json(longer, results / "choose_weak_6" / "seed0.json")
     arguments = ["--runs", str(runs), "--results", str(tmp_path / "results"), "--root", str(root)]
     assert multitask_probe.main([*arguments, "--rows", "drpm_0"]) == 0
     found = {name: make() for name, make in multitask_report.tables(results).items()}
@@ -175,6 +182,10 @@ def test_tables_and_figures_come_from_the_results(root: Path, tmp_path: Path) ->
     assert "of the 10 ratios with two seeds or more: left 0, right 1, both 0" in claims[2]
     assert "right 0.800 beside 0.780 | left 0.905 beside 0.905; right 0.750 beside 0.780" in claims[4]
     assert "| three tasks: DRPM-MTL, size term, exact conditionals |" in found["multitask variants"]
+    (race,) = (line for line in found["multitask without a race"].splitlines() if "exact KL" in line)
+    assert race.startswith("| 0.6 |") and "| +0.010 ± 0.000 | +0.015 ± 0.005 |" in race
+    assert "| 0.0 | 0.0 | 0.910 | 0.820 | 0.865 |" in found["multitask weight of the KL"]
+    assert "race" not in found["multitask variants"]
     assert "| epoch 2 |" in found["multitask epochs"]
     assert "| `drpm_0` |" in found["multitask probe"]
     (tmp_path / "data").symlink_to(root)

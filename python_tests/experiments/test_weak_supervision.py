@@ -21,6 +21,7 @@ from drpm.training.loop import Options
 from experiments.runner.configuration import build, read_row, rows
 from experiments.runner.runner import run
 from experiments.weak_supervision import report as weak_supervision_report
+from experiments.weak_supervision import scratch_report
 from experiments.weak_supervision.arm_scene import ArmScene, render_all
 from experiments.weak_supervision.data import open_factor_images
 from experiments.weak_supervision.experiment import METHODS, WeakSupervision, WeakSupervisionRun
@@ -127,8 +128,16 @@ def test_the_oracle_shares_what_the_pair_shares_and_training_is_probed(root: Pat
     config = WeakSupervisionRun(root=str(root), method="oracle", shared=(3,), **made)
     with pytest.raises(Interrupted):
         run(WeakSupervision, config, options(tmp_path, stop_after=3))
-    run(WeakSupervision, config, options(tmp_path, resume=True))
+    result = tmp_path / "results" / "scratch_n3_oracle" / "seed0.json"
+    run(WeakSupervision, config, options(tmp_path, resume=True, result=result), "scratch_n3_oracle")
     found = metrics(tmp_path)
+    made_tables = scratch_report.tables(tmp_path / "results")
+    diagnosis, probes = made_tables["weak supervision diagnosis"](), made_tables["weak supervision probes"]()
+    assert "| oracle | 4." in diagnosis and "| S: object shape |" in diagnosis
+    assert "| selection | part | 2 | 4 |" in probes and "| oracle | S |" in probes
+    assert made_tables["weak supervision from scratch"]() == "_No results yet._"
+    (drawn,) = weak_supervision_report.figures(tmp_path / "results", tmp_path)
+    assert drawn.stat().st_size > 10_000
     # Ten dimensions of seven factors, the last three factors with two each.
     assert found["test"]["sizes"][0]["mean"] == pytest.approx(30 / 7, rel=0.2)
     assert [point["step"] for point in found["probed"]] == [2, 4]
@@ -181,6 +190,10 @@ def test_probes_read_off_what_is_there() -> None:
 
 def test_tables_and_figures_come_from_the_results(finished: Path, tmp_path: Path) -> None:
     made = weak_supervision_report.tables(finished / "results")
+    shutil.copytree(finished / "results" / "arm_n3_ada", tmp_path / "copy" / "scratch_n3_ada")
+    shutil.copytree(finished / "results" / "arm_n3_ada", tmp_path / "copy" / "arm_n3_ada")
+    scratch = scratch_report.tables(tmp_path / "copy")["weak supervision from scratch"]().splitlines()[2].split(" | ")
+    assert scratch[:2] == ["| 3", "Ada-VAE"] and scratch[4:6] == scratch[6:8] and scratch[8:10] == ["0.10", "0.22"]
     sizes, accuracy = made["weak supervision sizes"](), made["weak supervision accuracy"]()
     assert "| 3 | Label-VAE | 3.00 | 0.00 |" in sizes and sizes.count("| 3 |") == 4
     assert "| 3 | S |" in accuracy and "| 0.10 | 0.10 | 0.08 | 0.15 |" in accuracy
