@@ -43,6 +43,10 @@ constexpr TauSchemas kTauSchemas[] = {
              ", bool hard, float eps) -> (Tensor assignment, Tensor order, Tensor labels)"),
     DRPM_TAU("partition_backward", "Tensor grad, Tensor scores, Tensor sizes, Tensor order, ",
              ", bool hard, float eps) -> (Tensor, Tensor)"),
+    DRPM_TAU("random_assignment", "Tensor log_scores, Tensor sizes, Tensor seed, ",
+             ", bool noise) -> (Tensor assignment, Tensor order, Tensor labels)"),
+    DRPM_TAU("random_assignment_backward", "Tensor grad, Tensor log_scores, Tensor sizes, Tensor labels, Tensor seed, ",
+             ", bool noise) -> (Tensor, Tensor)"),
     DRPM_TAU("sized_assignment",
              "Tensor scores, Tensor low, Tensor high, Tensor? weights, Tensor? prices, Tensor? lengths, ",
              ", bool relaxed, bool hard, float rounding) -> (Tensor assignment, Tensor labels, Tensor prices, Tensor "
@@ -93,6 +97,7 @@ DRPM_LIBRARY(m) {
   m.def(
       "partition_log_prob(Tensor log_scores, Tensor labels, SymInt num_subsets, bool with_gradient) -> "
       "(Tensor, Tensor)");
+  m.def("assignment_log_prob(Tensor log_scores, Tensor labels, bool with_gradient) -> (Tensor, Tensor)");
   m.def("partition_mode(Tensor log_omega, Tensor m, Tensor log_scores) -> Tensor");
   m.def("partition_marginals(Tensor log_omega, Tensor m, Tensor log_scores) -> Tensor");
   m.def("partition_marginals_backward(Tensor grad, Tensor log_omega, Tensor m, Tensor log_scores) -> (Tensor, Tensor)");

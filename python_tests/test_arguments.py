@@ -11,6 +11,7 @@ from drpm import distributions as laws
 from drpm import estimators, nn, ops
 
 Z = torch.zeros(3)
+M = torch.zeros(3, 3)
 LABELS = torch.tensor([0, 1, 2])
 
 
@@ -45,6 +46,13 @@ TENSORS = {  # of each function a call for each of its tensors
     "random_partition_log_prob labels": lambda x: ops.random_partition_log_prob(x, Z, Z),
     "random_partition_log_prob log_omega": lambda x: ops.random_partition_log_prob(LABELS, x, Z),
     "random_partition_log_prob log_scores": lambda x: ops.random_partition_log_prob(LABELS, Z, x),
+    "random_assignment log_omega": lambda x: ops.random_assignment(x, M),
+    "random_assignment log_scores": lambda x: ops.random_assignment(Z, x),
+    "assignment_log_prob labels": lambda x: ops.assignment_log_prob(x, M),
+    "assignment_log_prob log_scores": lambda x: ops.assignment_log_prob(LABELS, x),
+    "random_assignment_log_prob labels": lambda x: ops.random_assignment_log_prob(x, Z, M),
+    "random_assignment_log_prob log_omega": lambda x: ops.random_assignment_log_prob(LABELS, x, M),
+    "random_assignment_log_prob log_scores": lambda x: ops.random_assignment_log_prob(LABELS, Z, x),
     "partition_log_prob_bounds labels": lambda x: ops.partition_log_prob_bounds(x, Z, Z),
     "partition_log_prob_bounds log_omega": lambda x: ops.partition_log_prob_bounds(LABELS, x, Z),
     "partition_log_prob_bounds log_scores": lambda x: ops.partition_log_prob_bounds(LABELS, Z, x),
@@ -63,6 +71,9 @@ TENSORS = {  # of each function a call for each of its tensors
     "RelaxedPlackettLuce log_scores": lambda x: laws.RelaxedPlackettLuce(1.0, x),
     "RandomPartition log_omega": lambda x: laws.RandomPartition(x, Z),
     "RandomPartition log_scores": lambda x: laws.RandomPartition(Z, x),
+    "RandomAssignment log_omega": lambda x: laws.RandomAssignment(x, M),
+    "RandomAssignment log_scores": lambda x: laws.RandomAssignment(Z, x),
+    "RelaxedRandomAssignment log_omega": lambda x: laws.RelaxedRandomAssignment(1.0, x, M),
     "RelaxedRandomPartition log_omega": lambda x: laws.RelaxedRandomPartition(1.0, x, Z),
     "RelaxedRandomPartition log_scores": lambda x: laws.RelaxedRandomPartition(1.0, Z, x),
     "random_partition log_scores (nn)": lambda x: nn.RandomPartition(3)(x),
@@ -92,7 +103,9 @@ SAMPLED = {
     "mvhg_sample": lambda **given: ops.mvhg_sample(Z, 2, 3, **given),
     "mvhg_draw": lambda **given: ops.mvhg_draw(Z, 2, 3, **given),
     "random_partition": lambda **given: ops.random_partition(Z, Z, **given).sizes,
+    "random_assignment": lambda **given: ops.random_assignment(Z, M, **given).sizes,
     "nn.RandomPartition": lambda **given: nn.RandomPartition(3, 3)(**given).sizes,
+    "nn.RandomAssignment": lambda **given: nn.RandomAssignment(3, 3)(**given).sizes,
     "nn.SubsetSelector": lambda **given: nn.SubsetSelector(3)(**given).mask,
 }
 
@@ -119,6 +132,8 @@ def test_one_number_is_a_sample_shape_and_numpy_numbers_are_numbers(call):
         laws.RelaxedPlackettLuce(1.0, Z),
         laws.RandomPartition(Z, Z),
         laws.RelaxedRandomPartition(1.0, Z, Z),
+        laws.RandomAssignment(Z, M),
+        laws.RelaxedRandomAssignment(1.0, Z, M),
     ],
     ids=lambda law: type(law).__name__,
 )

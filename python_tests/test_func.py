@@ -8,7 +8,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from drpm import ops, reference
-from drpm.reference.partition_log_prob_gradient import partition_log_prob_gradient
+from drpm.reference.partition_log_prob_gradient import assignment_log_prob_gradient, partition_log_prob_gradient
 from drpm.testing.samples import EXACT, NO_GRADIENT, REFUSED, SAMPLES, Shape, outputs_of
 
 DTYPE = torch.float64
@@ -304,6 +304,9 @@ def test_gradient_formula_of_partition_log_prob(spread):
         labels = torch.randint(0, subsets, (2, n))
         (want,) = torch.autograd.grad(ops.partition_log_prob(labels, scores, subsets).sum(), scores)
         assert_close(partition_log_prob_gradient(scores.detach(), labels, subsets), want)
+        matrix = (torch.randn(2, subsets, n, dtype=DTYPE) * spread).requires_grad_()
+        (want,) = torch.autograd.grad(ops.assignment_log_prob(labels, matrix).sum(), matrix)
+        assert_close(assignment_log_prob_gradient(matrix.detach(), labels), want)
 
 
 def test_second_derivatives_at_float32_and_many_elements():
@@ -325,6 +328,7 @@ def test_second_derivatives_at_float32_and_many_elements():
 @samples(lambda sample: sample.second == REFUSED)
 def test_hessians_of_straight_through_values_are_refused(sample):
     inputs = list(sample.inputs(SMALL).values())
-    op = "mvhg_sample|partition" if sample.op == "random_partition" else sample.op
+    parts = {"random_partition": "mvhg_sample|partition", "random_assignment": "mvhg_sample|random_assignment"}
+    op = parts.get(sample.op, sample.op)
     with pytest.raises(RuntimeError, match=f"({op}).*first order only"):
         torch.func.hessian(loss_of(sample.of(ops)), floating(inputs))(*inputs)

@@ -48,6 +48,7 @@ CSRC = {
     "partition_mode": ("lanes", "sort", "special"),
     "k_subset_sample": ("mvhg",),
     "sized_assignment": ("lanes",),
+    "random_assignment": ("band", "lanes", "noise", "partition", "sort", "special"),
 }
 CUDA = re.compile(r"(\.cu|_cuda\.h)$")
 WITHOUT_TORCH = re.compile(r"(_cpu\.cpp|_cuda\.cu|_math\.h|_rows\.h)$")

@@ -34,6 +34,14 @@ inline void check_score_rows(const char* op, const char* argument, const Tensor&
   DRPM_CHECK(scores.is_contiguous(), op, argument, "be contiguous", "strides");
 }
 
+// Matrices of scores (B, K, n), a row for every class.
+inline void check_score_matrices(const char* op, const char* argument, const Tensor& scores) {
+  check_float(op, argument, scores);
+  DRPM_CHECK(scores.dim() == 3, op, argument, "have three dimensions", scores.dim());
+  DRPM_CHECK(scores.size(2) < int64_t{1} << 31, op, argument, "have fewer than 2^31 elements a row", scores.size(2));
+  DRPM_CHECK(scores.is_contiguous(), op, argument, "be contiguous", "strides");
+}
+
 // A contiguous tensor of T with `count` elements; its data.
 template <class T>
 const T* checked_data(const char* op, const char* argument, const Tensor& t, int64_t count) {

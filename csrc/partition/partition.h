@@ -26,6 +26,16 @@ struct PartitionArgs {
   T* planes;              // (slots, K, n + kBandPad)
 };
 
+// The scratch of `slots` rows beside the band's, from a carver of memory (lanes/carver.h).
+template <class Memory, class T>
+inline void take_partition(Memory& c, PartitionArgs<T>& args, int64_t slots) {
+  args.boundary = c.template take<double>(slots * args.classes);
+  args.rest = c.template take<double>(slots * args.classes);
+  args.cut = c.template take<int64_t>(slots * args.classes);
+  args.planes = c.template take<T>(slots * args.classes * (args.band.n + kBandPad));
+  args.grad_boundary = c.template take<double>(args.grad != nullptr ? slots * kMaxBandChunks * args.classes : 0);
+}
+
 // Work items of each kernel: one (row, class); one slot; one task (a range of rows, all of it in the task's slot); one
 // (slot, class); one BandItem.
 DRPM_DECLARE_KERNELS(partition_hard_planes, PartitionArgs)

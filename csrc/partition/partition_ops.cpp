@@ -22,15 +22,6 @@ PartitionArgs<T> partition_args(const Tensor& scores, const Tensor& sizes, const
   return args;
 }
 
-template <class T>
-void take_partition(Carver& c, PartitionArgs<T>& args, int64_t slots) {
-  args.boundary = c.take<double>(slots * args.classes);
-  args.rest = c.take<double>(slots * args.classes);
-  args.cut = c.take<int64_t>(slots * args.classes);
-  args.planes = c.take<T>(slots * args.classes * (args.band.n + kBandPad));
-  args.grad_boundary = c.take<double>(args.grad != nullptr ? slots * kMaxBandChunks * args.classes : 0);
-}
-
 struct Cpu {
   static Tensor order(const Tensor& scores) { return sorted_order_cpu(kOp, scores); }
 

@@ -1,5 +1,7 @@
 // Exact log p(Y | sizes) of an ordered partition under Plackett-Luce, with its gradient.
-// All arrays are row-major and contiguous; B rows of n elements in K subsets.
+// All arrays are row-major and contiguous; B rows of n elements in K subsets, R = 1 row of scores for all subsets of a
+// row or, where `by_subset`, R = K: one for each (docs/math/assignment.md). The last of K has no effect and is not
+// read.
 #pragma once
 
 #include <cstdint>
@@ -39,30 +41,32 @@ struct QuadratureRule {
 //
 //   phase         items    what
 //   group         1        elements by subset, chunk table
-//   log_sums      chunks   log-sum-exp of each chunk's scores
+//   log_sums      chunks   log-sum-exp of each chunk's scores; by_subset, K items: log Z_k by row k
 //   remainders    1        log Z_k, the log-sum of all later subsets
 //   moments       chunks   Chebyshev moments of the chunk's a_i (large subsets)
 //   factors       K        log I_k and its derivative by each a_i (small subsets) or at the Chebyshev points
 //   interpolate   chunks   derivative at each a_i from the Chebyshev points (large subsets)
 //   totals        1        log p and sum_{k<l} Gamma_k / Z_k
-//   gradient      chunks   d log p / d log s_i
+//   gradient      chunks   d log p / d log s_i; by_subset, K items: a row of it
 template <class T>
 struct PartitionLogProbArgs {
-  const T* log_scores;    // (B, n)
+  const T* log_scores;    // (B, R, n)
   const int64_t* labels;  // (B, n) in [0, K)
   T* log_prob;            // (B); NaN where a label is out of range or a score not finite
-  T* grad_log_scores;     // (B, n), or null: not wanted
+  T* grad_log_scores;     // (B, R, n), or null: not wanted
   int64_t n, num_subsets;
+  bool by_subset;
   QuadratureRule rule;
 
   // Scratch of one row.
   int64_t* offset;        // (K + 1) the elements of subset k are grouped[offset[k]] ... grouped[offset[k + 1] - 1]
   int32_t* grouped;       // (n) element indices
-  double* largest;        // (1) log-score; all others are taken relative to it
+  double* largest;        // (R) log-score of its row, by_subset of what comes after; the others are relative to it
+  T* label;               // (n) by_subset: the labels as numbers
   double* score;          // (n) log-scores by group; in the end the derivative of log I by a_i
   double* log_remainder;  // (K) log Z_k; -inf for the last non-empty subset and those after it
   double* value;          // (K) log I_k
-  double* log_factor;     // (K) log sum_{j<k} Gamma_j / Z_j
+  double* log_factor;     // (K) log sum_{j<k} Gamma_j / Z_j; by_subset: -Gamma_k / Z_k
   SubsetChunk* chunks;    // (n / kSubsetChunk + K)
   double* chunk_sum;      // (chunks) log-sum-exp, then the sum of derivatives
   double* moments;        // (slots, kMomentsSize); then of slot 0 of each subset: the coefficients
@@ -71,6 +75,9 @@ struct PartitionLogProbArgs {
   int64_t* counts;        // (2): number of chunks; 1 where the row is valid
   // Scratch of one task.
   double* factor_scratch;  // the points of a factor (factor_points.h)
+
+  int64_t score_rows() const { return by_subset ? num_subsets : 1; }
+  int64_t score_items() const { return by_subset ? num_subsets : counts[0]; }  // of log_sums and gradient
 };
 
 #define DRPM_DECLARE_PARTITION_KERNEL(Name)              \
@@ -93,20 +100,21 @@ DRPM_DECLARE_PARTITION_KERNEL(partition_log_prob_gradient)
 // of elements to itself): one block a factor.
 template <class T>
 struct PartitionLogProbCudaArgs {
-  const T* log_scores;           // (B, n)
+  const T* log_scores;           // (B, R, n)
   const int64_t* sorted_labels;  // (B, n) increasing
   const int64_t* grouped;        // (B, n) element of each sorted label
   T* log_prob;                   // (B); NaN where a label is out of range or a score not finite
-  T* grad_log_scores;            // (B, n), or null: not wanted
+  T* grad_log_scores;            // (B, R, n), or null: not wanted
   int64_t rows, n, num_subsets;
+  bool by_subset;
   int nodes;
   double drop;
   double node[kFactorNodesMax], node_weight[kFactorNodesMax];  // by value: kernel arguments
   // scratch
-  double* largest;  // (B) log-score, all others are taken relative to it; NaN where one is not finite
+  double* largest;  // (B, R) log-score, all others are taken relative to it; NaN where one is not finite
   double* log_sum;  // (B, K) log-sum-exp of each subset, then log of the sum of all later ones
   double* value;    // (B, K) log I_k
-  double* gamma;    // (B, K) sum of derivatives, then log sum_{j<k} Gamma_j / Z_j
+  double* gamma;    // (B, K) sum of derivatives; then, unless by_subset, log sum_{j<k} Gamma_j / Z_j
   double* point;    // (B, n) A_i, then the derivative of log I by a_i
 };
 

@@ -11,24 +11,75 @@ namespace {
 
 constexpr double kInfinity = __builtin_huge_val();
 
+// The row of scores that orders subset k.
+template <class T>
+const T* scores_of(const PartitionLogProbArgs<T>& args, int64_t k) {
+  return args.by_subset ? args.log_scores + k * args.n : args.log_scores;
+}
+
+// out[i] = f(x[i], label[i]) by packs; what fills the last one has label -1 and is not kept. `out` may be null.
+template <class T, class F>
+void map_packs(const T* x, const T* label, int64_t begin, int64_t end, T* out, const F& f) {
+  using V = Pack<T>;
+  constexpr int kWidth = Lane<V>::kWidth;
+  int64_t i = begin;
+  for (; i + kWidth <= end; i += kWidth) {
+    const V y = f(load<V>(x + i), load<V>(label + i));
+    if (out != nullptr) store<V>(out + i, y);
+  }
+  if (i == end) return;
+  T values[kWidth], labels[kWidth];
+  for (int lane = 0; lane < kWidth; ++lane) {
+    values[lane] = i + lane < end ? x[i + lane] : 0;
+    labels[lane] = i + lane < end ? label[i + lane] : -1;
+  }
+  store<V>(values, f(load<V>(values), load<V>(labels)));
+  if (out != nullptr)
+    for (int lane = 0; i + lane < end; ++lane) out[i + lane] = values[lane];
+}
+
+// The largest score of row k among what comes after subset k, 0 if that is nothing; NaN where one of the row is not
+// finite.
+template <class T>
+double largest_of_later(const PartitionLogProbArgs<T>& args, int64_t k) {
+  using V = Pack<T>;
+  const V own = splat<V>(static_cast<T>(k)), none = splat<V>(static_cast<T>(-kInfinity));
+  V largest = none, check = splat<V>(0);
+  map_packs<T>(scores_of(args, k), args.label, 0, args.n, nullptr, [&](V x, V label) {
+    largest = max_lane<V>(label > own ? x : none, largest);
+    check = check + (x - x);
+    return x;
+  });
+  const double found = static_cast<double>(max_over_lanes<V>(largest)),
+               wrong = static_cast<double>(sum_lanes<V>(check));
+  return found == -kInfinity ? wrong : found + wrong;
+}
+
 template <class T>
 void group(const PartitionLogProbArgs<T>& args) {
   const int64_t n = args.n, subsets = args.num_subsets;
   for (int64_t k = 0; k <= subsets; ++k) args.offset[k] = 0;
   args.counts[0] = args.counts[1] = 0;
-  const double largest = *args.largest = finite_largest(Alone(), args.log_scores, n);
-  if (largest != largest) return;
   for (int64_t i = 0; i < n; ++i) {
     const uint64_t label = static_cast<uint64_t>(args.labels[i]);
     if (label >= static_cast<uint64_t>(subsets)) return;
     ++args.offset[label + 1];
+    if (args.by_subset) args.label[i] = static_cast<T>(args.labels[i]);
+  }
+  for (int64_t r = 0; r < args.score_rows(); ++r) {
+    if (!args.by_subset)
+      args.largest[r] = finite_largest(Alone(), args.log_scores, n);
+    else
+      args.largest[r] = r + 1 < subsets ? largest_of_later(args, r) : 0;
+    if (args.largest[r] != args.largest[r]) return;
   }
   args.counts[1] = 1;
   for (int64_t k = 0; k < subsets; ++k) args.offset[k + 1] += args.offset[k];
   for (int64_t i = 0; i < n; ++i) {  // offset[k] runs to the begin of subset k + 1
-    const int64_t at = args.offset[args.labels[i]]++;
+    const int64_t k = args.labels[i], at = args.offset[k]++;
     args.grouped[at] = static_cast<int32_t>(i);
-    args.score[at] = reduced(args.log_scores[i], largest);
+    if (!args.by_subset || k + 1 < subsets)
+      args.score[at] = reduced(scores_of(args, k)[i], args.largest[args.by_subset ? k : 0]);
   }
   for (int64_t k = subsets; k > 0; --k) args.offset[k] = args.offset[k - 1];
   args.offset[0] = 0;
@@ -48,8 +99,32 @@ void group(const PartitionLogProbArgs<T>& args) {
   args.counts[0] = chunks;
 }
 
+// log Z_k by the row of subset k, and the e^{L_ki} in it where a gradient is wanted.           (Eq. 3 of assignment.md)
+template <class T>
+void row_remainder(const PartitionLogProbArgs<T>& args, int64_t k) {
+  using V = Pack<T>;
+  constexpr int64_t kBlock = 1024;  // that working precision sums
+  args.log_remainder[k] = -kInfinity;
+  if (args.offset[k + 1] == args.n) return;
+  T* grad = args.grad_log_scores != nullptr ? args.grad_log_scores + k * args.n : nullptr;
+  const V own = splat<V>(static_cast<T>(k)), largest = splat<V>(static_cast<T>(args.largest[k]));
+  double sum = 0;
+  for (int64_t begin = 0; begin < args.n; begin += kBlock) {
+    V part = splat<V>(0);
+    const int64_t end = begin + kBlock < args.n ? begin + kBlock : args.n;
+    map_packs<T>(scores_of(args, k), args.label, begin, end, grad, [&](V x, V label) {
+      const V e = label > own ? exp_lane<V>(x - largest) : splat<V>(0);
+      part = part + e;
+      return e;
+    });
+    sum += static_cast<double>(sum_lanes<V>(part));
+  }
+  args.log_remainder[k] = log_lane<double>(sum);
+}
+
 template <class T>
 void log_sum(const PartitionLogProbArgs<T>& args, int64_t item) {
+  if (args.by_subset) return row_remainder(args, item);
   constexpr int kWidth = Lane<VecD>::kWidth;
   const double* x = args.score + args.chunks[item].begin;
   const int64_t count = args.chunks[item].end - args.chunks[item].begin;
@@ -66,6 +141,7 @@ void log_sum(const PartitionLogProbArgs<T>& args, int64_t item) {
 // log Z_k = log-sum of all later subsets                                                                     (Eq. 3)
 template <class T>
 void remainders(const PartitionLogProbArgs<T>& args) {
+  if (args.by_subset) return;
   double later = -kInfinity;
   int64_t chunk = args.counts[0] - 1;
   for (int64_t k = args.num_subsets - 1; k >= 0; --k) {
@@ -269,16 +345,35 @@ void totals(const PartitionLogProbArgs<T>& args) {
   for (int64_t k = 0; k < args.num_subsets; ++k) {
     total += args.value[k];
     if (args.grad_log_scores == nullptr) continue;
-    args.log_factor[k] = earlier;
     double gamma = 0;
     for (; chunk < args.counts[0] && args.chunks[chunk].subset == k; ++chunk) gamma += args.chunk_sum[chunk];
+    if (args.by_subset) {
+      args.log_factor[k] = gamma > 0 ? -gamma * exp_lane<double>(-args.log_remainder[k]) : 0;
+      continue;
+    }
+    args.log_factor[k] = earlier;
     earlier = add_taken(earlier, gamma, args.log_remainder[k]);
   }
   args.log_prob[0] = static_cast<T>(total);
 }
 
+// G_i in the subset, -e^{L_ki} Gamma_k / Z_k after it, 0 before.                              (Eq. 4 of assignment.md)
+template <class T>
+void row_gradient(const PartitionLogProbArgs<T>& args, int64_t k) {
+  T* grad = args.grad_log_scores + k * args.n;
+  const int64_t begin = args.offset[k], end = args.offset[k + 1];
+  const T scale = static_cast<T>(args.log_factor[k]);
+  if (end == args.n) {
+    for (int64_t i = 0; i < args.n; ++i) grad[i] = 0;
+    return;
+  }
+  for (int64_t i = 0; i < args.n; ++i) grad[i] *= scale;
+  for (int64_t i = begin; i < end; ++i) grad[args.grouped[i]] = static_cast<T>(args.score[i]);
+}
+
 template <class T>
 void gradient(const PartitionLogProbArgs<T>& args, int64_t item) {
+  if (args.by_subset) return row_gradient(args, item);
   const SubsetChunk chunk = args.chunks[item];
   const double earlier = args.log_factor[chunk.subset];
   for (int64_t i = chunk.begin; i < chunk.end; ++i) {
@@ -292,8 +387,8 @@ template <class T>
 void one_row(const PartitionLogProbArgs<T>& args) {
   group(args);
   if (args.counts[1]) {
-    const int64_t chunks = args.counts[0];
-    for (int64_t c = 0; c < chunks; ++c) log_sum(args, c);
+    const int64_t chunks = args.counts[0], score_items = args.score_items();
+    for (int64_t c = 0; c < score_items; ++c) log_sum(args, c);
     remainders(args);
     for (int64_t c = 0; c < chunks; ++c) chunk_moments(args, c);
     for (int64_t k = 0; k < args.num_subsets; ++k) factor(args, k);
@@ -301,22 +396,24 @@ void one_row(const PartitionLogProbArgs<T>& args) {
       for (int64_t c = 0; c < chunks; ++c) interpolate(args, c);
     totals(args);
     if (args.grad_log_scores != nullptr)
-      for (int64_t c = 0; c < chunks; ++c) gradient(args, c);
+      for (int64_t c = 0; c < score_items; ++c) gradient(args, c);
     return;
   }
   totals(args);
   if (args.grad_log_scores != nullptr)
-    for (int64_t i = 0; i < args.n; ++i) args.grad_log_scores[i] = static_cast<T>(__builtin_nan(""));
+    for (int64_t i = 0; i < args.score_rows() * args.n; ++i)
+      args.grad_log_scores[i] = static_cast<T>(__builtin_nan(""));
 }
 
 template <class T>
 void some_rows(PartitionLogProbArgs<T> args, int64_t begin, int64_t end) {
   const PartitionLogProbArgs<T> all = args;
+  const int64_t scores = all.score_rows() * all.n;
   for (int64_t row = begin; row < end; ++row) {
-    args.log_scores = all.log_scores + row * all.n;
+    args.log_scores = all.log_scores + row * scores;
     args.labels = all.labels + row * all.n;
     args.log_prob = all.log_prob + row;
-    if (all.grad_log_scores != nullptr) args.grad_log_scores = all.grad_log_scores + row * all.n;
+    if (all.grad_log_scores != nullptr) args.grad_log_scores = all.grad_log_scores + row * scores;
     one_row(args);
   }
 }

@@ -23,20 +23,33 @@ __device__ inline int64_t label_begin(const int64_t* sorted_labels, int64_t n, i
 }
 
 template <class T>
+__host__ __device__ int64_t score_rows(const PartitionLogProbCudaArgs<T>& args) {
+  return args.by_subset ? args.num_subsets : 1;
+}
+
+// Where the row of scores stands that orders subset k of a row.
+template <class T>
+__device__ int64_t score_row(const PartitionLogProbCudaArgs<T>& args, int64_t row, int64_t k) {
+  return args.by_subset ? row * args.num_subsets + k : row;
+}
+
+template <class T>
 __device__ bool row_is_valid(const PartitionLogProbCudaArgs<T>& args, int64_t row) {
   const int64_t* labels = args.sorted_labels + row * args.n;
-  if (args.largest[row] != args.largest[row]) return false;
+  const double* largest = args.largest + score_row(args, row, 0);
+  for (int64_t r = 0; r < score_rows(args); ++r)
+    if (largest[r] != largest[r]) return false;
   return args.n == 0 || (labels[0] >= 0 && labels[args.n - 1] < args.num_subsets);
 }
 
 // The elements of one subset of one row.
 template <class T>
 struct Subset {
-  const T* log_scores;     // of the row
+  const T* log_scores;     // of the row that orders it
   const int64_t* grouped;  // (count)
   double* point;           // (count)
   int64_t count;
-  double largest;  // log-score of the row
+  double largest;  // of log_scores
 
   __device__ double score(int64_t i) const { return reduced(log_scores[grouped[i]], largest); }
 };
@@ -45,24 +58,30 @@ template <class T>
 __device__ Subset<T> subset_of(const PartitionLogProbCudaArgs<T>& args, int64_t row, int64_t k) {
   const int64_t* labels = args.sorted_labels + row * args.n;
   const int64_t begin = label_begin(labels, args.n, k), end = label_begin(labels, args.n, k + 1);
-  const int64_t at = row * args.n + begin;
-  return {args.log_scores + row * args.n, args.grouped + at, args.point + at, end - begin, args.largest[row]};
+  const int64_t at = row * args.n + begin, scores = score_row(args, row, k);
+  return {args.log_scores + scores * args.n, args.grouped + at, args.point + at, end - begin, args.largest[scores]};
 }
 
-// A block a row.
+// A block a row of scores; the last of a matrix is not read.
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) largest_kernel(PartitionLogProbCudaArgs<T> args) {
-  for (int64_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
-    const double largest = finite_largest(Block(), args.log_scores + row * args.n, args.n);
+  const int64_t matrix = score_rows(args);
+  for (int64_t row = blockIdx.x; row < args.rows * matrix; row += gridDim.x) {
+    const bool read = !args.by_subset || row % matrix + 1 < matrix;
+    const double largest = read ? finite_largest(Block(), args.log_scores + row * args.n, args.n) : 0;
     if (threadIdx.x == 0) args.largest[row] = largest;
   }
 }
 
-// log-sum-exp of a subset's scores; -inf for an empty one.
+// log-sum-exp of a subset's scores; by_subset of all later subsets' scores in its row: log Z_k. -inf of none.
 template <class T>
 __global__ void __launch_bounds__(kMaxThreads) log_sums_kernel(PartitionLogProbCudaArgs<T> args) {
   for (int64_t item = blockIdx.x; item < args.rows * args.num_subsets; item += gridDim.x) {
-    const Subset<T> subset = subset_of(args, item / args.num_subsets, item % args.num_subsets);
+    Subset<T> subset = subset_of(args, item / args.num_subsets, item % args.num_subsets);
+    if (args.by_subset) {
+      subset.grouped += subset.count;
+      subset.count = args.grouped + (item / args.num_subsets + 1) * args.n - subset.grouped;
+    }
     double largest = -__builtin_huge_val(), sum = 0;
     for (int64_t i = threadIdx.x; i < subset.count; i += blockDim.x)
       largest = max_lane<double>(subset.score(i), largest);
@@ -237,10 +256,29 @@ __global__ void __launch_bounds__(kMaxThreads) totals_kernel(PartitionLogProbCud
       const int64_t at = row * args.num_subsets + k;
       const double gamma = args.gamma[at];
       total += args.value[at];
-      args.gamma[at] = valid ? earlier : __builtin_nan("");
+      args.gamma[at] = !valid ? __builtin_nan("") : args.by_subset ? gamma : earlier;
       earlier = add_taken(earlier, gamma, args.log_sum[at]);
     }
     args.log_prob[row] = static_cast<T>(valid ? total : __builtin_nan(""));
+  });
+}
+
+// G_i in the subset, -e^{L_ki} Gamma_k / Z_k after it, 0 before; by rows, in the order of the sorted labels.
+template <class T>
+__global__ void __launch_bounds__(kMaxThreads) row_gradient_kernel(PartitionLogProbCudaArgs<T> args) {
+  for_elements(args.rows * args.num_subsets * args.n, [&](int64_t at) {
+    const int64_t item = at / args.n, k = item % args.num_subsets;
+    const int64_t sorted = item / args.num_subsets * args.n + at % args.n,
+                  element = item * args.n + args.grouped[sorted];
+    const int64_t label = args.sorted_labels[sorted];
+    const double gamma = args.gamma[item];
+    double grad = 0;
+    if (label == k) {
+      grad = args.point[sorted];
+    } else if (label > k && gamma > 0) {
+      grad = -gamma * exp_lane<double>(reduced(args.log_scores[element], args.largest[item]) - args.log_sum[item]);
+    }
+    args.grad_log_scores[element] = static_cast<T>(gamma == gamma ? grad : gamma);
   });
 }
 
@@ -261,14 +299,14 @@ template <class T>
 int run(const PartitionLogProbCudaArgs<T>& args, void* stream) {
   const int64_t factors = args.rows * args.num_subsets;
   const int threads = threads_for(args.num_subsets == 0 ? 1 : 2 * args.n / args.num_subsets);
-  int error = launch(&largest_kernel<T>, args.rows, threads_for(args.n), 0, stream, args);
+  int error = launch(&largest_kernel<T>, args.rows * score_rows(args), threads_for(args.n), 0, stream, args);
   if (error == 0) error = launch(&log_sums_kernel<T>, factors, threads, 0, stream, args);
-  if (error == 0) error = launch_elements(&remainders_kernel<T>, args.rows, stream, args);
+  if (error == 0 && !args.by_subset) error = launch_elements(&remainders_kernel<T>, args.rows, stream, args);
   if (error == 0) error = launch(&factors_kernel<T>, factors, threads, 0, stream, args);
   if (error == 0) error = launch_elements(&totals_kernel<T>, args.rows, stream, args);
-  if (error == 0 && args.grad_log_scores != nullptr)
-    error = launch_elements(&gradient_kernel<T>, args.rows * args.n, stream, args);
-  return error;
+  if (error != 0 || args.grad_log_scores == nullptr) return error;
+  if (args.by_subset) return launch_elements(&row_gradient_kernel<T>, factors * args.n, stream, args);
+  return launch_elements(&gradient_kernel<T>, args.rows * args.n, stream, args);
 }
 
 }  // namespace

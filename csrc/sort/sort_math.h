@@ -56,17 +56,21 @@ inline SortItem* radix_sort(SortItem* items, SortItem* other, int64_t n) {
 constexpr int64_t kInsertionSize = 40;
 constexpr int64_t kSmallDigitSize = 3000;
 
+// Items by increasing key, equal ones in their order; `other` is scratch of as many. Returns where the result lies.
+template <class T>
+inline SortItem* sort_items(SortItem* items, SortItem* other, int64_t n) {
+  constexpr int kKeyBits = 8 * sizeof(T);
+  if (n > kSmallDigitSize) return radix_sort<11, (kKeyBits + 10) / 11>(items, other, n);
+  if (n > kInsertionSize) return radix_sort<8, kKeyBits / 8>(items, other, n);
+  insertion_sort(items, n);
+  return items;
+}
+
 // order[i] = index of the i-th largest score, ties by index. items: 2 n of scratch; n < 2^32.
 template <class T>
 inline void sort_order(const T* scores, int64_t n, SortItem* items, int64_t* order) {
-  constexpr int kKeyBits = 8 * sizeof(T);
   for (int64_t i = 0; i < n; ++i) items[i] = {decreasing_key(scores[i]), static_cast<uint64_t>(i)};
-  if (n <= kInsertionSize)
-    insertion_sort(items, n);
-  else if (n <= kSmallDigitSize)
-    items = radix_sort<8, kKeyBits / 8>(items, items + n, n);
-  else
-    items = radix_sort<11, (kKeyBits + 10) / 11>(items, items + n, n);
+  items = sort_items<T>(items, items + n, n);
   for (int64_t i = 0; i < n; ++i) order[i] = static_cast<int64_t>(items[i].index);
 }
 

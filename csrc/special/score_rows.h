@@ -2,6 +2,7 @@
 #pragma once
 
 #include "lanes/lane_math.h"
+#include "lanes/team.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -22,6 +23,23 @@ DRPM_DEVICE inline double finite_largest(const Team& team, const T* x, int64_t n
     check += static_cast<double>(x[i] - x[i]);
   }
   return team.sum(check) + team.largest(largest);  // 0 or NaN
+}
+
+// The same by one thread, in lanes.
+template <class V>
+inline double finite_largest(const ScalarOf<V>* x, int64_t n) {
+  constexpr int kWidth = Lane<V>::kWidth;
+  const int64_t whole = n / kWidth * kWidth;
+  const double rest = finite_largest(Alone(), x + whole, n - whole);
+  if (whole == 0) return rest;
+  V lanes = load<V>(x), check = splat<V>(0);
+  for (int64_t i = 0; i < whole; i += kWidth) {
+    const V value = load<V>(x + i);
+    lanes = max_lane<V>(lanes, value);
+    check = check + (value - value);
+  }
+  const double largest = static_cast<double>(max_over_lanes<V>(lanes));
+  return (largest > rest ? largest : rest) + static_cast<double>(sum_lanes<V>(check));
 }
 
 }  // namespace DRPM_ISA

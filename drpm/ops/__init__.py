@@ -4,7 +4,8 @@ from drpm._build_info import require_compiled
 
 require_compiled()
 
-from drpm.ops._random import STREAM_ORDER, STREAM_SIZES  # noqa: E402
+from drpm.ops._random import STREAM_ASSIGNMENT, STREAM_ORDER, STREAM_SIZES  # noqa: E402
+from drpm.ops.assignment_log_prob import assignment_log_prob  # noqa: E402
 from drpm.ops.gumbel_noise import gumbel_noise  # noqa: E402
 from drpm.ops.hypergeometric_log_weights import hypergeometric_log_weights  # noqa: E402
 from drpm.ops.k_subset_entropy import k_subset_entropy  # noqa: E402
@@ -25,16 +26,20 @@ from drpm.ops.partition_log_prob_bounds import partition_log_prob_bounds  # noqa
 from drpm.ops.partition_marginals import partition_marginals  # noqa: E402
 from drpm.ops.partition_mode import partition_mode  # noqa: E402
 from drpm.ops.plackett_luce_log_prob import plackett_luce_log_prob  # noqa: E402
+from drpm.ops.random_assignment import random_assignment  # noqa: E402
+from drpm.ops.random_assignment_log_prob import random_assignment_log_prob  # noqa: E402
 from drpm.ops.random_partition import Partition, random_partition  # noqa: E402
 from drpm.ops.random_partition_log_prob import random_partition_log_prob  # noqa: E402
 from drpm.ops.relaxed_sort import relaxed_sort, relaxed_sort_matmul  # noqa: E402
 from drpm.ops.sized_assignment import SizedAssignment, sized_assignment  # noqa: E402
 
 __all__ = [
+    "STREAM_ASSIGNMENT",
     "STREAM_ORDER",
     "STREAM_SIZES",
     "Partition",
     "SizedAssignment",
+    "assignment_log_prob",
     "gumbel_noise",
     "hypergeometric_log_weights",
     "k_subset_entropy",
@@ -55,6 +60,8 @@ __all__ = [
     "partition_marginals",
     "partition_mode",
     "plackett_luce_log_prob",
+    "random_assignment",
+    "random_assignment_log_prob",
     "random_partition",
     "random_partition_log_prob",
     "relaxed_sort",

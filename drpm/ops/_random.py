@@ -10,6 +10,7 @@ from drpm.ops._arguments import argument_error, plain_int
 
 STREAM_SIZES: int = _C.noise_streams["sizes"]
 STREAM_ORDER: int = _C.noise_streams["order"]
+STREAM_ASSIGNMENT: int = _C.noise_streams["assignment"]
 STREAM_CLASS_ORDER: int = _C.noise_streams["class_order"]
 
 

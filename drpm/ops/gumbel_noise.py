@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from drpm.ops._arguments import require
-from drpm.ops._random import seed_tensor
+from drpm.ops._random import STREAM_ASSIGNMENT, STREAM_ORDER, STREAM_SIZES, seed_tensor
 from drpm.ops._vmap import fold, register_vmap
 
 _OP = "gumbel_noise"
@@ -29,7 +29,7 @@ def gumbel_noise(
         shape: (rows, classes, width): rows are samples times batch, flattened; `width` counts the outcomes of a class
             (sizes) or the elements (order, with one class). A variate does not depend on the shape: a larger one
             starts with the same values.
-        stream: `drpm.ops.STREAM_SIZES` (0) or `drpm.ops.STREAM_ORDER` (1).
+        stream: `drpm.ops.STREAM_SIZES` (0), `STREAM_ORDER` (1) or `STREAM_ASSIGNMENT` (4; a class is a row of scores).
         dtype: float32 (b = 32, values in [-2.81, 22.9]) or float64 (b = 53, values in [-3.62, 37.5]); the two are
             different draws.
     Returns: (rows, classes, width) of `dtype`.
@@ -39,7 +39,8 @@ def gumbel_noise(
     """
     require(dtype in (torch.float32, torch.float64), _OP, "dtype", "be float32 or float64", dtype)
     require(len(shape) == 3 and min(shape) >= 0, _OP, "shape", "be three sizes >= 0", tuple(shape))
-    require(stream in (0, 1), _OP, "stream", "be 0 (sizes) or 1 (order)", stream)
+    known = (STREAM_SIZES, STREAM_ORDER, STREAM_ASSIGNMENT)
+    require(stream in known, _OP, "stream", "be 0 (sizes), 1 (order) or 4 (assignment)", stream)
     if device is None:
         device = seed.device if isinstance(seed, Tensor) else "cpu"
     drawn = seed_tensor(_OP, torch.device(device), noise=True, generator=None, seed=seed)

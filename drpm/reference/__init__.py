@@ -17,6 +17,7 @@ from .partition_log_prob import (
     random_partition_log_prob,
 )
 from .plackett_luce import plackett_luce_log_prob
+from .random_assignment import assignment_log_prob, random_assignment, random_assignment_log_prob
 from .random_partition import Partition, random_partition
 from .relaxed_sort import relaxed_sort, relaxed_sort_matmul
 from .sized_assignment import SizedAssignment, sized_assignment
@@ -24,6 +25,7 @@ from .sized_assignment import SizedAssignment, sized_assignment
 __all__ = [
     "Partition",
     "SizedAssignment",
+    "assignment_log_prob",
     "hypergeometric_log_weights",
     "k_subset_entropy",
     "k_subset_log_prob",
@@ -42,6 +44,8 @@ __all__ = [
     "partition_marginals",
     "partition_mode",
     "plackett_luce_log_prob",
+    "random_assignment",
+    "random_assignment_log_prob",
     "random_partition",
     "random_partition_log_prob",
     "relaxed_sort",

@@ -119,13 +119,15 @@ def random_partition_log_prob(
     n, num_subsets = log_scores.shape[-1], log_omega.shape[-1]
     drawn: Counts = n
     if lengths is not None:
-        labels, m, drawn = _of_lengths(labels, m, lengths, num_subsets)
+        labels, m, drawn = counted_labels(labels, m, lengths, num_subsets)
     sizes = partition_sizes(labels, num_subsets)
     log_prob_sizes = mvhg_log_prob(sizes, log_omega, n if m is None else m, drawn)
     return log_prob_sizes + partition_log_prob(labels, log_scores, num_subsets, lengths=lengths)
 
 
-def _of_lengths(labels: Tensor, m: Counts | None, lengths: Tensor, num_subsets: int) -> tuple[Tensor, Counts, Tensor]:
+def counted_labels(
+    labels: Tensor, m: Counts | None, lengths: Tensor, num_subsets: int
+) -> tuple[Tensor, Counts, Tensor]:
     """Labels with -1 where an element does not count, capacities, and the number of those that do."""
     counted = torch.arange(labels.shape[-1], device=labels.device) < lengths.unsqueeze(-1)
     if m is None:
@@ -162,7 +164,7 @@ def partition_log_prob_bounds(
     to_sort = log_scores
     if lengths is not None:
         counted = torch.arange(n, device=labels.device) < lengths.unsqueeze(-1)
-        labels, m, drawn = _of_lengths(labels, m, lengths, num_subsets)
+        labels, m, drawn = counted_labels(labels, m, lengths, num_subsets)
         to_sort = torch.where(counted, log_scores, NEG_INF)
     by_score = sort_order(to_sort)
     if order is None:

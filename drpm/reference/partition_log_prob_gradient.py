@@ -1,4 +1,4 @@
-"""The gradient of `partition_log_prob` in plain torch ops, of which second derivatives are taken.
+"""The gradients of `partition_log_prob` and `assignment_log_prob` in plain torch ops; second derivatives are theirs.
 
 The kernel's quadrature (Eq. 4–15, docs/math/partition_log_prob.md) without its shortcuts: every element at every
 node, O(n · 100) memory in float64. The nodes do not move with the scores: an integral does not depend on them.
@@ -34,12 +34,15 @@ def _slope(log_z: Tensor) -> Tensor:
     return z / torch.expm1(z)
 
 
-def partition_log_prob_gradient(
-    log_scores: Tensor, labels: Tensor, num_subsets: int
-) -> Tensor:  # (B, n), (B, n) -> (B, n)
-    x = log_scores.double()
-    by_subset = x.new_zeros((x.shape[0], num_subsets))
-    nodes, weights = (torch.tensor(v, dtype=x.dtype, device=x.device) for v in _gauss_legendre())
+def _factor_derivatives(
+    a: Tensor,  # (B, n) log-score less the log-sum of what comes after
+    labels: Tensor,  # (B, n)
+    counts: Tensor,  # (B, K) whether the factor of the subset is not 1
+) -> tuple[Tensor, Tensor]:  # (B, n), (B, K)
+    """The derivative of each factor by its a, and its sum over every subset."""
+    by_subset = a.new_zeros(counts.shape)
+    nodes, weights = (torch.tensor(v, dtype=a.dtype, device=a.device) for v in _gauss_legendre())
+    fixed = a.detach()
 
     def sums(values: Tensor) -> Tensor:  # (B, n) -> (B, K)
         return by_subset.scatter_add(-1, labels, values)
@@ -47,19 +50,7 @@ def partition_log_prob_gradient(
     def of_label(values: Tensor) -> Tensor:  # (B, K) -> (B, n)
         return values.gather(-1, labels)
 
-    count = sums(torch.ones_like(x))
-    filled = count > 0
-    top = (by_subset + _LOWEST).scatter_reduce(-1, labels, x.detach(), "amax")
-    mass = torch.where(filled, sums((x - of_label(top)).exp()), torch.ones_like(top))
-    log_sum = torch.where(filled, top + mass.log(), torch.full_like(top, _LOWEST))  # of the scores of each subset
-    subset = torch.arange(num_subsets, device=x.device)
-    later = subset > subset.unsqueeze(-1)  # [k, l]
-    log_rest = torch.where(later, log_sum.unsqueeze(-2), torch.full_like(log_sum, _LOWEST).unsqueeze(-2)).logsumexp(-1)
-    counts = filled & (log_rest.detach() > 0.5 * _LOWEST)  # subsets whose factor is not 1
-    log_rest = torch.where(counts, log_rest, torch.zeros_like(log_rest))
-    a = x - of_label(log_rest)
-
-    fixed = a.detach()
+    count = sums(torch.ones_like(a))
 
     def bisect(low: Tensor, high: Tensor, above: object) -> Tensor:
         for _ in range(16):  # where the nodes lie need not be exact
@@ -85,8 +76,46 @@ def partition_log_prob_gradient(
     weight = torch.softmax(y - y.exp() + arrived + weights.log(), -1)
     own = (weight.gather(-2, index) * _slope(log_z)).sum(-1)
     own = torch.where(of_label(counts), own, torch.zeros_like(own))
-    gamma = sums(own)
+    return own, sums(own)
+
+
+def partition_log_prob_gradient(
+    log_scores: Tensor, labels: Tensor, num_subsets: int
+) -> Tensor:  # (B, n), (B, n) -> (B, n)
+    x = log_scores.double()
+    by_subset = x.new_zeros((x.shape[0], num_subsets))
+
+    def sums(values: Tensor) -> Tensor:  # (B, n) -> (B, K)
+        return by_subset.scatter_add(-1, labels, values)
+
+    def of_label(values: Tensor) -> Tensor:  # (B, K) -> (B, n)
+        return values.gather(-1, labels)
+
+    filled = sums(torch.ones_like(x)) > 0
+    top = (by_subset + _LOWEST).scatter_reduce(-1, labels, x.detach(), "amax")
+    mass = torch.where(filled, sums((x - of_label(top)).exp()), torch.ones_like(top))
+    log_sum = torch.where(filled, top + mass.log(), torch.full_like(top, _LOWEST))  # of the scores of each subset
+    subset = torch.arange(num_subsets, device=x.device)
+    later = subset > subset.unsqueeze(-1)  # [k, l]
+    log_rest = torch.where(later, log_sum.unsqueeze(-2), torch.full_like(log_sum, _LOWEST).unsqueeze(-2)).logsumexp(-1)
+    counts = filled & (log_rest.detach() > 0.5 * _LOWEST)  # subsets whose factor is not 1
+    log_rest = torch.where(counts, log_rest, torch.zeros_like(log_rest))
+    own, gamma = _factor_derivatives(x - of_label(log_rest), labels, counts)
     share = torch.where(later.mT & counts.unsqueeze(-2), log_sum.unsqueeze(-1) - log_rest.unsqueeze(-2), _LOWEST).exp()
     from_before = (share * gamma.unsqueeze(-2)).sum(-1)  # [l]: Σ_{k<l} Γ_k Σ_{S_l} s / Z_k
     grad = own - (x - of_label(log_sum)).exp() * of_label(from_before)
+    return grad.to(log_scores.dtype)
+
+
+def assignment_log_prob_gradient(log_scores: Tensor, labels: Tensor) -> Tensor:  # (B, K, n), (B, n) -> (B, K, n)
+    subset = torch.arange(log_scores.shape[1], device=labels.device).unsqueeze(-1)  # (K, 1)
+    x = torch.where(subset + 1 < len(subset), log_scores.double(), 0.0)  # the last row has no effect
+    own, later = labels.unsqueeze(-2) == subset, labels.unsqueeze(-2) > subset
+    counts = own.any(-1) & later.any(-1)  # subsets whose factor is not 1
+    log_rest = torch.where(later, x, _LOWEST).logsumexp(-1)
+    log_rest = torch.where(counts, log_rest, torch.zeros_like(log_rest))
+    a = x.gather(-2, labels.unsqueeze(-2)).squeeze(-2) - log_rest.gather(-1, labels)
+    derivative, gamma = _factor_derivatives(a, labels, counts)
+    share = torch.where(later & counts.unsqueeze(-1), x - log_rest.unsqueeze(-1), _LOWEST).exp()
+    grad = torch.where(own, derivative.unsqueeze(-2), 0.0) - share * gamma.unsqueeze(-1)
     return grad.to(log_scores.dtype)

@@ -66,6 +66,12 @@ def _affinities_shifted(function: Function, inputs: Inputs) -> tuple[Outputs, Ou
     return _call(function, inputs, affinities=affinities + shift), _call(function, inputs)
 
 
+def _rows_shifted(function: Function, inputs: Inputs) -> tuple[Outputs, Outputs]:  # by a constant a subset
+    affinities = inputs["affinities"]
+    shift = SHIFT * torch.arange(affinities.shape[-2], device=affinities.device).unsqueeze(-1)
+    return _call(function, inputs, affinities=affinities + shift), _call(function, inputs)
+
+
 def _scaled(*names: str) -> Invariant:
     def compare(function: Function, inputs: Inputs) -> tuple[Outputs, Outputs]:
         changed = {name: SCALE * (TAU if name == "tau" else inputs[name]) for name in names}
@@ -236,11 +242,16 @@ def _complement(relate: Callable[[Tensor, Inputs], Tensor] = lambda x, inputs: x
     return compare
 
 
+def _num_classes(inputs: Inputs) -> int:
+    if "log_omega" in inputs:
+        return int(inputs["log_omega"].shape[-1])
+    return int(inputs["affinities"].shape[-2] if "affinities" in inputs else inputs.get("classes", 1))
+
+
 def _corner(inputs: Inputs, largest: Callable[[int, int], int]) -> dict[str, Any]:
     """The first elements and classes, as many as `largest(elements, classes)` says is little enough to enumerate."""
-    scores = inputs["scores"]
-    classes = inputs["log_omega"].shape[-1] if "log_omega" in inputs else inputs.get("classes", 1)
-    n = scores.shape[-1]
+    classes = _num_classes(inputs)
+    n = next(inputs[name] for name in ("scores", "affinities") if name in inputs).shape[-1]
     while n and largest(n, classes) > LARGEST_SUPPORT:
         n -= 1
     corner = {name: x[..., :n] if name in BY_ELEMENT else x for name, x in inputs.items()}
@@ -255,7 +266,8 @@ def _corner(inputs: Inputs, largest: Callable[[int, int], int]) -> dict[str, Any
 
 def _each(function: Function, inputs: Inputs, name: str, values: Tensor) -> Tensor:  # (count, *batch)
     """The op's values with each of these, (count, size), for its input of that name."""
-    batch = (inputs["log_omega"] if "log_omega" in inputs else inputs["scores"]).shape[:-1]
+    given = next(inputs[x] for x in ("log_omega", "scores", "labels") if x in inputs)
+    batch = given.shape[:-1]
     expanded = values.reshape(len(values), *(1,) * len(batch), values.shape[-1])
     return _call(function, inputs, **{name: expanded.expand(len(values), *batch, values.shape[-1])})[0]
 
@@ -285,8 +297,8 @@ def _normalized(function: Function, inputs: Inputs) -> tuple[Outputs, Outputs]:
         log_prob = _each(function, inputs, "order", values)
     elif "labels" in inputs:
         inputs = _corner(inputs, lambda n, classes: classes**n)
-        classes = inputs["log_omega"].shape[-1] if "log_omega" in inputs else inputs["classes"]
-        values = _choices(classes, inputs["scores"].shape[-1])
+        classes = _num_classes(inputs)
+        values = _choices(classes, inputs["labels"].shape[-1])
         log_prob = _each(function, inputs, "labels", values)
         if "log_omega" not in inputs:  # given the sizes
             counts = torch.stack([(values == k).sum(-1) for k in range(classes)], -1)
@@ -324,6 +336,7 @@ INVARIANTS: dict[str, Invariant] = {
     ),
     "scores are shifted": _shifted("scores"),
     "affinities are shifted": _affinities_shifted,
+    "affinities are shifted by rows": _rows_shifted,
     "scores are scaled": _scaled("scores"),
     "scores and tau are scaled": _scaled("scores", "tau"),
     "affinities are scaled": _scaled("affinities"),

@@ -345,6 +345,21 @@ SAMPLES = (
                        "a class is split, values add")),
     Sample("partition_mode", "", lambda f, log_omega, scores: f(log_omega, scores), **WITHOUT, quadratic=True,
            invariants=PARTITION_LAW),
+    Sample("random_assignment", "", lambda f, log_omega, affinities, seed: f(log_omega, affinities, seed=seed), **DRAWN,
+           invariants=("log_omega is shifted", "affinities are shifted by rows")),
+    Sample("random_assignment", "relaxed", lambda f, log_omega, affinities, seed:
+           f(log_omega, affinities, 0.7, hard=False, seed=seed).assignment, **DRAWN,
+           invariants=("log_omega is shifted", "affinities are shifted by rows", "columns sum to one")),
+    Sample("random_assignment", "capacities, several samples", lambda f, log_omega, affinities, capacity, seed:
+           f(log_omega, affinities, m=capacity, seed=seed, sample_shape=(2,)).assignment, **DRAWN,
+           invariants=("columns sum to one",)),
+    Sample("random_assignment", "each row's length", lambda f, log_omega, affinities, lengths:
+           f(log_omega, affinities, noise=False, conditionals="merged", lengths=lengths), **DRAWN),
+    Sample("assignment_log_prob", "", lambda f, labels, affinities: f(labels, affinities),
+           invariants=("affinities are shifted by rows", "elements are permuted", "probabilities sum to one")),
+    Sample("random_assignment_log_prob", "", lambda f, labels, log_omega, affinities: f(labels, log_omega, affinities),
+           invariants=("log_omega is shifted", "affinities are shifted by rows", "elements are permuted",
+                       "probabilities sum to one")),
     Sample("sized_assignment", "relaxed", lambda f, affinities, relaxed_sizes, tau=0.7:
            f(affinities, max_sizes=relaxed_sizes + 0.75, tau=tau).assignment, second=REFUSED,
            invariants=(*ASSIGNED, "affinities and tau are scaled")),

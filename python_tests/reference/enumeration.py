@@ -36,3 +36,20 @@ def partition_prob(labels, log_scores, num_subsets):
     subsets = [[i for i, label in enumerate(labels) if label == k] for k in range(num_subsets)]
     orders = itertools.product(*[itertools.permutations(subset) for subset in subsets])
     return sum(plackett_luce_prob([i for part in order for i in part], log_scores) for order in orders)
+
+
+def orders_of(labels, num_subsets):
+    """All orders that list the subsets in turn."""
+    subsets = [[i for i, label in enumerate(labels) if label == k] for k in range(num_subsets)]
+    parts = itertools.product(*[itertools.permutations(subset) for subset in subsets])
+    return [[i for part in order for i in part] for order in parts]
+
+
+def assignment_order_prob(order, labels, log_scores):
+    """Probability of the order by rows of scores (K, n), given the sizes: each step by the row of its subset."""
+    factors = [log_scores[labels[i], order[at:]].softmax(0)[0] for at, i in enumerate(order)]
+    return torch.stack(factors).prod()
+
+
+def assignment_prob(labels, log_scores):
+    return sum(assignment_order_prob(order, labels, log_scores) for order in orders_of(labels, len(log_scores)))

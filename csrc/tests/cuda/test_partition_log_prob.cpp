@@ -1,4 +1,5 @@
 #include <cstdlib>
+#include <limits>
 #include <numeric>
 
 #include "partition_log_prob/factor_points.h"
@@ -10,7 +11,8 @@ using namespace drpm_test;
 
 // The CPU kernel on one row, with scratch of its own.
 template <class T>
-void reference_row(const T* log_scores, const int64_t* labels, int64_t n, int64_t subsets, T* log_prob, T* grad) {
+void reference_row(const T* log_scores, const int64_t* labels, int64_t n, int64_t subsets, bool by_subset, T* log_prob,
+                   T* grad) {
   const int64_t chunks = n / drpm::kSubsetChunk + subsets + 2, slots = n / drpm::kMomentsFrom + 2;
   std::vector<int64_t> offset(subsets + 1), counts(2);
   std::vector<int32_t> grouped(n + 1), first_slot(subsets + 1), by_moments(subsets + 1);
@@ -26,10 +28,13 @@ void reference_row(const T* log_scores, const int64_t* labels, int64_t n, int64_
   args.grad_log_scores = grad;
   args.n = n;
   args.num_subsets = subsets;
+  args.by_subset = by_subset;
   args.offset = offset.data();
   args.grouped = grouped.data();
-  double largest;
-  args.largest = &largest;
+  std::vector<double> largest(subsets + 1);
+  args.largest = largest.data();
+  std::vector<T> label(n + 1);
+  args.label = label.data();
   args.score = score.data();
   args.log_remainder = remainder.data();
   args.value = value.data();
@@ -45,9 +50,14 @@ void reference_row(const T* log_scores, const int64_t* labels, int64_t n, int64_
 }
 
 template <class T>
-void check(int64_t rows, int64_t n, int64_t subsets, double scale, bool invalid, bool with_gradient) {
+void check(int64_t rows, int64_t n, int64_t subsets, double scale, bool invalid, bool with_gradient,
+           bool by_subset = false) {
   Random random(rows * 17 + n * 3 + subsets);
-  const auto log_scores = random.normals<T>(rows * n, scale);
+  const int64_t scores = n * (by_subset ? subsets : 1);  // of a row
+  auto log_scores = random.normals<T>(rows * scores, scale);
+  if (by_subset)  // the last row of a matrix is not read
+    for (int64_t i = 0; i < rows * n; ++i)
+      log_scores[(i / n + 1) * scores - n + i % n] = std::numeric_limits<T>::quiet_NaN();
   Buffer<int64_t> labels(rows * n), sorted(rows * n), grouped(rows * n);
   for (int64_t& label : labels) label = random.below(subsets);
   if (subsets > 3)
@@ -60,13 +70,14 @@ void check(int64_t rows, int64_t n, int64_t subsets, double scale, bool invalid,
     std::stable_sort(begin, begin + n, [of_row](int64_t a, int64_t b) { return of_row[a] < of_row[b]; });
     for (int64_t i = 0; i < n; ++i) sorted[row * n + i] = of_row[begin[i]];
   }
-  const int64_t gradients = with_gradient ? rows * n : 0;
+  const int64_t gradients = with_gradient ? rows * scores : 0;
   auto got = poisoned<T>(rows), want = poisoned<T>(rows);
   auto got_grad = poisoned<T>(gradients), want_grad = poisoned<T>(gradients);
   for (int64_t row = 0; row < rows; ++row)
-    reference_row(log_scores.data() + row * n, labels.data() + row * n, n, subsets, want.data() + row,
-                  with_gradient ? want_grad.data() + row * n : nullptr);
-  auto largest = unset(rows), log_sum = unset(rows * subsets), value = unset(rows * subsets);
+    reference_row(log_scores.data() + row * scores, labels.data() + row * n, n, subsets, by_subset, want.data() + row,
+                  with_gradient ? want_grad.data() + row * scores : nullptr);
+  auto largest = unset(rows * (by_subset ? subsets : 1)), log_sum = unset(rows * subsets),
+       value = unset(rows * subsets);
   auto gamma = unset(rows * subsets), point = unset(rows * n);
   const drpm::QuadratureRule& rule = drpm::quadrature_rule<T>();
   drpm::PartitionLogProbCudaArgs<T> args{};
@@ -78,6 +89,7 @@ void check(int64_t rows, int64_t n, int64_t subsets, double scale, bool invalid,
   args.rows = rows;
   args.n = n;
   args.num_subsets = subsets;
+  args.by_subset = by_subset;
   args.nodes = rule.nodes;
   args.drop = rule.drop;
   std::copy_n(rule.node, rule.nodes, args.node);
@@ -101,6 +113,10 @@ void all() {
   check<T>(2, 40, 4, 3, true, true);
   check<T>(2, 90, 2, 40, false, false);
   check<T>(1, 0, 2, 1, false, true);
+  check<T>(2, 1, 1, 1, false, true, true);
+  check<T>(3, 40, 5, 3, false, true, true);
+  check<T>(2, 40, 4, 3, true, true, true);
+  check<T>(2, 90, 3, 30, false, false, true);
   if (small_grids_only()) return;
   check<T>(1, 900, 2, 1, false, true);
   check<T>(1, 9000, 2, 0.3, false, true);  // threads that multiply more ratios than one product takes
