@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from drpm.ops import (
+    assignment_log_prob,
     mvhg_kl,
     mvhg_log_prob,
     partition_log_prob,
     partition_marginals,
     plackett_luce_log_prob,
+    random_assignment,
+    random_assignment_log_prob,
     random_partition,
     random_partition_log_prob,
 )
@@ -75,10 +78,11 @@ def partition_kl(
     labels: Tensor,  # (S, *, n) int64
     log_omega_q: Tensor,  # (*, K)
     log_omega_p: Tensor,  # (*, K)
-    log_scores_q: Tensor,  # (*, n)
-    log_scores_p: Tensor,  # (*, n)
+    log_scores_q: Tensor,  # (*, n) or (*, K, n)
+    log_scores_p: Tensor,  # (*, n) or (*, K, n)
     *,
     m: Counts | None = None,
+    by_subset: bool = False,
 ) -> PartitionKL:
     """Both terms of KL(q ‖ p) between two random partition models, from draws of q, with unbiased gradients.
 
@@ -87,8 +91,9 @@ def partition_kl(
     Args:
         labels: (S, *, n) int64, S >= 2 independent draws of q.
         log_omega_q, log_omega_p: (*, K) float, natural-log weights of the subsets.
-        log_scores_q, log_scores_p: (*, n) float, Plackett-Luce log-scores.
+        log_scores_q, log_scores_p: (*, n) float, Plackett-Luce log-scores; (*, K, n) with by_subset.
         m: capacity of each subset, of both. None: n for each.
+        by_subset: a row of scores for each subset: q and p are laws of `random_assignment`.
     Returns: PartitionKL; exactly 0 where q and p are equal.
     Gradient: of `sizes`, exact; of `order`, the leave-one-out score function of the whole log q(Y) for q (log q(Y | n)
         at the draws has a zero-mean gradient, which is left out), −∇ log p(Y | n) at the draws for p.
@@ -98,8 +103,10 @@ def partition_kl(
         check_floating("partition_kl", name, weights)
     num_subsets, n = log_omega_q.shape[-1], labels.shape[-1]
     m = n if m is None else m
-    log_q = partition_log_prob(labels, log_scores_q, num_subsets)
-    log_p = partition_log_prob(labels, log_scores_p, num_subsets)
+    if by_subset:
+        log_q, log_p = (assignment_log_prob(labels, scores) for scores in (log_scores_q, log_scores_p))
+    else:
+        log_q, log_p = (partition_log_prob(labels, scores, num_subsets) for scores in (log_scores_q, log_scores_p))
     score = log_q + mvhg_log_prob(partition_sizes(labels, num_subsets), log_omega_q, m, n)
     ratio = log_q.detach() - log_p
     order = leave_one_out(*torch.broadcast_tensors(ratio, score))
@@ -143,12 +150,13 @@ def partition_kl_bound(
 def expectation(
     f: Callable[[Tensor], Tensor],
     log_omega: Tensor,  # (*, K)
-    log_scores: Tensor,  # (*, n)
+    log_scores: Tensor,  # (*, n) or (*, K, n)
     *,
     method: str = "score",
     samples: int = 8,
     tau: Tau = 1.0,
     m: Counts | None = None,
+    by_subset: bool = False,
     generator: torch.Generator | None = None,
     seed: int | Tensor | None = None,
 ) -> Tensor:  # (*)
@@ -157,13 +165,14 @@ def expectation(
     Args:
         f: maps assignments (S, *, K, n) to (S, *), a number for each; "marginals" calls it with S = 1.
         log_omega: (*, K) float, natural-log weights of the subsets.
-        log_scores: (*, n) float, Plackett-Luce log-scores.
+        log_scores: (*, n) float, Plackett-Luce log-scores; (*, K, n) with by_subset.
         method: "score": unbiased, for any f, needs no gradient of f by the assignment;
             "straight-through": hard samples with the relaxation's gradient: biased, f must be differentiable;
             "marginals": f at the exact marginals: exact where f is linear (affine) in the assignment, and only then.
         samples: S, number of draws; unused by "marginals".
         tau: float > 0, temperature of "straight-through".
         m: int, (K,) or (*, K) int64, capacity of each subset. None: n for each.
+        by_subset: a row of scores for each subset, the law of `random_assignment`, which has no marginals.
         generator, seed: where the noise comes from; at most one of the two.
     Returns: (*), the estimate.
     Gradient: as `method` says.
@@ -172,6 +181,9 @@ def expectation(
     """
     if method not in METHODS:
         raise ValueError(f"expectation: method must be one of {METHODS}, got {method!r}")
+    if by_subset and method == "marginals":
+        raise argument_error("expectation", "method", "be 'score' or 'straight-through' with by_subset", repr(method))
+    draw = random_assignment if by_subset else random_partition
 
     def evaluated(assignments: Tensor) -> Tensor:  # (S, *, K, n) -> (S, *)
         values, wanted = f(assignments), assignments.shape[:-2]
@@ -188,11 +200,10 @@ def expectation(
     if samples < fewest:
         raise ValueError(f"expectation: samples must be >= {fewest} for method {method!r}, got {samples}")
     if method == "straight-through":
-        drawn = random_partition(
-            log_omega, log_scores, tau, m=m, sample_shape=(samples,), generator=generator, seed=seed
-        )
+        drawn = draw(log_omega, log_scores, tau, m=m, sample_shape=(samples,), generator=generator, seed=seed)
         return evaluated(drawn.assignment).mean(0)
     with torch.no_grad():
-        drawn = random_partition(log_omega, log_scores, m=m, sample_shape=(samples,), generator=generator, seed=seed)
-    log_prob = random_partition_log_prob(drawn.labels, log_omega, log_scores, m=m)
+        drawn = draw(log_omega, log_scores, m=m, sample_shape=(samples,), generator=generator, seed=seed)
+    law = random_assignment_log_prob if by_subset else random_partition_log_prob
+    log_prob = law(drawn.labels, log_omega, log_scores, m=m)
     return leave_one_out(evaluated(drawn.assignment), log_prob)

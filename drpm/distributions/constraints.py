@@ -64,6 +64,15 @@ class _FiniteVector(Constraint):
         return torch.isfinite(value).all(-1)
 
 
+class _ScoreMatrix(Constraint):
+    """(*, K, n) rows of scores without infinities or NaN; the last one may hold anything."""
+
+    event_dim = 2
+
+    def check(self, value: Tensor) -> Any:
+        return torch.isfinite(value[..., :-1, :]).all(-1).all(-1)
+
+
 class _WeightsVector(Constraint):
     """(*, n) rows of log-weights: finite, or -inf for a weight of zero."""
 
@@ -109,6 +118,7 @@ class SizesOf(Constraint):
 
 
 finite_vector = _FiniteVector()
+score_matrix = _ScoreMatrix()
 weights_vector = _WeightsVector()
 permutation = _Permutation()
 row_stochastic = _RowStochastic()

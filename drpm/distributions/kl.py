@@ -7,7 +7,9 @@ from torch import Tensor
 from torch.distributions import register_kl
 
 from drpm.distributions.plackett_luce import PlackettLuce
+from drpm.distributions.random_assignment import RandomAssignment
 from drpm.distributions.random_partition import RandomPartition
+from drpm.distributions.relaxed_random_assignment import RelaxedRandomAssignment
 from drpm.distributions.relaxed_random_partition import RelaxedRandomPartition
 from drpm.estimators import leave_one_out, partition_kl
 
@@ -15,14 +17,16 @@ SAMPLES = 64  # of torch.distributions.kl_divergence, which takes no further arg
 
 
 def kl_monte_carlo(
-    q: RandomPartition | PlackettLuce,
-    p: RandomPartition | PlackettLuce,
+    q: RandomPartition | RandomAssignment | PlackettLuce,
+    p: RandomPartition | RandomAssignment | PlackettLuce,
     samples: int = SAMPLES,
 ) -> Tensor:  # (*)
     """Unbiased estimate of KL(q ‖ p), with an unbiased gradient to both.
 
-        RandomPartition:  KL(q(n) ‖ p(n)) + E_q[log q(Y | n) − log p(Y | n)]     (the first term in closed form)
-        PlackettLuce:     E_q[log q(π) − log p(π)]
+        RandomPartition, RandomAssignment:  KL(q(n) ‖ p(n)) + E_q[log q(Y | n) − log p(Y | n)]
+        PlackettLuce:                       E_q[log q(π) − log p(π)]
+
+    The first term of the former is in closed form.
 
     The gradient is that of the closed form, the leave-one-out score function for q, and −∇ log p at the samples for p
     (log q at the samples has a zero-mean gradient, which is left out).
@@ -42,11 +46,13 @@ def kl_monte_carlo(
     if isinstance(q, PlackettLuce):
         log_q, log_p = q.log_prob(value), p.log_prob(value)
         return leave_one_out(log_q.detach() - log_p, log_q.expand_as(log_p))
-    assert isinstance(p, RandomPartition)
+    assert isinstance(p, (RandomPartition, RandomAssignment))
     if q.num_subsets != p.num_subsets:
         raise ValueError(f"kl_monte_carlo: p must have {q.num_subsets} subsets, got {p.num_subsets}")
     if q.m is p.m or (q.m is not None and p.m is not None and torch.equal(q.m, p.m)):
-        kl = partition_kl(value, q.log_omega, p.log_omega, q.log_scores, p.log_scores, m=q.m)
+        by_subset = isinstance(q, RandomAssignment)
+        parameters = q.log_omega, p.log_omega, q.log_scores, p.log_scores
+        kl = partition_kl(value, *parameters, m=q.m, by_subset=by_subset)
         return kl.sizes + kl.order
     log_q, log_p = q.log_prob(value), p.log_prob(value)  # other capacities: no closed form of the size part
     return leave_one_out(log_q.detach() - log_p, log_q.expand_as(log_p))
@@ -55,6 +61,17 @@ def kl_monte_carlo(
 @register_kl(RandomPartition, RandomPartition)
 def _kl_random_partition(q: RandomPartition, p: RandomPartition) -> Tensor:
     return kl_monte_carlo(q, p)
+
+
+@register_kl(RandomAssignment, RandomAssignment)
+def _kl_random_assignment(q: RandomAssignment, p: RandomAssignment) -> Tensor:
+    return kl_monte_carlo(q, p)
+
+
+@register_kl(RelaxedRandomAssignment, RelaxedRandomAssignment)
+def _kl_relaxed_random_assignment(q: RelaxedRandomAssignment, p: RelaxedRandomAssignment) -> Tensor:
+    """That of the hard samples' law."""
+    return kl_monte_carlo(q.discrete, p.discrete)
 
 
 @register_kl(PlackettLuce, PlackettLuce)

@@ -40,7 +40,38 @@ def partition_arguments(
     return log_omega.expand(*batch, -1), log_scores.expand(*batch, -1), counts, batch
 
 
-class RandomPartition(Distribution):
+class LabelledPartitions(Distribution):
+    """What laws of labels (*, n) have in common; `log_omega` (*, K) and `log_scores` are theirs."""
+
+    log_omega: Tensor
+    log_scores: Tensor
+
+    @property
+    def num_subsets(self) -> int:
+        return self.log_omega.shape[-1]
+
+    @constraints.dependent_property(is_discrete=True, event_dim=1)
+    def support(self) -> Any:
+        return constraints.independent(constraints.integer_interval(0, self.num_subsets - 1), 1)
+
+    @property
+    def has_enumerate_support(self) -> bool:  # type: ignore[override]
+        return bool(self.num_subsets ** self.event_shape[0] <= _ENUMERATED)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All K^n labelled partitions, up to 65,536: (K^n, *, n)."""
+        n = self.event_shape[0]
+        if not self.has_enumerate_support:
+            raise NotImplementedError(
+                f"{type(self).__name__}: K^n must be <= {_ENUMERATED} to enumerate, got {self.num_subsets}^{n}"
+            )
+        every = list(itertools.product(range(self.num_subsets), repeat=n))
+        labels = torch.tensor(every, dtype=torch.int64, device=self.log_scores.device)
+        labels = labels.reshape(self.num_subsets**n, *(1,) * len(self.batch_shape), n)
+        return labels.expand(-1, *self.batch_shape, n) if expand else labels
+
+
+class RandomPartition(LabelledPartitions):
     """Partitions of n elements into K ordered subsets, some of them possibly empty.
 
         log p(Y; ω, s) = log p(n; ω) + log p(Y | n; s)                (docs/math/partition_log_prob.md: exact)
@@ -72,14 +103,6 @@ class RandomPartition(Distribution):
         self.log_omega, self.log_scores, self.m, batch = parameters
         super().__init__(batch, log_scores.shape[-1:], validate_args)
 
-    @property
-    def num_subsets(self) -> int:
-        return self.log_omega.shape[-1]
-
-    @constraints.dependent_property(is_discrete=True, event_dim=1)
-    def support(self) -> Any:
-        return constraints.independent(constraints.integer_interval(0, self.num_subsets - 1), 1)
-
     def expand(self, batch_shape: Any, _instance: Any = None) -> RandomPartition:
         new: RandomPartition = self._get_checked_instance(RandomPartition, _instance)
         batch_shape = torch.Size(batch_shape)
@@ -109,19 +132,3 @@ class RandomPartition(Distribution):
     def marginals(self) -> Tensor:
         """(*, K, n) exact Pr[element i in subset k], the expectation of the one-hot assignment."""
         return partition_marginals(self.log_omega, self.log_scores, m=self.m)
-
-    @property
-    def has_enumerate_support(self) -> bool:  # type: ignore[override]
-        return bool(self.num_subsets ** self.event_shape[0] <= _ENUMERATED)
-
-    def enumerate_support(self, expand: bool = True) -> Tensor:
-        """All K^n labelled partitions, up to 65,536: (K^n, *, n)."""
-        n = self.event_shape[0]
-        if not self.has_enumerate_support:
-            raise NotImplementedError(
-                f"RandomPartition: K^n must be <= {_ENUMERATED} to enumerate, got {self.num_subsets}^{n}"
-            )
-        every = list(itertools.product(range(self.num_subsets), repeat=n))
-        labels = torch.tensor(every, dtype=torch.int64, device=self.log_scores.device)
-        labels = labels.reshape(self.num_subsets**n, *(1,) * len(self.batch_shape), n)
-        return labels.expand(-1, *self.batch_shape, n) if expand else labels

@@ -1,6 +1,7 @@
 """Layers: random partitions, subset selection and sorting as torch.nn modules with annealed temperatures."""
 
 from drpm.nn.neuron_partition import NeuronPartition
+from drpm.nn.random_assignment import RandomAssignment
 from drpm.nn.random_partition import RandomPartition
 from drpm.nn.relaxed_sort import RelaxedSort
 from drpm.nn.schedules import Exponential
@@ -10,6 +11,7 @@ from drpm.nn.temperature import Schedule, Temperature, advance_temperatures
 __all__ = [
     "Exponential",
     "NeuronPartition",
+    "RandomAssignment",
     "RandomPartition",
     "RelaxedSort",
     "Schedule",

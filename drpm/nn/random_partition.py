@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,6 @@ from drpm.nn.temperature import Annealed, Schedule, Temperature
 from drpm.ops import Partition, random_partition
 from drpm.ops._arguments import Counts, argument_error, counts_tensor, plain_int
 from drpm.ops._mvhg_arguments import check_conditionals
-
-_OP = "RandomPartition"
 
 
 class RandomPartition(Annealed):
@@ -36,6 +34,8 @@ class RandomPartition(Annealed):
     Reference: T. Sutter, thesis, Section 5.2; Sutter et al., Differentiable random partition models, 2023.
     """
 
+    _name: ClassVar[str] = "RandomPartition"
+    _draw: ClassVar[Callable[..., Partition]] = staticmethod(random_partition)
     log_omega: nn.Parameter | None
     log_scores: nn.Parameter | None
     m: Tensor | None
@@ -52,12 +52,12 @@ class RandomPartition(Annealed):
         noise: bool | None = None,
     ) -> None:
         super().__init__()
-        check_conditionals(_OP, conditionals)
-        self.register_parameter("log_omega", learned(_OP, "num_subsets", num_subsets, at_least=1))
-        self.register_parameter("log_scores", learned(_OP, "num_elements", num_elements, at_least=0))
+        check_conditionals(self._name, conditionals)
+        self.register_parameter("log_omega", learned(self._name, "num_subsets", num_subsets, at_least=1))
+        self.register_parameter("log_scores", learned(self._name, "num_elements", num_elements, at_least=0))
         self.temperature = Temperature(tau)
         self.hard, self.conditionals, self.noise = hard, conditionals, noise
-        self._given_m = given_counts(_OP, "m", m)
+        self._given_m = given_counts(self._name, "m", m)
         self.register_buffer("m", counts_buffer(self._given_m, m))
 
     def reset_parameters(self) -> None:
@@ -86,9 +86,9 @@ class RandomPartition(Annealed):
             generator, seed: where the noise comes from; at most one of the two; unused without noise.
         """
         noise = self.training if self.noise is None else self.noise
-        return random_partition(
-            learned_or_given(_OP, "log_omega", self.log_omega, log_omega),
-            learned_or_given(_OP, "log_scores", self.log_scores, log_scores),
+        return self._draw(
+            learned_or_given(self._name, "log_omega", self.log_omega, log_omega),
+            learned_or_given(self._name, "log_scores", self.log_scores, log_scores),
             self.tau,
             m=self.m,
             hard=self.hard,
