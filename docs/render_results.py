@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import (  # noqa: E402
+    assignment_estimators,
+    assignment_speed,
     band_crossover,
     clustering_tables,
     gradient_estimators,
@@ -72,6 +74,8 @@ def script_table(file: str, table: Callable[[dict], str]) -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     **report.blocks(ROOT / "results"),
+    "assignment estimators": lambda: script_table("results/estimators/assignment.json", assignment_estimators.table),
+    "assignment speed": lambda: script_table("results/partition/assignment_speed.json", assignment_speed.table),
     "gradient estimators": lambda: script_table("results/estimators/gradients.json", gradient_estimators.table),
     "partition bounds": lambda: script_table("results/partition/bounds.json", partition_bounds.table),
     "partition speed": lambda: script_table("results/partition/speed.json", partition_speed.table),
