@@ -1,5 +1,6 @@
 """Posteriors of a multimodal VAE over all its latent variables: what decoders read, and how likely that was."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -25,6 +26,19 @@ class Experts(NamedTuple):
     log_variances: Tensor
     private: list[tuple[Tensor, Tensor]]
     observed: Tensor
+
+    def only(self, places: Sequence[int]) -> "Experts":
+        """The experts of some modalities, as if the others were missing."""
+        kept = torch.zeros_like(self.observed[0])
+        kept[list(places)] = True
+        means, log_variances = (part * kept.unsqueeze(-1) for part in (self.means, self.log_variances))
+        private = [(mean * keep, log * keep) for (mean, log), keep in zip(self.private, kept, strict=True)]
+        return Experts(means, log_variances, private, self.observed & kept)
+
+    def rows(self, which: slice) -> "Experts":
+        """Some of the rows."""
+        private = [(mean[which], log_variance[which]) for mean, log_variance in self.private]
+        return Experts(self.means[which], self.log_variances[which], private, self.observed[which])
 
 
 class Latents(NamedTuple):

@@ -237,6 +237,12 @@ class MultimodalVAE(nn.Module):
         with self._networks(code):
             return _full_precision(modality.decoder(code))
 
+    def show(self, name: str, code: Tensor) -> Tensor:  # (N, shared + private)
+        """A decoded modality in the form of its data."""
+        modality = self.modalities[name]
+        assert isinstance(modality, Modality)
+        return modality.likelihood.mean(self.decode(name, code))
+
     def log_probs(self, x: Data, observed: Tensor, codes: Sequence[Tensor]) -> Tensor:
         """log p(x_m | code of m), 0 where missing.
 
@@ -329,14 +335,10 @@ class MultimodalVAE(nn.Module):
         require(count >= 1, _OP, "count", "be >= 1", count)
         if not x or (given is not None and not given):
             codes, _ = self.prior(count).sample(1, generator)
-            codes = [code[0] for code in codes]
-            return {name: m.likelihood.mean(self.decode(name, codes[place])) for place, name, m in self.each()}
+            return {name: self.show(name, code[0]) for name, code in zip(self.names, codes, strict=True)}
         codes, _ = self.posterior(x, observed, given=given).sample(count, generator)
-        found = {}
-        for place, name, modality in self.each():
-            decoded = modality.likelihood.mean(self.decode(name, codes[place].flatten(0, 1)))
-            found[name] = decoded.unflatten(0, (count, -1))
-        return found
+        shown = zip(self.names, codes, strict=True)
+        return {name: self.show(name, code.flatten(0, 1)).unflatten(0, (count, -1)) for name, code in shown}
 
     @torch.no_grad()
     def log_likelihood(

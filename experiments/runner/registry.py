@@ -39,6 +39,11 @@ EXPERIMENTS: dict[str, Entry] = {
         "experiments.clustering.report:tables",
         "experiments.clustering.report:figures",
     ),
+    "multimodal": Entry(
+        "experiments.multimodal.experiment:Multimodal",
+        "experiments.multimodal.report:tables",
+        "experiments.multimodal.report:figures",
+    ),
     "multitask": Entry(
         "experiments.multitask.experiment:Multitask",
         "experiments.multitask.report:tables",
