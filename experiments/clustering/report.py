@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.clustering.whole_report import whole_table
 from experiments.demo.report import SCORES, mean_and_error, mean_and_spread
 from experiments.runner.configuration import read_row
 from experiments.runner.records import read_runs, runs_line
@@ -54,6 +55,7 @@ def tables(results: Path) -> dict[str, Callable[[], str]]:
     found["clustering unequal classes"] = partial(unequal_classes, results)
     found["clustering at scale"] = partial(at_scale, results)
     found["clustering ablations"] = partial(ablations, results)
+    found["clustering whole model"] = partial(whole_table, results)
     return found
 
 

@@ -40,3 +40,11 @@ def part_accuracy(run: dict[str, Any], part: str, level: int | None = None) -> f
     """`probes_accuracy` of a part: over the views (private) or of one group (shared)."""
     probes = [probe for probe in run["metrics"]["test"]["probes"] if probe["part"] == part]
     return probes_accuracy(probes if level is None else probes[level : level + 1])
+
+
+def nats_shared(run: dict[str, Any]) -> float:
+    """Share of the latent KL in shared dimensions: the mean KL of each, times how often it is shared."""
+    test = run["metrics"]["test"]
+    shared = [sum(of) for of in zip(*test["shared_by_dimension"][:-1], strict=True)]
+    nats = test["kl_by_dimension"]
+    return sum(n * s for n, s in zip(nats, shared, strict=True)) / sum(nats)

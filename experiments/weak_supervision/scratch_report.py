@@ -9,7 +9,7 @@ from typing import Any
 from drpm.training.figures import pyplot, save_figure
 from experiments.runner.configuration import read_row
 from experiments.runner.records import read_runs, runs_line
-from experiments.weak_supervision.accuracy import THESIS, Runs, part_accuracy, probes_accuracy, spread
+from experiments.weak_supervision.accuracy import THESIS, Runs, nats_shared, part_accuracy, probes_accuracy, spread
 
 _NAME = "weak_supervision"
 _METHODS = ("label", "ada", "hg", "drpm")
@@ -23,6 +23,7 @@ def tables(results: Path) -> dict[str, Callable[[], str]]:
         "weak supervision from scratch": partial(scratch_table, results),
         "weak supervision diagnosis": partial(diagnosis_table, results),
         "weak supervision probes": partial(probe_table, results),
+        "weak supervision nats": partial(nats_table, results),
     }
 
 
@@ -37,9 +38,9 @@ def _seeds(runs: Runs) -> str:
 def scratch_table(results: Path) -> str:
     """Give sizes and what the parts hold (Fig. 5.16, Table 5.3), beside the first round's and the thesis'."""
     lines = [
-        "| n_s | method | shared dimensions of 10 | MSE, raw | S | I | S, first round | I, first round "
+        "| n_s | method | shared dimensions of 10 | MSE, raw | nats shared | S | I | S, first round | I, first round "
         "| S, thesis | I, thesis | seeds |",
-        "|---" * 11 + "|",
+        "|---" * 12 + "|",
     ]
     every: Runs = []
     for n in (1, 3, 5):
@@ -49,6 +50,7 @@ def scratch_table(results: Path) -> str:
                 continue
             sizes = [run["metrics"]["test"]["sizes"][0] for run in runs]
             columns = [spread(size[name] for size in sizes) for name in ("mean", "squared_error")]
+            columns.append(spread(map(nats_shared, runs)))
             columns += [spread(part_accuracy(run, part) for run in of) for of in (runs, first) for part in _PARTS]
             columns += [f"{THESIS[n, part][number]:.2f}" for part in _PARTS]
             lines.append(f"| {n} | {_title(f'scratch_n{n}_{method}')} | {' | '.join(columns)} | {_seeds(runs)} |")
@@ -73,17 +75,35 @@ def diagnosis_table(results: Path) -> str:
     (first, *_), *_ = found.values()
     names = list(first["metrics"]["test"]["probes"][0]["accuracy"])
     lines = [
-        f"| selection | shared dimensions | S | I | S: {' | '.join(names)} | reconstruction | latent KL | seeds |",
-        "|---" * (len(names) + 7) + "|",
+        f"| selection | shared dimensions | nats shared | S | I | S: {' | '.join(names)} "
+        "| reconstruction | latent KL | seeds |",
+        "|---" * (len(names) + 8) + "|",
     ]
     for row, runs in found.items():
         tests = [run["metrics"]["test"] for run in runs]
-        columns = [spread(test["sizes"][0]["mean"] for test in tests)]
+        columns = [spread(test["sizes"][0]["mean"] for test in tests), spread(map(nats_shared, runs))]
         columns += [spread(part_accuracy(run, part) for run in runs) for part in _PARTS]
         columns += [spread(test["probes"][0]["accuracy"][name] for test in tests) for name in names]
         columns += [spread((test["bound"][name] for test in tests), 1) for name in ("reconstruction", "kl")]
         lines.append(f"| {_title(row)} | {' | '.join(columns)} | {_seeds(runs)} |")
     return "\n".join([*lines, "", runs_line([run for runs in found.values() for run in runs])])
+
+
+def nats_table(results: Path) -> str:
+    """Give how much of what the first round's latent vectors hold lies in the dimensions that are shared."""
+    lines = ["| n_s | method | shared dimensions of 10 | nats shared | S | seeds |", "|---" * 6 + "|"]
+    every: Runs = []
+    for n in (1, 3, 5):
+        for method in _METHODS:
+            runs = read_runs(results / f"arm_n{n}_{method}")
+            if not runs:
+                continue
+            sizes = spread((run["metrics"]["test"]["sizes"][0]["mean"] for run in runs), 1)
+            shares, accuracy = spread(map(nats_shared, runs)), spread(part_accuracy(run, "shared") for run in runs)
+            title = _title(f"arm_n{n}_{method}")
+            lines.append(f"| {n} | {title} | {sizes} | {shares} | {accuracy} | {_seeds(runs)} |")
+            every += runs
+    return "\n".join([*lines, "", runs_line(every)]) if every else _NONE
 
 
 def _curve(runs: Runs, value: Callable[[dict[str, Any]], float | None]) -> list[tuple[int, float | None]]:

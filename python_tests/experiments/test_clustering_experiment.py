@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,24 @@ def test_tables_and_figures_come_from_the_results(finished: Path, tmp_path: Path
     assert all(path.stat().st_size > 5000 for path in written)
 
 
+def test_whole_models_are_compared_with_those_of_the_same_start(finished: Path, tmp_path: Path) -> None:
+    results = tmp_path / "clustering"
+    for row in ("vade", "drpm_exact"):
+        shutil.copytree(finished / "results" / "clustering" / f"mnist_{row}", results / f"mnist_{row}")
+    for seed in (0, 1):
+        record = json.loads((results / "mnist_vade" / f"seed{seed}.json").read_text())
+        record["metrics"]["test"]["responsibilities"]["ari"] += 0.25 + 0.5 * seed
+        record["metrics"]["start"] = record["metrics"]["start"] if seed == 0 else "another"
+        write_json(record, results / "mnist_whole_marginals" / f"seed{seed}.json")
+    lines = clustering_report.tables(results)["clustering whole model"]().splitlines()
+    assert [line.split(" | ")[1] for line in lines[2:5]] == [
+        "VaDE",
+        "DRPM-VC, exact KL",
+        "DRPM-VC, all layers, exact marginals",
+    ]
+    assert lines[4].split(" | ")[4] == "+0.250"  # the other seed started elsewhere
+
+
 def test_report_rewrites_stale_pages_only(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("nothing to fill")
@@ -174,7 +193,7 @@ def test_report_rewrites_stale_pages_only(finished: Path, tmp_path: Path, capsys
 
 
 def test_every_row_builds() -> None:
-    assert len(rows("clustering")) == 42
+    assert len(rows("clustering")) == 50
     for row in rows("clustering"):
         made = build(ClusteringRun, read_row("clustering", row), "clustering")
         assert made.title

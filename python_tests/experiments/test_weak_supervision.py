@@ -22,6 +22,7 @@ from experiments.runner.configuration import build, read_row, rows
 from experiments.runner.runner import run
 from experiments.weak_supervision import report as weak_supervision_report
 from experiments.weak_supervision import scratch_report
+from experiments.weak_supervision.accuracy import nats_shared
 from experiments.weak_supervision.arm_scene import ArmScene, render_all
 from experiments.weak_supervision.data import open_factor_images
 from experiments.weak_supervision.experiment import METHODS, WeakSupervision, WeakSupervisionRun
@@ -193,7 +194,9 @@ def test_tables_and_figures_come_from_the_results(finished: Path, tmp_path: Path
     shutil.copytree(finished / "results" / "arm_n3_ada", tmp_path / "copy" / "scratch_n3_ada")
     shutil.copytree(finished / "results" / "arm_n3_ada", tmp_path / "copy" / "arm_n3_ada")
     scratch = scratch_report.tables(tmp_path / "copy")["weak supervision from scratch"]().splitlines()[2].split(" | ")
-    assert scratch[:2] == ["| 3", "Ada-VAE"] and scratch[4:6] == scratch[6:8] and scratch[8:10] == ["0.10", "0.22"]
+    assert scratch[:2] == ["| 3", "Ada-VAE"] and scratch[5:7] == scratch[7:9] and scratch[9:11] == ["0.10", "0.22"]
+    test = {"shared_by_dimension": [[0.5, 1.0], [0.5, 0.0]], "kl_by_dimension": [3.0, 1.0]}
+    assert nats_shared({"metrics": {"test": test}}) == 2.5 / 4
     sizes, accuracy = made["weak supervision sizes"](), made["weak supervision accuracy"]()
     assert "| 3 | Label-VAE | 3.00 | 0.00 |" in sizes and sizes.count("| 3 |") == 4
     assert "| 3 | S |" in accuracy and "| 0.10 | 0.10 | 0.08 | 0.15 |" in accuracy
