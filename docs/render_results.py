@@ -26,6 +26,7 @@ from benchmarks import (  # noqa: E402
     partition_bounds,
     partition_speed,
     relaxed_sort_speed,
+    subset_gradients,
 )
 from benchmarks.report import head_line, lead_table, series_of, series_table  # noqa: E402
 from benchmarks.results import Results  # noqa: E402
@@ -77,6 +78,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "assignment estimators": lambda: script_table("results/estimators/assignment.json", assignment_estimators.table),
     "assignment speed": lambda: script_table("results/partition/assignment_speed.json", assignment_speed.table),
     "gradient estimators": lambda: script_table("results/estimators/gradients.json", gradient_estimators.table),
+    "subset gradients": lambda: script_table("results/estimators/subsets.json", subset_gradients.table),
     "partition bounds": lambda: script_table("results/partition/bounds.json", partition_bounds.table),
     "partition speed": lambda: script_table("results/partition/speed.json", partition_speed.table),
     "clustering of tables": lambda: script_table("results/sklearn/clustering.json", clustering_tables.table),

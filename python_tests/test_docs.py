@@ -17,6 +17,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
         "README.md",
         "docs/math/mvhg.md",
         "docs/score_matrix.md",
+        "docs/exactly_k_of_n.md",
         "docs/sklearn.md",
         "docs/from_the_authors_code.md",
         "docs/experiments/multitask.md",
