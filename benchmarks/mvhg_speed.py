@@ -71,13 +71,13 @@ def measure_size(classes: int, m: int, n: int, seconds: float, library: Any) -> 
     weights = 0.5 * torch.randn(ROWS, classes, generator=generator, dtype=torch.float64)
     w, ops = weights.float(), torch.ops.drpm
     m_row, n_row = torch.full((1, classes), m), torch.full((1,), n)
-    seed, natural = torch.zeros(1, dtype=torch.int64), torch.empty((0, classes), dtype=torch.int64)
+    seed = torch.zeros(1, dtype=torch.int64)
     sizes = torch.full_like(w, n / classes)
     other, gradient = w.flip(0).contiguous(), torch.randn(ROWS, classes, generator=generator)
     many = w.repeat(BATCH // ROWS, 1) + 0.01 * torch.randn(BATCH, classes, generator=generator)
 
     def sample(rows: torch.Tensor, statistics: bool) -> Any:
-        return ops.mvhg_sample_exact(rows, m_row, n_row, seed, natural, 0.5, 1, True, True, statistics)
+        return ops.mvhg_sample_exact(rows, m_row, n_row, seed, None, 0.5, 1, True, statistics)
 
     _, statistics = sample(w, True)
     calls: dict[str, Callable[[], Any]] = {
@@ -89,9 +89,7 @@ def measure_size(classes: int, m: int, n: int, seconds: float, library: Any) -> 
         "draw": lambda: ops.mvhg_draw(w, m_row, n_row, seed, 1, 20000),
         "sample": lambda: sample(w, False),
         "sample, statistics": lambda: sample(w, True),
-        "backward": lambda: ops.mvhg_sample_exact_backward(
-            gradient, w, m_row, n_row, seed, natural, 0.5, 1, True, statistics
-        ),
+        "backward": lambda: ops.mvhg_sample_exact_backward(gradient, w, m_row, n_row, seed, None, 0.5, 1, statistics),
     }
     if library is not None:
         calls.update(prototype_calls(library, weights.numpy(), m, n))

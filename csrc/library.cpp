@@ -7,16 +7,20 @@
 #include <pybind11/pybind11.h>
 
 #include "glue/finite.h"
+#include "glue/plain_rows.h"
 #include "lanes/simd.h"
 #include "mvhg/tables/exact.h"
 #include "noise/streams.h"
 #include "partition_mode/partition_mode.h"
+#include "random_partition/random_partition.h"
 #define DRPM_LIBRARY(m) STABLE_TORCH_LIBRARY(drpm, m)
 #endif
 
 // Shapes: B rows, K classes, n elements, S samples. Counts and seeds are int64; all tensors contiguous.
-// seed: (1), or (G) for G equal groups of the B rows, each with the noise of a call of its own.
+// seed: (1), or (G) for G equal groups of the B rows, each with the noise of a call of its own; none: without noise.
 // largest_n: a bound on n where the host knows one (device counts are not read); memory follows it.
+// Counts that are numbers stay numbers: without m every class has `capacity` items, without n every row draws
+// largest_n.
 namespace {
 
 // Ops with a temperature, and their siblings for one in a tensor. Python defines the latter with their tags, which
@@ -27,13 +31,22 @@ struct TauSchemas {
 #define DRPM_TAU(name, before, after) \
   {name, name "(" before "float tau" after, name "_tensor_tau(" before "Tensor tau" after}
 constexpr TauSchemas kTauSchemas[] = {
-    DRPM_TAU("mvhg_sample_merged", "Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, ",
-             ", int samples, bool hard, bool noise, bool with_statistics) -> (Tensor, Tensor)"),
-    DRPM_TAU("mvhg_sample_exact", "Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, ",
-             ", int samples, bool hard, bool noise, bool with_statistics, SymInt largest_n=-1) -> (Tensor, Tensor)"),
+    DRPM_TAU("mvhg_sample_merged", "Tensor log_omega, Tensor? m, Tensor? n, Tensor? seed, Tensor? class_order, ",
+             ", int samples, bool hard, bool with_statistics, SymInt capacity=-1, SymInt largest_n=-1) -> "
+             "(Tensor sizes, Tensor statistics)"),
+    DRPM_TAU("mvhg_sample_exact", "Tensor log_omega, Tensor? m, Tensor? n, Tensor? seed, Tensor? class_order, ",
+             ", int samples, bool hard, bool with_statistics, SymInt capacity=-1, SymInt largest_n=-1) -> "
+             "(Tensor sizes, Tensor statistics)"),
     DRPM_TAU("mvhg_sample_exact_backward",
-             "Tensor grad, Tensor log_omega, Tensor m, Tensor n, Tensor seed, Tensor class_order, ",
-             ", int samples, bool noise, Tensor statistics, SymInt largest_n=-1) -> Tensor"),
+             "Tensor grad, Tensor log_omega, Tensor? m, Tensor? n, Tensor? seed, Tensor? class_order, ",
+             ", int samples, Tensor statistics, SymInt capacity=-1, SymInt largest_n=-1) -> Tensor"),
+    DRPM_TAU("random_partition", "Tensor log_omega, Tensor log_scores, Tensor? m, Tensor? lengths, Tensor? seed, ",
+             ", int samples, bool hard, bool exact, bool with_statistics, SymInt capacity) -> "
+             "(Tensor assignment, Tensor sizes, Tensor order, Tensor labels, Tensor statistics)"),
+    DRPM_TAU("random_partition_backward",
+             "Tensor? grad_assignment, Tensor? grad_sizes, Tensor log_omega, Tensor log_scores, Tensor? m, "
+             "Tensor? lengths, Tensor? seed, Tensor sizes, Tensor order, Tensor statistics, ",
+             ", int samples, bool hard, bool exact, bool with_log_omega, SymInt capacity) -> (Tensor, Tensor)"),
     DRPM_TAU("relaxed_sort", "Tensor scores, ", ", bool hard) -> (Tensor permutation, Tensor order)"),
     DRPM_TAU("relaxed_sort_backward", "Tensor grad, Tensor scores, Tensor order, ", ") -> Tensor"),
     DRPM_TAU("relaxed_sort_matmul", "Tensor scores, Tensor values, ", ", bool hard) -> (Tensor product, Tensor order)"),
@@ -73,8 +86,8 @@ DRPM_LIBRARY(m) {
       "(Tensor, Tensor)");
 
   m.def(
-      "mvhg_sample_merged_backward(Tensor grad, Tensor log_omega, Tensor m, Tensor n, Tensor class_order, "
-      "Tensor statistics) -> Tensor");
+      "mvhg_sample_merged_backward(Tensor grad, Tensor log_omega, Tensor? m, Tensor? n, Tensor? class_order, "
+      "Tensor statistics, SymInt capacity=-1, SymInt largest_n=-1) -> Tensor");
   m.def("mvhg_log_prob_merged(Tensor sizes, Tensor log_omega, Tensor m, Tensor n) -> (Tensor, Tensor)");
   m.def(
       "mvhg_log_prob_merged_backward(Tensor grad, Tensor sizes, Tensor log_omega, Tensor m, Tensor n, "
@@ -130,10 +143,15 @@ PYBIND11_MODULE(_C, module) {
     return streams;
   }();
   module.attr("samples_per_group") = drpm::kSamplesPerGroup;
+  module.attr("sort_spacing") = drpm::kSortSpacing;
   module.attr("partition_mode_limit") = drpm::kPartitionModeLimit;
   pybind11::dict tensor_tau_schemas;
   for (const TauSchemas& schema : kTauSchemas) tensor_tau_schemas[schema.name] = schema.with_tensor;
   module.attr("tensor_tau_schemas") = tensor_tau_schemas;
+  static PyMethodDef methods[] = {
+      {"plain_rows", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(&drpm::plain_rows)), METH_FASTCALL, nullptr},
+      {nullptr, nullptr, 0, nullptr}};
+  if (PyModule_AddFunctions(module.ptr(), methods) != 0) throw pybind11::error_already_set();
   // For argument checks: contiguous float32 or float64 values on the host, by address (a torch op would cost 3 us).
   module.def("all_finite", [](uintptr_t address, int64_t count, bool float64) {
     bool finite = true;

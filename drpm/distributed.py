@@ -70,7 +70,7 @@ def random_partition(
     check_floating("random_partition", "log_omega", log_omega)
     scores, start = _gather("random_partition", log_scores, -1, group, lengths, same=log_omega)
     if noise and seed is None:
-        drawn = seed_tensor("random_partition", log_scores.device, noise=True, generator=generator, seed=None)
+        drawn = seed_tensor("random_partition", log_scores.device, generator=generator, seed=None)
         dist.broadcast(drawn, group=group, group_src=0)
         generator, seed = None, drawn
     whole = _random_partition(

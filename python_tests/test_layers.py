@@ -46,6 +46,7 @@ CSRC = {
     "partition_log_prob": ("lanes", "special"),
     "partition_marginals": ("lanes", "mvhg", "sort", "special"),
     "partition_mode": ("lanes", "sort", "special"),
+    "random_partition": ("lanes", "mvhg", "noise", "partition"),
     "k_subset_sample": ("mvhg",),
     "sized_assignment": ("lanes",),
     "random_assignment": ("band", "lanes", "noise", "partition", "sort", "special"),

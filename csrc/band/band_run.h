@@ -39,16 +39,16 @@ void take_band(Carver& c, BandArgs<T>& args, int64_t slots, int64_t slab_planes)
 
 template <class T>
 void plan_slots(const BandArgs<T>& args, int64_t slots) {
-  const int64_t segments = slots * DRPM_ISA::segment_count(args.n);
-  for_items(segments, args, band_gather_segments);
-  for_items(segments, args, band_scan_segments);
-  for_items(segments, args, band_block_segments);
-  for_items(slots, args, band_chunk_slots);
+  const int64_t segments = slots * DRPM_ISA::segment_count(args.n), length = DRPM_ISA::segment_rows(args.n);
+  for_items(segments, 4 * length, args, band_gather_segments);
+  for_items(segments, 8 * length, args, band_scan_segments);
+  for_items(segments, 32 * length, args, band_block_segments);
+  for_items(slots, args.n, args, band_chunk_slots);
 }
 
 // The chunks of planned slots as work items, and their block storage.
 template <class T>
-Tensor take_chunks(const Tensor& like, BandArgs<T>& args, int64_t slots, int64_t* count) {
+TaskScratch take_chunks(BandArgs<T>& args, int64_t slots, int64_t* count) {
   int64_t widest = 1, item = 0;
   *count = 0;
   for (int64_t slot = 0; slot < slots; ++slot) {
@@ -57,7 +57,7 @@ Tensor take_chunks(const Tensor& like, BandArgs<T>& args, int64_t slots, int64_t
   }
   BandItem* items = nullptr;
   args.block_stride = DRPM_ISA::block_storage<T>(widest);
-  Tensor memory = carve(like, [&](Carver& c) {
+  TaskScratch memory([&](Carver& c) {
     items = c.take<BandItem>(*count);
     args.block = c.take<T>(*count * args.block_stride);
   });
@@ -71,35 +71,35 @@ Tensor take_chunks(const Tensor& like, BandArgs<T>& args, int64_t slots, int64_t
 // for that many slots; tasks, chunks: its kernels; prepare(slots), finish(slots): what goes before and after the
 // chunks.
 template <class T, template <class> class Args, class More, class Prepare, class Finish>
-void run_band(const Tensor& like, Args<T>& args, int64_t slab_planes, const More& more, Kernel<Args<T>> tasks,
-              const Prepare& prepare, Kernel<Args<T>> chunks, const Finish& finish) {
+void run_band(Args<T>& args, int64_t slab_planes, const More& more, Kernel<Args<T>> tasks, const Prepare& prepare,
+              Kernel<Args<T>> chunks, const Finish& finish) {
   BandArgs<T>& band = args.band;
   const int64_t rows = band.rows, n = band.n;
   if (rows == 0 || n == 0) return;
   band.tables = band_tables<T>();
   const int64_t row_cost = n * (64 + std::min<int64_t>(n, 256));
-  if (rows >= 2 * thread_count() || row_cost < 131072) {
+  if (rows >= 2 * thread_count() || static_cast<double>(rows * row_cost) < 2 * kOperationsPerThread) {
     band.tasks = task_count(rows, row_cost);
     band.block_stride = DRPM_ISA::block_storage<T>(n);
-    const Tensor memory = carve(like, [&](Carver& c) {
+    const TaskScratch memory([&](Carver& c) {
       take_band(c, band, band.tasks, slab_planes);
       more(c, band.tasks);
       band.block = c.take<T>(band.tasks * band.block_stride);
     });
-    for_items(band.tasks, args, tasks);
+    for_tasks(band.tasks, args, tasks);
     return;
   }
   for (band.first_row = 0; band.first_row < rows;) {
     const int64_t slots = std::min(rows - band.first_row, thread_count() * 2);
-    const Tensor memory = carve(like, [&](Carver& c) {
+    const TaskScratch memory([&](Carver& c) {
       take_band(c, band, slots, slab_planes);
       more(c, slots);
     });
     plan_slots(band, slots);
     prepare(slots);
     int64_t count;
-    const Tensor block_memory = take_chunks(like, band, slots, &count);
-    for_items(count, args, chunks);
+    const TaskScratch block_memory = take_chunks(band, slots, &count);
+    for_items(count, slots * row_cost / std::max<int64_t>(count, 1), args, chunks);
     finish(slots);
     band.first_row += slots;
   }

@@ -15,7 +15,7 @@ template <class Layout>
 Tensor carve(const Tensor& like, const Layout& layout) {
   Carver measure(nullptr);
   layout(measure);
-  Tensor memory = torch::stable::new_empty(like, {measure.size() + 64}, ScalarType::Byte);
+  Tensor memory = new_tensor(like, {measure.size() + 64}, ScalarType::Byte);
   char* base = static_cast<char*>(memory.mutable_data_ptr());
   base += (64 - reinterpret_cast<uintptr_t>(base) % 64) % 64;
   Carver hand_out(base);

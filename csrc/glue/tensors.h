@@ -7,13 +7,38 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <initializer_list>
+#include <optional>
 
+#include "glue/threads.h"
 #include "noise/seeds.h"
 
 namespace drpm {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
+
+// A new contiguous tensor on the device of `like`: torch::stable::new_empty, without the way through the dispatcher.
+inline Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> size,
+                         std::optional<ScalarType> dtype = std::nullopt) {
+  int32_t device_type, device_index, type;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  if (dtype)
+    type = torch::stable::detail::to<int32_t>(torch::stable::detail::from(*dtype));
+  else
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &type));
+  int64_t strides[8], stride = 1;
+  const int64_t dims = static_cast<int64_t>(size.size());
+  STD_TORCH_CHECK(dims <= 8, "drpm: new tensors must have at most 8 dimensions, got ", dims);
+  for (int64_t i = dims - 1; i >= 0; --i) {
+    strides[i] = stride;
+    stride *= std::max<int64_t>(size.begin()[i], 1);
+  }
+  AtenTensorHandle made;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dims, size.begin(), strides, type, device_type, device_index, &made));
+  return Tensor(made);
+}
 
 inline bool is_float64(const Tensor& t) { return t.scalar_type() == ScalarType::Double; }
 
@@ -65,44 +90,6 @@ void by_dtype(const Tensor& t, const F& f) {
     f(double{});
   else
     f(float{});
-}
-
-// parallel_for over rows that cost about `cost` simple operations each; at least 32k operations a task.
-template <class F>
-void for_rows(int64_t rows, int64_t cost, const F& f) {
-  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(cost, 1));
-  if (rows <= grain) {
-    if (rows > 0) f(int64_t{0}, rows);
-    return;
-  }
-  torch::stable::parallel_for(0, rows, grain, f);
-}
-
-inline int64_t thread_count() { return std::max<int64_t>(1, torch::stable::get_num_threads()); }
-
-// f(begin, end) over [0, count), at once where there is one item or one thread.
-template <class F>
-void for_items(int64_t count, const F& f) {
-  if (count == 1 || thread_count() == 1) {
-    if (count > 0) f(int64_t{0}, count);
-  } else if (count > 0) {
-    torch::stable::parallel_for(0, count, 1, f);
-  }
-}
-
-// A kernel of the CPU (lanes/simd.h): work items [begin, end).
-template <class Args>
-using Kernel = void (*)(const Args& args, int64_t begin, int64_t end);
-
-template <class Args>
-void for_items(int64_t count, const Args& args, Kernel<Args> kernel) {
-  for_items(count, [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
-}
-
-// Tasks (ranges of rows) that `rows` rows of about `cost` operations each are worth.
-inline int64_t task_count(int64_t rows, int64_t cost) {
-  const double work = static_cast<double>(rows) * static_cast<double>(cost) / 49152;
-  return std::max<int64_t>(1, std::min<int64_t>({rows, thread_count(), static_cast<int64_t>(std::min(work, 1e6))}));
 }
 
 }  // namespace drpm

@@ -180,7 +180,7 @@ Tensor k_subset_sample(const Tensor& log_weights, const Tensor& k, const Tensor&
   check_score_rows(kOp, "log_weights", log_weights);
   const int64_t rows = log_weights.size(0), n = log_weights.size(1), counts = k.numel();
   DRPM_CHECK(counts == 1 || counts == rows, kOp, "k", "hold one count, or one for each row", counts);
-  Tensor mask = torch::stable::new_empty(log_weights, {samples * rows, n});
+  Tensor mask = new_tensor(log_weights, {samples * rows, n});
   if (samples == 0 || rows == 0 || n == 0) return mask;
   by_dtype(log_weights, [&](auto zero) {
     using T = decltype(zero);

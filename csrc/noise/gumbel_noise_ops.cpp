@@ -9,7 +9,7 @@ constexpr const char* kOp = "gumbel_noise";
 struct Cpu {
   template <class T>
   static void run(const GumbelNoiseArgs<T>& args, int64_t lines, const Tensor&) {
-    for_rows(lines, 20 * args.width, [&](int64_t begin, int64_t end) { gumbel_noise_lines(args, begin, end); });
+    for_rows(lines, 8 * args.width, [&](int64_t begin, int64_t end) { gumbel_noise_lines(args, begin, end); });
   }
 };
 
@@ -23,7 +23,7 @@ struct Cuda {
 template <class Backend>
 Tensor gumbel_noise(const Tensor& seed, int64_t stream, int64_t rows, int64_t classes, int64_t width, bool float64) {
   const ScalarType dtype = float64 ? ScalarType::Double : ScalarType::Float;
-  Tensor out = torch::stable::new_empty(seed, {rows, classes, width}, dtype);
+  Tensor out = new_tensor(seed, {rows, classes, width}, dtype);
   by_dtype(out, [&](auto zero) {
     using T = decltype(zero);
     const GumbelNoiseArgs<T> args{checked_seeds(kOp, seed, rows), static_cast<uint32_t>(stream), classes, width,

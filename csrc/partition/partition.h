@@ -36,9 +36,10 @@ inline void take_partition(Memory& c, PartitionArgs<T>& args, int64_t slots) {
   args.grad_boundary = c.template take<double>(args.grad != nullptr ? slots * kMaxBandChunks * args.classes : 0);
 }
 
-// Work items of each kernel: one (row, class); one slot; one task (a range of rows, all of it in the task's slot); one
-// (slot, class); one BandItem.
+// Work items of each kernel: one (row, class); one row; one slot; one task (a range of rows, all of it in the task's
+// slot); one (slot, class); one BandItem.
 DRPM_DECLARE_KERNELS(partition_hard_planes, PartitionArgs)
+DRPM_DECLARE_KERNELS(partition_hard_labels, PartitionArgs)
 DRPM_DECLARE_KERNELS(partition_boundary_slots, PartitionArgs)
 DRPM_DECLARE_KERNELS(partition_forward_tasks, PartitionArgs)
 DRPM_DECLARE_KERNELS(partition_forward_chunks, PartitionArgs)

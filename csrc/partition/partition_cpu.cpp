@@ -123,6 +123,19 @@ void hard_plane(const PartitionArgs<T>& args, int64_t row, int64_t k) {
 }
 
 template <class T>
+void hard_labels(const PartitionArgs<T>& args, int64_t row) {
+  const int64_t n = args.band.n;
+  const int64_t* order = args.band.order + row * n;
+  SubsetBoundary boundary{};
+  for (int64_t k = 0; k < args.classes; ++k) {
+    const int64_t from = boundary.cut;
+    const double size = static_cast<double>(args.sizes[row * args.classes + k]);
+    boundary = next_boundary(boundary, size, k + 1 == args.classes, n, args.eps);
+    for (int64_t j = from; j < boundary.cut; ++j) args.labels[row * n + order[j]] = k;
+  }
+}
+
+template <class T>
 void forward_task(const PartitionArgs<T>& args, int64_t task) {
   for_task_rows(args.band, task, [&](int64_t row, T* storage) {
     if (forward_short(args, task, row)) return;
@@ -142,6 +155,7 @@ void forward_item(const PartitionArgs<T>& args, int64_t item, int64_t begin) {
 }  // namespace
 
 DRPM_DEFINE_KERNELS(partition_hard_planes, PartitionArgs, hard_plane(args, item / args.classes, item % args.classes))
+DRPM_DEFINE_KERNELS(partition_hard_labels, PartitionArgs, hard_labels(args, item))
 DRPM_DEFINE_KERNELS(partition_boundary_slots, PartitionArgs, set_boundaries(args, item, args.band.first_row + item))
 DRPM_DEFINE_KERNELS(partition_forward_tasks, PartitionArgs, forward_task(args, item))
 DRPM_DEFINE_KERNELS(partition_forward_chunks, PartitionArgs, forward_item(args, item, begin))

@@ -147,10 +147,9 @@ std::tuple<Tensor, Tensor> log_prob_of(const Problem& problem, bool with_gradien
   const int64_t rows = problem.rows(), n = problem.n();
   DRPM_CHECK(problem.num_subsets >= 0 && problem.num_subsets < (int64_t{1} << 31), problem.op, "num_subsets",
              "be in [0, 2^31)", problem.num_subsets);
-  Tensor log_prob = torch::stable::new_empty(log_scores, {rows});
-  Tensor grad = problem.by_subset
-                    ? torch::stable::new_empty(log_scores, {rows, problem.num_subsets, with_gradient ? n : 0})
-                    : torch::stable::new_empty(log_scores, {rows, with_gradient ? n : 0});
+  Tensor log_prob = new_tensor(log_scores, {rows});
+  Tensor grad = problem.by_subset ? new_tensor(log_scores, {rows, problem.num_subsets, with_gradient ? n : 0})
+                                  : new_tensor(log_scores, {rows, with_gradient ? n : 0});
   by_dtype(log_scores, [&](auto zero) {
     using T = decltype(zero);
     T* grad_data = grad.numel() > 0 ? grad.mutable_data_ptr<T>() : nullptr;

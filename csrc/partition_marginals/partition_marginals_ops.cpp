@@ -142,7 +142,7 @@ PartitionMarginalsArgs<T> checked_args(const Tensor& log_omega, const Tensor& m,
 template <class Backend>
 Tensor partition_marginals(const Tensor& log_omega, const Tensor& m, const Tensor& log_scores) {
   check_score_rows(kOp, "log_scores", log_scores);
-  Tensor out = torch::stable::new_empty(log_scores, {log_scores.size(0), log_omega.size(1), log_scores.size(1)});
+  Tensor out = new_tensor(log_scores, {log_scores.size(0), log_omega.size(1), log_scores.size(1)});
   if (out.numel() == 0) return out;
   const Tensor order = Backend::order(log_scores);
   by_dtype(log_scores, [&](auto zero) {
@@ -158,8 +158,8 @@ template <class Backend>
 std::tuple<Tensor, Tensor> partition_marginals_backward(const Tensor& grad, const Tensor& log_omega, const Tensor& m,
                                                         const Tensor& log_scores) {
   check_score_rows(kOp, "log_scores", log_scores);
-  Tensor grad_omega = torch::stable::new_empty(log_omega, {log_omega.size(0), log_omega.size(1)});
-  Tensor grad_scores = torch::stable::new_empty(log_scores, {log_scores.size(0), log_scores.size(1)});
+  Tensor grad_omega = new_tensor(log_omega, {log_omega.size(0), log_omega.size(1)});
+  Tensor grad_scores = new_tensor(log_scores, {log_scores.size(0), log_scores.size(1)});
   if (grad.numel() == 0) {
     torch::stable::zero_(grad_omega);
     torch::stable::zero_(grad_scores);

@@ -93,7 +93,7 @@ Tensor partition_mode(const Tensor& log_omega, const Tensor& m, const Tensor& lo
   check_score_rows(kOp, "log_scores", log_scores);
   const int64_t rows = log_scores.size(0), n = log_scores.size(1), subsets = log_omega.size(1);
   DRPM_CHECK(n <= kPartitionModeLimit, kOp, "log_scores", "have at most 4096 elements (memory grows as n^2)", n);
-  Tensor labels = torch::stable::new_empty(log_scores, {rows, n}, ScalarType::Long);
+  Tensor labels = new_tensor(log_scores, {rows, n}, ScalarType::Long);
   if (rows == 0 || n == 0) return labels;
   const Tensor order = Backend::order(log_scores);
   by_dtype(log_scores, [&](auto zero) {

@@ -38,8 +38,8 @@ std::tuple<Tensor, Tensor> plackett_luce_log_prob(const Tensor& log_scores, cons
                                                   bool with_gradient) {
   check_float(kOp, "log_scores", log_scores);
   const int64_t rows = log_scores.size(0), n = log_scores.size(1);
-  Tensor log_prob = torch::stable::new_empty(log_scores, {rows});
-  Tensor grad = torch::stable::new_empty(log_scores, {rows, with_gradient ? n : 0});
+  Tensor log_prob = new_tensor(log_scores, {rows});
+  Tensor grad = new_tensor(log_scores, {rows, with_gradient ? n : 0});
   by_dtype(log_scores, [&](auto zero) {
     using T = decltype(zero);
     PlackettLuceArgs<T> args{};

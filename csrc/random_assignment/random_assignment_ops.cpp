@@ -34,9 +34,9 @@ std::tuple<Tensor, Tensor, Tensor> random_assignment(const Tensor& log_scores, c
                                                      double, bool noise) {
   check_arguments(log_scores, sizes);
   const int64_t rows = log_scores.size(0), classes = log_scores.size(1), n = log_scores.size(2);
-  Tensor assignment = torch::stable::new_empty(log_scores, {rows, classes, n});
-  Tensor order = torch::stable::new_empty(log_scores, {rows, n}, ScalarType::Long);
-  Tensor labels = torch::stable::new_empty(log_scores, {rows, n}, ScalarType::Long);
+  Tensor assignment = new_tensor(log_scores, {rows, classes, n});
+  Tensor order = new_tensor(log_scores, {rows, n}, ScalarType::Long);
+  Tensor labels = new_tensor(log_scores, {rows, n}, ScalarType::Long);
   if (rows == 0) return {assignment, order, labels};
   by_dtype(log_scores, [&](auto zero) {
     using T = decltype(zero);
@@ -103,8 +103,8 @@ std::tuple<Tensor, Tensor> random_assignment_backward(const Tensor& grad, const 
                                                       bool noise) {
   check_arguments(log_scores, sizes);
   const int64_t rows = log_scores.size(0), classes = log_scores.size(1), n = log_scores.size(2);
-  Tensor grad_scores = torch::stable::new_empty(log_scores, {rows, classes, n});
-  Tensor grad_sizes = torch::stable::new_empty(sizes, {rows, classes});
+  Tensor grad_scores = new_tensor(log_scores, {rows, classes, n});
+  Tensor grad_sizes = new_tensor(sizes, {rows, classes});
   if (n == 0) {
     torch::stable::zero_(grad_sizes);
     return {grad_scores, grad_sizes};

@@ -25,8 +25,8 @@ struct Cpu {
       return;
     }
     run_band(
-        scores, args, 0, [](Carver&, int64_t) {}, relaxed_sort_forward_tasks, [](int64_t) {},
-        relaxed_sort_forward_chunks, [](int64_t) {});
+        args, 0, [](Carver&, int64_t) {}, relaxed_sort_forward_tasks, [](int64_t) {}, relaxed_sort_forward_chunks,
+        [](int64_t) {});
   }
 
   template <class T>
@@ -37,8 +37,8 @@ struct Cpu {
     args.band.grad_scores = out.mutable_data_ptr<T>();
     args.grad = checked_data<T>(kOp, "grad", grad, scores.numel() * scores.size(1));
     run_band(
-        scores, args, 2, [](Carver&, int64_t) {}, relaxed_sort_backward_tasks, [](int64_t) {},
-        relaxed_sort_backward_chunks, [&](int64_t slots) { for_items(slots, args, relaxed_sort_backward_slots); });
+        args, 2, [](Carver&, int64_t) {}, relaxed_sort_backward_tasks, [](int64_t) {}, relaxed_sort_backward_chunks,
+        [&](int64_t slots) { for_items(slots, 16 * args.band.n, args, relaxed_sort_backward_slots); });
   }
 };
 
@@ -72,7 +72,7 @@ std::tuple<Tensor, Tensor> relaxed_sort(const Tensor& scores, double tau, bool h
   check_score_rows(kOp, "scores", scores);
   const int64_t rows = scores.size(0), n = scores.size(1);
   Tensor order = Backend::order(scores);
-  Tensor out = torch::stable::new_empty(scores, {rows, n, n});
+  Tensor out = new_tensor(scores, {rows, n, n});
   by_dtype(scores, [&](auto zero) { Backend::template forward<decltype(zero)>(scores, order, tau, hard, out); });
   return {out, order};
 }
@@ -80,7 +80,7 @@ std::tuple<Tensor, Tensor> relaxed_sort(const Tensor& scores, double tau, bool h
 template <class Backend>
 Tensor relaxed_sort_backward(const Tensor& grad, const Tensor& scores, const Tensor& order, double tau) {
   check_score_rows(kOp, "scores", scores);
-  Tensor out = torch::stable::new_empty(scores, {scores.size(0), scores.size(1)});
+  Tensor out = new_tensor(scores, {scores.size(0), scores.size(1)});
   by_dtype(scores, [&](auto zero) { Backend::template backward<decltype(zero)>(grad, scores, order, tau, out); });
   return out;
 }

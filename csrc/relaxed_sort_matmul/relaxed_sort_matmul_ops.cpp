@@ -36,9 +36,9 @@ struct Cpu {
       return;
     }
     run_band(
-        scores, args, 0, [&](Carver& c, int64_t slots) { args.planes = c.take<T>(slots * d * (n + kBandPad)); },
+        args, 0, [&](Carver& c, int64_t slots) { args.planes = c.take<T>(slots * d * (n + kBandPad)); },
         relaxed_sort_matmul_forward_tasks,
-        [&](int64_t slots) { for_items(slots * d, args, relaxed_sort_matmul_gather_planes); },
+        [&](int64_t slots) { for_items(slots * d, 4 * n, args, relaxed_sort_matmul_gather_planes); },
         relaxed_sort_matmul_forward_chunks, [](int64_t) {});
   }
 
@@ -51,12 +51,12 @@ struct Cpu {
     args.band.grad_scores = grad_scores.mutable_data_ptr<T>();
     args.grad_values = grad_values.mutable_data_ptr<T>();
     run_band(
-        scores, args, 2 + (hard ? 0 : d),
+        args, 2 + (hard ? 0 : d),
         [&](Carver& c, int64_t slots) { args.planes = c.take<T>(slots * d * (n + kBandPad)); },
         relaxed_sort_matmul_backward_tasks,
-        [&](int64_t slots) { for_items(slots * d, args, relaxed_sort_matmul_gather_planes); },
+        [&](int64_t slots) { for_items(slots * d, 4 * n, args, relaxed_sort_matmul_gather_planes); },
         relaxed_sort_matmul_backward_chunks,
-        [&](int64_t slots) { for_items(slots, args, relaxed_sort_matmul_backward_slots); });
+        [&](int64_t slots) { for_items(slots, 16 * n, args, relaxed_sort_matmul_backward_slots); });
   }
 };
 
@@ -125,7 +125,7 @@ struct Cuda {
   }
 };
 
-Tensor like_columns(const Tensor& t) { return torch::stable::new_empty(t, {t.size(0), t.size(1), t.size(2)}); }
+Tensor like_columns(const Tensor& t) { return new_tensor(t, {t.size(0), t.size(1), t.size(2)}); }
 
 template <class Backend>
 std::tuple<Tensor, Tensor> relaxed_sort_matmul(const Tensor& scores, const Tensor& values, double tau, bool hard) {
@@ -143,7 +143,7 @@ template <class Backend>
 std::tuple<Tensor, Tensor> relaxed_sort_matmul_backward(const Tensor& grad, const Tensor& scores, const Tensor& values,
                                                         const Tensor& order, double tau, bool hard) {
   check_score_rows(kOp, "scores", scores);
-  Tensor grad_scores = torch::stable::new_empty(scores, {scores.size(0), scores.size(1)});
+  Tensor grad_scores = new_tensor(scores, {scores.size(0), scores.size(1)});
   Tensor grad_values = like_columns(values);
   by_dtype(scores, [&](auto zero) {
     Backend::template backward<decltype(zero)>(grad, scores, values, order, tau, hard, grad_scores, grad_values);

@@ -38,13 +38,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> sized_assignm
   check_float(kOp, "scores", scores);
   DRPM_CHECK(scores.dim() == 3, kOp, "scores", "have three dimensions", scores.dim());
   const int64_t rows = scores.size(0), classes = scores.size(1), width = scores.size(2);
-  Tensor assignment = torch::stable::new_empty(scores, {rows, classes, width});
-  Tensor labels = torch::stable::new_empty(scores, {rows, width}, ScalarType::Long);
-  Tensor found = torch::stable::new_empty(scores, {rows, classes}, ScalarType::Double);
-  Tensor sizes = torch::stable::new_empty(scores, {rows, classes}, ScalarType::Double);
-  Tensor violation = torch::stable::new_empty(scores, {rows}, ScalarType::Double);
-  Tensor converged = torch::stable::new_empty(scores, {rows}, ScalarType::Long);
-  Tensor state = torch::stable::new_empty(scores, {rows, classes}, ScalarType::Long);
+  Tensor assignment = new_tensor(scores, {rows, classes, width});
+  Tensor labels = new_tensor(scores, {rows, width}, ScalarType::Long);
+  Tensor found = new_tensor(scores, {rows, classes}, ScalarType::Double);
+  Tensor sizes = new_tensor(scores, {rows, classes}, ScalarType::Double);
+  Tensor violation = new_tensor(scores, {rows}, ScalarType::Double);
+  Tensor converged = new_tensor(scores, {rows}, ScalarType::Long);
+  Tensor state = new_tensor(scores, {rows, classes}, ScalarType::Long);
   by_dtype(scores, [&](auto zero) {
     using T = decltype(zero);
     const T* u = checked_data<T>(kOp, "scores", scores, rows * classes * width);
@@ -166,8 +166,8 @@ std::tuple<Tensor, Tensor> sized_assignment_backward(const Tensor& grad, const T
   check_float(kOp, "scores", scores);
   DRPM_CHECK(scores.dim() == 3, kOp, "scores", "have three dimensions", scores.dim());
   const int64_t rows = scores.size(0), classes = scores.size(1), width = scores.size(2);
-  Tensor grad_scores = torch::stable::new_empty(scores, {rows, classes, width});
-  Tensor grad_bounds = torch::stable::new_empty(prices, {rows, classes});
+  Tensor grad_scores = new_tensor(scores, {rows, classes, width});
+  Tensor grad_bounds = new_tensor(prices, {rows, classes});
   by_dtype(scores, [&](auto zero) {
     using T = decltype(zero);
     const int64_t all = rows * classes * width;

@@ -10,7 +10,7 @@ namespace drpm {
 // Decreasing order of each row of `scores` (B, n), ties by index: (B, n) int64.
 inline Tensor sorted_order_cpu(const char* op, const Tensor& scores) {
   const int64_t rows = scores.size(0), n = scores.size(1);
-  Tensor order = torch::stable::new_empty(scores, {rows, n}, ScalarType::Long);
+  Tensor order = new_tensor(scores, {rows, n}, ScalarType::Long);
   if (rows == 0 || n == 0) return order;
   by_dtype(scores, [&](auto zero) {
     using T = decltype(zero);
@@ -19,9 +19,9 @@ inline Tensor sorted_order_cpu(const char* op, const Tensor& scores) {
     args.order = order.mutable_data_ptr<int64_t>();
     args.rows = rows;
     args.n = n;
-    args.tasks = task_count(rows, 16 * n);
-    const Tensor memory = carve(scores, [&](Carver& c) { args.items = c.take<SortItem>(args.tasks * 2 * n); });
-    for_items(args.tasks, args, sort_tasks);
+    args.tasks = task_count(rows, 24 * n);
+    const TaskScratch memory([&](Carver& c) { args.items = c.take<SortItem>(args.tasks * 2 * n); });
+    for_tasks(args.tasks, args, sort_tasks);
   });
   return order;
 }

@@ -22,7 +22,7 @@ def perturbed(op: str, log_scores: Tensor, sample_shape: Any) -> Tensor:  # (*, 
     """log_scores + standard Gumbel noise, from torch's own generator; their decreasing sort is Plackett-Luce."""
     shape = torch.Size(as_shape(op, sample_shape)) + log_scores.shape
     dtype = log_scores.dtype if log_scores.dtype == torch.float64 else torch.float32
-    seed = seed_tensor(op, log_scores.device, noise=True, generator=None, seed=None)
+    seed = seed_tensor(op, log_scores.device, generator=None, seed=None)
     noise = gumbel_noise(seed, (math.prod(shape[:-1]), 1, shape[-1]), stream=STREAM_ORDER, dtype=dtype)
     return log_scores + noise.reshape(shape)
 

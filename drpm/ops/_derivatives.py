@@ -65,12 +65,16 @@ class _SecondOrder(torch.autograd.Function):
         ctx.formula = inputs[0]
         ctx.save_for_backward(*inputs[2:])
         ctx.save_for_forward(*inputs[2:])
+        ctx.set_materialize_grads(False)  # what does not move is not differentiated by
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
+    def backward(ctx: Any, cotangent: Tensor | None) -> Any:
         inputs = unwrapped(ctx.saved_tensors)
-        floating = [i for i, x in enumerate(inputs) if x.is_floating_point()]
+        needed = ctx.needs_input_grad[2:]
+        floating = [i for i, x in enumerate(inputs) if x.is_floating_point() and needed[i]]
         grads: list[Tensor | None] = [None] * len(inputs)
+        if cotangent is None or not floating:
+            return None, None, *grads
         pull: Any = torch.func.vjp(_function_of(ctx.formula, inputs, floating), *(inputs[i] for i in floating))[1]
         for i, grad in zip(floating, pull(cotangent), strict=True):
             grads[i] = grad

@@ -9,14 +9,14 @@ registered formula does not support, and forward mode through another, which kno
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from drpm.ops._derivatives import Backward, Setup, push_each, push_forward, without_tangents
-from drpm.ops._modes import HAS_EAGER_PATH, PLAIN, forward_mode_is_on
+from drpm.ops._modes import HAS_EAGER_PATH, PLAIN, forward_mode_is_on, is_plain_eager
 from drpm.ops._tau import library_op, with_either_tau, with_tau_read
 from drpm.ops._vmap import Rule, fold, register_vmap
 
@@ -25,7 +25,16 @@ if HAS_EAGER_PATH:
     from torch._C._functorch import peek_interpreter_stack
 
 
-def differentiable(name: str, backward: Backward, setup_context: Setup, vmap: Rule | None = None) -> Callable[..., Any]:
+class Op(Protocol):
+    """An op by position, as `torch.ops.drpm.<name>`; `plain(needs_gradient, arguments)` is the same in plain eager mode
+    (`_modes.is_plain_eager`), for plain tensors and a temperature that is a float."""
+
+    plain: Callable[[bool, tuple[Any, ...]], Any]
+
+    def __call__(self, *arguments: Any) -> Any: ...
+
+
+def differentiable(name: str, backward: Backward, setup_context: Setup, vmap: Rule | None = None) -> Op:
     """Register the autograd formula and the vmap rule of `drpm::<name>` (default: all its tensors are rows); return the
     op as its public function should call it.
 
@@ -38,17 +47,20 @@ def differentiable(name: str, backward: Backward, setup_context: Setup, vmap: Ru
     register_vmap(name, rule)
     registered, op = with_either_tau(name), chosen.op
     if not HAS_EAGER_PATH:
-        return registered
+        return cast(Op, registered)
+    run = op._op  # without the frame of OpOverload.__call__
 
     def forward(ctx: Any, *arguments: Any) -> Any:
         with _AutoDispatchBelowAutograd():
-            out = op(*arguments)
+            out = run(*arguments)
         setup_context(ctx, arguments, out)
         return out
 
     # a class of this name, since grad_fn and profilers show it
     methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
     eager: Any = type(name, (torch.autograd.Function,), methods)
+    # what torch.autograd.Function.apply comes to where torch.func is not at work
+    apply = super(torch.autograd.Function, eager).apply
 
     # torch.func's transforms want another form of the same class; it binds signatures at each call and is slow
     def setup_transformed(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -102,9 +114,30 @@ def differentiable(name: str, backward: Backward, setup_context: Setup, vmap: Ru
                 needs_gradient = needs_gradient or argument.requires_grad
                 if in_forward_mode and forward_ad.unpack_dual(argument).tangent is not None:
                     return transformed.apply(*arguments)
+        return plain(needs_gradient, arguments)
+
+    def plain(needs_gradient: bool, arguments: tuple[Any, ...]) -> Any:
         if needs_gradient and torch.is_grad_enabled():
-            return eager.apply(*arguments)
+            return apply(*arguments)
         with _AutoDispatchBelowAutograd():
-            return op(*arguments)
+            return run(*arguments)
+
+    whole = cast(Op, function)
+    whole.plain = plain
+    return whole
+
+
+def below_autograd(name: str) -> Callable[..., Any]:
+    """`torch.ops.drpm.<name>`, an op without a derivative of its own, as a backward calls it."""
+    registered, chosen = with_either_tau(name), library_op(name)
+    if not HAS_EAGER_PATH:
+        return registered
+    run, tau_at = chosen.op._op, chosen.tau_at
+
+    def function(*arguments: Any) -> Any:
+        if not is_plain_eager() or (tau_at >= 0 and not isinstance(arguments[tau_at], float)):
+            return registered(*arguments)
+        with _AutoDispatchBelowAutograd():
+            return run(*arguments)
 
     return function

@@ -10,15 +10,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drpm._build_info import _C
 from drpm.ops._arguments import Counts, counts_tensor, is_readable, require
 
 
 def row_lengths(op: str, lengths: Counts, n: int, device: torch.device) -> tuple[Tensor, Tensor]:  # (*), (*, n)
     """The lengths as int64, and which elements count."""
+    counts = row_counts(op, lengths, n, device)
+    return counts, torch.arange(n, device=device) < counts.unsqueeze(-1)
+
+
+def row_counts(op: str, lengths: Counts, n: int, device: torch.device) -> Tensor:  # (*)
+    """The lengths as int64."""
     counts = counts_tensor(op, "lengths", lengths, device)
     if is_readable(counts) and counts.numel():
         require(int(counts.max()) <= n, op, "lengths", f"be <= {n}", int(counts.max()))
-    return counts, torch.arange(n, device=device) < counts.unsqueeze(-1)
+    return counts
 
 
 def row_capacities(counts: Tensor, classes: int) -> Tensor:  # (*) -> (*, K)
@@ -39,8 +46,8 @@ def pad_scores(scores: Tensor, mask: Tensor, spacing: float | Tensor) -> Tensor:
     return torch.where(mask, scores, lowest - step * beyond)
 
 
-SORT_SPACING = 64.0
-"""In units of tau: bands end 52 below a row's peak at most (float64, n = 1e6)."""
+SORT_SPACING: float = _C.sort_spacing
+"""In units of tau."""
 
 ODDS_SPACING = 80.0
 """Odds of e^-80 against one another: n e^-80 is nothing beside the rounding of float64."""

@@ -46,6 +46,18 @@ def forward_mode_is_on() -> bool:
     return bool(forward_ad._current_level >= 0)
 
 
+def is_plain_eager() -> bool:
+    """Neither traced, nor transformed, nor dispatched elsewhere, nor in forward mode: what is called runs, and that is
+    all."""
+    return (
+        HAS_EAGER_PATH
+        and not torch.compiler.is_compiling()
+        and peek_interpreter_stack() is None
+        and not _len_torch_dispatch_stack()
+        and forward_ad._current_level < 0
+    )
+
+
 def in_transform() -> bool:
     """Inside torch.func's transforms."""
     return HAS_EAGER_PATH and peek_interpreter_stack() is not None

@@ -12,20 +12,33 @@ STREAM_SIZES: int = _C.noise_streams["sizes"]
 STREAM_ORDER: int = _C.noise_streams["order"]
 STREAM_ASSIGNMENT: int = _C.noise_streams["assignment"]
 STREAM_CLASS_ORDER: int = _C.noise_streams["class_order"]
+CPU = torch.device("cpu")
 
 
 def seed_tensor(
     op: str,
     device: torch.device,
     *,
-    noise: bool,
+    noise: bool = True,
     generator: torch.Generator | None,
     seed: int | Tensor | None,
 ) -> Tensor:
-    """The (1,) int64 seed that stands for this call's noise.
+    """The seed for an op that takes one always; without noise it is zero and unused."""
+    drawn = seed_of_noise(op, device, noise=noise, generator=generator, seed=seed)
+    return torch.zeros(1, dtype=torch.int64, device=device) if drawn is None else drawn
 
-    Drawn from `generator` (default: torch's own, so that torch.manual_seed reproduces), or given as `seed`. Without
-    noise it is zero and unused.
+
+def seed_of_noise(
+    op: str,
+    device: torch.device,
+    *,
+    noise: bool,
+    generator: torch.Generator | None,
+    seed: int | Tensor | None,
+) -> Tensor | None:
+    """The (1,) int64 seed that stands for this call's noise; None without noise.
+
+    Drawn from `generator` (default: torch's own, so that torch.manual_seed reproduces), or given as `seed`.
     """
     if generator is not None and seed is not None:
         raise argument_error(op, "seed", "be None where a generator is given", seed)
@@ -34,7 +47,7 @@ def seed_tensor(
             raise argument_error(op, "generator", "be None with noise=False", generator)
         if seed is not None:
             raise argument_error(op, "seed", "be None with noise=False", seed)
-        return torch.zeros(1, dtype=torch.int64, device=device)
+        return None
     if seed is None:
         # the full range but the last value: 2^63 - 1 is the largest bound that randint takes
         return torch.randint(-(2**63), 2**63 - 1, (1,), dtype=torch.int64, device=device, generator=generator)

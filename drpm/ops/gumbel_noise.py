@@ -43,7 +43,7 @@ def gumbel_noise(
     require(stream in known, _OP, "stream", "be 0 (sizes), 1 (order) or 4 (assignment)", stream)
     if device is None:
         device = seed.device if isinstance(seed, Tensor) else "cpu"
-    drawn = seed_tensor(_OP, torch.device(device), noise=True, generator=None, seed=seed)
+    drawn = seed_tensor(_OP, torch.device(device), generator=None, seed=seed)
     noise: Tensor = torch.ops.drpm.gumbel_noise(drawn, stream, *shape, dtype == torch.float64)
     return noise
 

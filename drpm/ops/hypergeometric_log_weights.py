@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drpm._build_info import _C
 from drpm.ops._arguments import (
     Counts,
     argument_error,
@@ -24,6 +25,7 @@ from drpm.ops._arguments import (
     rows,
 )
 from drpm.ops._eager import differentiable
+from drpm.ops._modes import is_plain_eager
 
 _OP = "hypergeometric_log_weights"
 
@@ -50,6 +52,12 @@ def hypergeometric_log_weights(
     Raises: ValueError for counts out of range or values that are not finite (CPU, eager), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Lemma 5.1.1; Fisher, The logic of inductive inference, 1935.
     """
+    if type(m_left) is int and type(m_right) is int and type(n) is int and is_plain_eager():
+        found = _C.plain_rows(log_omega_left, log_omega_right)
+        if found is not None and found[1] == found[2] == -1 and min(m_left, m_right, n) >= 0 and n <= m_left + m_right:
+            counts = [torch.full((found[0],), count, dtype=torch.int64) for count in (m_left, m_right, n)]
+            weights: Tensor = _kernel.plain(found[3], (log_omega_left, log_omega_right, *counts, m_left + 1))
+            return weights
     check_floating(_OP, "log_omega_left", log_omega_left)
     check_floating(_OP, "log_omega_right", log_omega_right)
     device = log_omega_left.device

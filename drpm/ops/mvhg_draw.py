@@ -48,7 +48,7 @@ def mvhg_draw(
     check_tensor(_OP, "log_omega", log_omega)
     arguments = mvhg_arguments(_OP, log_omega.detach(), m, n)
     shape, samples = sample_count(_OP, sample_shape)
-    drawn = seed_tensor(_OP, log_omega.device, noise=True, generator=generator, seed=seed)
+    drawn = seed_tensor(_OP, log_omega.device, generator=generator, seed=seed)
     draw = torch.ops.drpm.mvhg_draw
     sizes: Tensor = draw(arguments.log_omega, arguments.m, arguments.n, drawn, samples, largest_table)
     return sizes.reshape(*shape, *arguments.batch, arguments.classes)

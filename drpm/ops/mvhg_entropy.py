@@ -9,7 +9,7 @@ from torch import Tensor
 
 from drpm.ops._arguments import Counts, as_dtype
 from drpm.ops._eager import differentiable
-from drpm.ops._mvhg_arguments import mvhg_arguments
+from drpm.ops._mvhg_arguments import mvhg_arguments, plain_arguments
 from drpm.ops._vmap import fold
 
 _OP = "mvhg_entropy"
@@ -35,6 +35,11 @@ def mvhg_entropy(
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: docs/math/mvhg.md, section 4.
     """
+    plain = plain_arguments(m, n, log_omega)
+    if plain is not None:
+        (_, of_m, of_n, *_), needs_gradient = plain
+        entropy: Tensor = _entropy.plain(needs_gradient, (log_omega, of_m, of_n))[0]
+        return entropy
     arguments = mvhg_arguments(_OP, log_omega, m, n)
     entropy, _ = _entropy(arguments.log_omega, arguments.m, arguments.n)
     return as_dtype(entropy.reshape(arguments.batch), log_omega.dtype)

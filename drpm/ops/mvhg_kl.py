@@ -18,7 +18,7 @@ from drpm.ops._arguments import (
 )
 from drpm.ops._arguments import result_dtype as promoted_dtype
 from drpm.ops._eager import differentiable
-from drpm.ops._mvhg_arguments import mvhg_arguments
+from drpm.ops._mvhg_arguments import mvhg_arguments, plain_arguments
 from drpm.ops._vmap import fold
 from drpm.ops.mvhg_covariance import covariance_product
 
@@ -46,6 +46,11 @@ def mvhg_kl(
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: docs/math/mvhg.md, section 4.
     """
+    plain = plain_arguments(m, n, log_omega_q, log_omega_p)
+    if plain is not None:
+        (_, of_m, of_n, *_), needs_gradient = plain
+        kl: Tensor = _kl.plain(needs_gradient, (log_omega_q, log_omega_p, of_m, of_n))[0]
+        return kl
     check_floating(_OP, "log_omega_q", log_omega_q)
     check_floating(_OP, "log_omega_p", log_omega_p)
     check_same_device(_OP, log_omega_q, log_omega_p=log_omega_p)
@@ -57,7 +62,7 @@ def mvhg_kl(
         raise argument_error(_OP, "log_omega_p", f"have {classes} classes", tuple(log_omega_p.shape))
     dtype = compute_dtype(log_omega_q, log_omega_p)
     p = rows(log_omega_p.to(dtype), batch, (classes,))
-    kl: Tensor = _kl(q.to(dtype), p, m_rows, n_rows)[0]
+    kl = _kl(q.to(dtype), p, m_rows, n_rows)[0]
     return kl.reshape(batch).to(promoted_dtype(log_omega_q, log_omega_p))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from drpm.ops._arguments import Counts, as_dtype
 from drpm.ops._eager import differentiable
 from drpm.ops._modes import wants_gradient
-from drpm.ops._mvhg_arguments import mvhg_arguments
+from drpm.ops._mvhg_arguments import mvhg_arguments, plain_arguments
 from drpm.ops._vmap import fold
 from drpm.ops.mvhg_covariance import covariance_product
 
@@ -37,6 +37,12 @@ def mvhg_log_normalizer(
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Eq. 2.80.
     """
+    plain = plain_arguments(m, n, log_omega)
+    if plain is not None:
+        (_, of_m, of_n, *_), needs_gradient = plain
+        with_mean = needs_gradient and torch.is_grad_enabled()
+        value: Tensor = normalizer_and_mean.plain(needs_gradient, (log_omega, of_m, of_n, with_mean))[0]
+        return value
     arguments = mvhg_arguments(_OP, log_omega, m, n)
     with_mean = wants_gradient(log_omega)
     value, _ = normalizer_and_mean(arguments.log_omega, arguments.m, arguments.n, with_mean)

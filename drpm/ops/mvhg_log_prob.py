@@ -12,7 +12,7 @@ from drpm.ops._arguments import Counts, argument_error, as_dtype, check_same_dev
 from drpm.ops._derivatives import second_order
 from drpm.ops._eager import differentiable
 from drpm.ops._modes import wants_gradient
-from drpm.ops._mvhg_arguments import check_conditionals, mvhg_arguments
+from drpm.ops._mvhg_arguments import CONDITIONALS, check_conditionals, mvhg_arguments, plain_arguments
 from drpm.ops._vmap import fold, register_vmap
 from drpm.ops.mvhg_covariance import covariance_product
 
@@ -47,6 +47,16 @@ def mvhg_log_prob(
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Eq. 2.79, 5.1–5.5, 5.18.
     """
+    plain = plain_arguments(m, n, log_omega, sizes)
+    if plain is not None and conditionals in CONDITIONALS:
+        (_, of_m, of_n, *_), needs_gradient = plain
+        given = (sizes, log_omega, of_m, of_n)
+        value: Tensor
+        if conditionals == "exact":
+            value, _ = exact_log_prob.plain(needs_gradient, (*given, wants_gradient(log_omega)))
+        else:
+            value, _ = _merged.plain(needs_gradient, given)
+        return value
     check_conditionals(_OP, conditionals)
     check_tensor(_OP, "sizes", sizes)
     check_same_device(_OP, log_omega, sizes=sizes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from drpm.ops._arguments import Counts, as_dtype
-from drpm.ops._mvhg_arguments import mvhg_arguments
+from drpm.ops._mvhg_arguments import mvhg_arguments, plain_arguments
 from drpm.ops.mvhg_log_normalizer import normalizer_and_mean
 
 _OP = "mvhg_mean"
@@ -30,6 +30,11 @@ def mvhg_mean(
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: docs/math/mvhg.md, section 4.
     """
+    plain = plain_arguments(m, n, log_omega)
+    if plain is not None:
+        (_, of_m, of_n, *_), needs_gradient = plain
+        mean: Tensor = normalizer_and_mean.plain(needs_gradient, (log_omega, of_m, of_n, True))[1]
+        return mean
     arguments = mvhg_arguments(_OP, log_omega, m, n)
     _, mean = normalizer_and_mean(arguments.log_omega, arguments.m, arguments.n, True)
     return as_dtype(mean.reshape(*arguments.batch, arguments.classes), log_omega.dtype)

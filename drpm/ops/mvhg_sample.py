@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from drpm._build_info import _C
-from drpm.ops._arguments import Counts, argument_error, check_floating
+from drpm.ops._arguments import Counts, argument_error, as_dtype, compute_dtype, rows
 from drpm.ops._derivatives import first_order
-from drpm.ops._eager import differentiable
-from drpm.ops._modes import wants_gradient
+from drpm.ops._eager import below_autograd, differentiable
+from drpm.ops._modes import is_plain_eager, wants_gradient
 from drpm.ops._mvhg_arguments import (
+    CONDITIONALS,
     as_class_order,
     check_conditionals,
+    check_weights,
     class_order_rows,
-    mvhg_arguments,
+    law_of,
     sample_count,
 )
-from drpm.ops._random import STREAM_CLASS_ORDER, seed_tensor
-from drpm.ops._tau import Tau, check_tau, with_either_tau
+from drpm.ops._random import CPU, STREAM_CLASS_ORDER, seed_of_noise
+from drpm.ops._tau import Tau, check_tau
 from drpm.ops._vmap import fold, register_vmap
 
 _OP = "mvhg_sample"
@@ -75,6 +78,10 @@ def mvhg_sample(
         about 1e12 at K = 10), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Algorithms 1–4, Eq. 5.1–5.5 and 5.18–5.25; docs/math/mvhg.md, section 5.
     """
+    if class_order is None and type(sample_shape) is tuple and not sample_shape and is_plain_eager():
+        drawn_sizes = _plain_call(log_omega, m, n, tau, hard, noise, conditionals, generator, seed)
+        if drawn_sizes is not None:
+            return drawn_sizes
     return sample_sizes(
         *(log_omega, m, n, tau, hard, noise, conditionals, class_order, sample_shape, generator, seed), largest_n=-1
     )
@@ -96,100 +103,103 @@ def sample_sizes(
     largest_n: int,
 ) -> Tensor:
     """`mvhg_sample` for a caller that knows a bound on n (-1: none) which the counts, in device memory, do not show."""
-    check_floating(_OP, "log_omega", log_omega)
     check_conditionals(_OP, conditionals)
     tau = check_tau(_OP, tau)
+    classes, device = check_weights(_OP, "log_omega", log_omega), log_omega.device
+    shapes = {"log_omega": log_omega.shape[:-1]}
     order = None
     if class_order is not None and not isinstance(class_order, str):
-        order = as_class_order(_OP, class_order, log_omega.shape[-1], log_omega.device)
+        order = as_class_order(_OP, class_order, classes, device)
+        shapes["class_order"] = order.shape[:-1]
     elif class_order not in (None, "random"):
         raise argument_error(_OP, "class_order", "be indices, None or 'random'", repr(class_order))
-    others = None if order is None else {"class_order": order.shape[:-1]}
-    arguments = mvhg_arguments(_OP, log_omega, m, n, others=others)
+    law, batch = law_of(_OP, m, n, classes, device, shapes)
     shape, samples = sample_count(_OP, sample_shape)
-    device, classes = log_omega.device, arguments.classes
-    drawn = seed_tensor(_OP, device, noise=noise, generator=generator, seed=seed)
+    drawn = seed_of_noise(_OP, device, noise=noise, generator=generator, seed=seed)
+    flat = rows(as_dtype(log_omega, compute_dtype(log_omega)), batch, (classes,))
     if order is not None:
-        order = class_order_rows(_OP, order, arguments.batch, samples)
+        order = class_order_rows(_OP, order, batch, samples)
     elif class_order == "random":
-        order = _random_orders(drawn, samples * arguments.log_omega.shape[0], classes)
-    else:
-        order = arguments.m.new_empty((0, classes))
-    with_statistics = wants_gradient(log_omega)
-    drawing = (arguments.log_omega, arguments.m, arguments.n, drawn, order, tau, samples, hard, noise, with_statistics)
-    sizes: Tensor = (
-        _exact(*drawing, arguments.largest_n if largest_n == -1 else largest_n)[0]
-        if conditionals == "exact"
-        else _merged(*drawing)[0]
-    )
-    return sizes.reshape(*shape, *arguments.batch, classes)
+        order = _random_orders(drawn, samples * flat.shape[0], classes, device)
+    draw = sizes_exact if conditionals == "exact" else sizes_merged
+    arguments = (flat, law.m, law.n, drawn, order, tau, samples, hard, wants_gradient(log_omega))
+    bound = law.largest_n if largest_n == -1 or law.n is None else largest_n
+    sizes: Tensor = draw(*arguments, law.capacity, bound)[0]
+    return sizes if len(batch) == 1 and not shape else sizes.reshape(*shape, *batch, classes)
 
 
-def _random_orders(seed: Tensor, count: int, classes: int) -> Tensor:  # (count, K)
+def _plain_call(
+    log_omega: Tensor,
+    m: Counts,
+    n: Counts,
+    tau: Tau,
+    hard: bool,
+    noise: bool,
+    conditionals: str,
+    generator: torch.Generator | None,
+    seed: int | Tensor | None,
+) -> Tensor | None:
+    """The call of a training step, with as little Python around the kernel as there can be; None where anything is
+    special, or wrong."""
+    found = _C.plain_rows(log_omega)
+    if found is None or conditionals not in CONDITIONALS or type(tau) is not float or not 0.0 < tau < math.inf:
+        return None
+    _, classes, needs_gradient = found
+    if type(m) is not int or type(n) is not int or m < 0 or n < 0 or classes < 1 or n > m * classes:
+        return None
+    drawn = seed_of_noise(_OP, CPU, noise=noise, generator=generator, seed=seed)
+    draw = sizes_exact if conditionals == "exact" else sizes_merged
+    statistics = needs_gradient and torch.is_grad_enabled()
+    arguments = (log_omega, None, None, drawn, None, tau, 1, hard, statistics, m, n)
+    sizes: Tensor = draw.plain(needs_gradient, arguments)[0]
+    return sizes
+
+
+def _random_orders(seed: Tensor | None, count: int, classes: int, device: torch.device) -> Tensor:  # (count, K)
+    if seed is None:
+        seed = torch.zeros(1, dtype=torch.int64, device=device)
     keys: Tensor = torch.ops.drpm.gumbel_noise(seed, STREAM_CLASS_ORDER, count, 1, classes, True)
     return keys.reshape(count, classes).argsort(-1)
 
 
-@torch.library.register_fake("drpm::mvhg_sample_merged")
-def _fake(
-    log_omega: Tensor,
-    m: Tensor,
-    n: Tensor,
-    seed: Tensor,
-    class_order: Tensor,
-    tau: float,
-    samples: int,
-    hard: bool,
-    noise: bool,
-    with_statistics: bool,
-) -> tuple[Tensor, Tensor]:
-    rows, classes = samples * log_omega.shape[0], log_omega.shape[1]
-    sizes = log_omega.new_empty((rows, classes))
-    return sizes, log_omega.new_empty((rows if with_statistics else 0, classes, 2), dtype=torch.float64)
+def _fake_sample(columns: int) -> Callable[..., tuple[Tensor, Tensor]]:
+    def fake(
+        log_omega: Tensor,
+        m: Tensor | None,
+        n: Tensor | None,
+        seed: Tensor | None,
+        class_order: Tensor | None,
+        tau: float,
+        samples: int,
+        hard: bool,
+        with_statistics: bool,
+        capacity: int = -1,
+        largest_n: int = -1,
+    ) -> tuple[Tensor, Tensor]:
+        rows, classes = samples * log_omega.shape[0], log_omega.shape[1]
+        kept = rows if with_statistics else 0
+        return log_omega.new_empty((rows, classes)), log_omega.new_empty((kept, classes, columns), dtype=torch.float64)
+
+    return fake
 
 
-@torch.library.register_fake("drpm::mvhg_sample_exact")
-def _fake_exact(
-    log_omega: Tensor,
-    m: Tensor,
-    n: Tensor,
-    seed: Tensor,
-    class_order: Tensor,
-    tau: float,
-    samples: int,
-    hard: bool,
-    noise: bool,
-    with_statistics: bool,
-    largest_n: int = -1,
-) -> tuple[Tensor, Tensor]:
-    rows, classes = samples * log_omega.shape[0], log_omega.shape[1]
-    sizes = log_omega.new_empty((rows, classes))
-    return sizes, log_omega.new_empty((rows if with_statistics else 0, classes, 3), dtype=torch.float64)
+torch.library.register_fake("drpm::mvhg_sample_exact", _fake_sample(3))
+torch.library.register_fake("drpm::mvhg_sample_merged", _fake_sample(2))
 
 
 @torch.library.register_fake("drpm::mvhg_sample_exact_backward")
-def _fake_exact_backward(
-    grad: Tensor,
-    log_omega: Tensor,
-    m: Tensor,
-    n: Tensor,
-    seed: Tensor,
-    class_order: Tensor,
-    tau: float,
-    samples: int,
-    noise: bool,
-    statistics: Tensor,
-    largest_n: int = -1,
-) -> Tensor:
-    batch, classes = log_omega.shape
-    groups = -(-samples // _C.samples_per_group)
-    return log_omega.new_empty((batch, groups, classes), dtype=torch.float64)
+def _fake_exact_backward(grad: Tensor, log_omega: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(log_omega)
 
 
-def _setup_context_exact(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    log_omega, m, n, seed, class_order, tau, samples, _, noise, _, largest_n = inputs
+@torch.library.register_fake("drpm::mvhg_sample_merged_backward")
+def _fake_merged_backward(grad: Tensor, log_omega: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(log_omega)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    log_omega, m, n, seed, class_order, ctx.tau, ctx.samples, _, _, *ctx.numbers = inputs
     ctx.save_for_backward(log_omega, m, n, seed, class_order, output[1])
-    ctx.tau, ctx.samples, ctx.noise, ctx.largest_n = tau, samples, noise, largest_n
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 
@@ -198,44 +208,24 @@ def _backward_exact(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Te
     nothing = (None,) * 10
     if grad is None:
         return (None, *nothing)
-    log_omega, m, n, seed, class_order, statistics = ctx.saved_tensors
-    by_group = _exact_backward(
-        *(grad.contiguous(), log_omega, m, n, seed, class_order, ctx.tau, ctx.samples, ctx.noise, statistics),
-        ctx.largest_n,
-    )
-    return (first_order(_OP, by_group.sum(1).to(log_omega.dtype), grad, log_omega), *nothing)
+    *law, statistics = ctx.saved_tensors
+    of_omega = _exact_backward(grad.contiguous(), *law, ctx.tau, ctx.samples, statistics, *ctx.numbers)
+    return (first_order(_OP, of_omega, grad, law[0]), *nothing)
 
 
-_exact = differentiable("mvhg_sample_exact", _backward_exact, _setup_context_exact, _DRAWN)
-_exact_backward = with_either_tau("mvhg_sample_exact_backward")
-register_vmap("mvhg_sample_exact_backward", fold(shared=(2, 3, 5), by_sample=(0, 5, 9)))
-
-
-@torch.library.register_fake("drpm::mvhg_sample_merged_backward")
-def _fake_backward(
-    grad: Tensor, log_omega: Tensor, m: Tensor, n: Tensor, class_order: Tensor, statistics: Tensor
-) -> Tensor:
-    return torch.empty_like(grad)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    log_omega, m, n, _, class_order, _, samples, _, _, _ = inputs
-    ctx.save_for_backward(log_omega, m, n, class_order, output[1])
-    ctx.samples = samples
-    ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    nothing = (None,) * 9
+def _backward_merged(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    nothing = (None,) * 10
     if grad is None:
         return (None, *nothing)
-    log_omega, m, n, class_order, statistics = ctx.saved_tensors
-    by_row = torch.ops.drpm.mvhg_sample_merged_backward(grad.contiguous(), log_omega, m, n, class_order, statistics)
-    if ctx.samples != 1:
-        by_row = by_row.reshape(ctx.samples, *log_omega.shape).sum(0)
-    return (first_order(_OP, by_row, grad, log_omega), *nothing)
+    log_omega, m, n, _, class_order, statistics = ctx.saved_tensors
+    arguments = (grad.contiguous(), log_omega, m, n, class_order, statistics, *ctx.numbers)
+    return (first_order(_OP, _merged_backward(*arguments), grad, log_omega), *nothing)
 
 
-_merged = differentiable("mvhg_sample_merged", _backward, _setup_context, _DRAWN)
-register_vmap("mvhg_sample_merged_backward", fold(shared=(2, 3, 4), by_sample=(0, 4, 5), drawn=True))
+# Schemas in csrc/library.cpp: (B, K) weights to (samples B, K) sizes, samples slowest, and what the backward needs.
+sizes_exact = differentiable("mvhg_sample_exact", _backward_exact, _setup_context, _DRAWN)
+sizes_merged = differentiable("mvhg_sample_merged", _backward_merged, _setup_context, _DRAWN)
+_merged_backward = below_autograd("mvhg_sample_merged_backward")
+_exact_backward = below_autograd("mvhg_sample_exact_backward")
+register_vmap("mvhg_sample_exact_backward", fold(shared=(2, 3, 5), by_sample=(0, 5, 8), samples=7))
+register_vmap("mvhg_sample_merged_backward", fold(shared=(2, 3, 4), by_sample=(0, 4, 5)))

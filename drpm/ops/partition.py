@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from drpm._build_info import _C
 from drpm.ops._arguments import (
     Counts,
     as_dtype,
@@ -24,6 +26,7 @@ from drpm.ops._arguments import (
 from drpm.ops._derivatives import first_order_error
 from drpm.ops._eager import differentiable
 from drpm.ops._lengths import SORT_SPACING, pad_scores, row_lengths
+from drpm.ops._modes import is_plain_eager
 from drpm.ops._tangents import partition_second
 from drpm.ops._tau import Tau, check_tau
 from drpm.ops.relaxed_sort import soft_products
@@ -68,6 +71,13 @@ def partition(
         eager), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Section 5.2.1, Eq. 5.59; Grover et al. 2019.
     """
+    if lengths is None and not normalize and type(tau) is float and 0.0 < tau < math.inf and is_plain_eager():
+        found = _C.plain_rows(scores, sizes)
+        if found is not None and found[1] >= 0 and found[2] >= 1:
+            if hard:
+                check_not_negative(_OP, "sizes", sizes)
+            filled: Tensor = _kernel.plain(found[3], (scores, sizes, tau, hard, float(eps)))[0]
+            return filled
     if lengths is not None:
         padded, mask = padded_to_sort(_OP, scores, lengths, tau)
         assignment = partition(padded, sizes, tau, hard=hard, eps=eps, normalize=normalize)
@@ -153,7 +163,7 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
     if grad is None:
         return (None,) * 5
     scores, sizes, order = ctx.saved_tensors
-    grads = _backward_kernel(grad.contiguous(), scores, sizes, order, ctx.tau, ctx.hard, ctx.eps)
+    grads = partition_gradient(grad.contiguous(), scores, sizes, order, ctx.tau, ctx.hard, ctx.eps)
     return *grads, None, None, None
 
 
@@ -185,4 +195,4 @@ def _second(ctx: Any, scores_direction: Tensor | None, sizes_direction: Tensor |
     return tangent.to(grad.dtype), by_scores.to(scores.dtype), by_sizes.to(sizes.dtype), None, None, None, None
 
 
-_backward_kernel = differentiable("partition_backward", _second, _setup_backward)
+partition_gradient = differentiable("partition_backward", _second, _setup_backward)

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from drpm._build_info import _C
 from drpm.ops._arguments import (
     Counts,
     as_dtype,
-    as_shape,
-    broadcast_batch,
     check_finite,
     check_floating,
     check_same_device,
     compute_dtype,
     require,
+    rows,
 )
-from drpm.ops._lengths import SORT_SPACING, pad_scores, row_capacities, row_lengths
-from drpm.ops._random import STREAM_ORDER, seed_tensor
+from drpm.ops._derivatives import first_order, second_order
+from drpm.ops._eager import below_autograd, differentiable
+from drpm.ops._lengths import SORT_SPACING, pad_scores, row_capacities, row_counts
+from drpm.ops._modes import backward_is_recorded, is_plain_eager, wants_gradient
+from drpm.ops._mvhg_arguments import CONDITIONALS, check_conditionals, check_weights, law_of, sample_count
+from drpm.ops._random import CPU, STREAM_ORDER, seed_of_noise
 from drpm.ops._tau import Tau, check_tau
-from drpm.ops.gumbel_noise import gumbel_noise
-from drpm.ops.mvhg_sample import sample_sizes
-from drpm.ops.partition import partition_order_labels
+from drpm.ops._vmap import fold, register_vmap
+from drpm.ops.mvhg_sample import sizes_exact, sizes_merged
+from drpm.ops.partition import partition_gradient
 
 _OP = "random_partition"
 
@@ -80,54 +85,185 @@ def random_partition(
         with generator, or either with noise=False; TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Section 5.2, Eq. 5.60; Sutter et al., Differentiable random partition models, 2023.
     """
-    check_floating(_OP, "log_omega", log_omega)
+    if lengths is None and type(sample_shape) is tuple and not sample_shape and is_plain_eager():
+        drawn = _plain_call(log_omega, log_scores, tau, m, hard, noise, conditionals, generator, seed)
+        if drawn is not None:
+            return drawn
+    classes = check_weights(_OP, "log_omega", log_omega)
     check_floating(_OP, "log_scores", log_scores)
     check_same_device(_OP, log_scores, log_omega=log_omega)
-    require(log_omega.dim() >= 1 and log_omega.shape[-1] >= 1, _OP, "log_omega", "have a class", tuple(log_omega.shape))
     require(log_scores.dim() >= 1, _OP, "log_scores", "have an element dimension", "a scalar")
+    check_conditionals(_OP, conditionals)
     tau = check_tau(_OP, tau)
-    check_finite(_OP, "log_omega", log_omega)
-    classes, n = log_omega.shape[-1], log_scores.shape[-1]
-    mask = None
+    device, n = log_scores.device, log_scores.shape[-1]
+    shapes = {"log_omega": log_omega.shape[:-1], "log_scores": log_scores.shape[:-1]}
     drawn_n: Counts = n
     if lengths is None:
         check_finite(_OP, "log_scores", log_scores)
-        batch = broadcast_batch(_OP, log_omega=log_omega.shape[:-1], log_scores=log_scores.shape[:-1])
     else:
-        counts, mask = row_lengths(_OP, lengths, n, log_scores.device)
-        shapes = {"log_omega": log_omega.shape[:-1], "log_scores": log_scores.shape[:-1], "lengths": counts.shape}
-        batch = broadcast_batch(_OP, **shapes)
-        drawn_n = counts
-        m = row_capacities(counts, classes) if m is None else m
-    sample_shape = as_shape(_OP, sample_shape)
-    shape = (*sample_shape, *batch)
-    drawn = seed_tensor(_OP, log_scores.device, noise=noise, generator=generator, seed=seed)
+        drawn_n = row_counts(_OP, lengths, n, device)
+        m = row_capacities(drawn_n, classes) if m is None else m
+    law, batch = law_of(_OP, n if m is None else m, drawn_n, classes, device, shapes)
+    shape, samples = sample_count(_OP, sample_shape)
+    seed = seed_of_noise(_OP, device, noise=noise, generator=generator, seed=seed)
+    assignment, *others, _ = _kernel(
+        rows(as_dtype(log_omega, compute_dtype(log_omega)), batch, (classes,)),
+        rows(as_dtype(log_scores, compute_dtype(log_scores)), batch, (n,)),
+        law.m,
+        None if lengths is None else rows(drawn_n, batch),  # type: ignore[arg-type]
+        seed,
+        tau,
+        samples,
+        hard,
+        conditionals == "exact",
+        wants_gradient(log_omega),
+        law.capacity,
+    )
+    fields = [as_dtype(assignment, log_scores.dtype), *others]
+    if shape or len(batch) != 1:
+        fields = [x.reshape(*shape, *batch, *x.shape[1:]) for x in fields]
+    return Partition(*fields)
 
-    # no views where the shapes are right already: each costs as much as a kernel at small sizes
-    omega = log_omega if log_omega.shape[:-1] == batch else log_omega.expand(*batch, classes)
 
-    def draw_sizes(hard: bool) -> Tensor:
-        capacity = n if m is None else m
-        drawn_seed = drawn if noise else None
-        arguments = (omega, capacity, drawn_n, tau, hard, noise, conditionals, None, sample_shape, None, drawn_seed)
-        return sample_sizes(*arguments, largest_n=n)
+def _plain_call(
+    log_omega: Tensor,
+    log_scores: Tensor,
+    tau: Tau,
+    m: Counts | None,
+    hard: bool,
+    noise: bool,
+    conditionals: str,
+    generator: torch.Generator | None,
+    seed: int | Tensor | None,
+) -> Partition | None:
+    """The call of a training step, with as little Python around the kernel as there can be; None where anything is
+    special, or wrong."""
+    found = _C.plain_rows(log_omega, log_scores)
+    if found is None or conditionals not in CONDITIONALS or type(tau) is not float or not 0.0 < tau < math.inf:
+        return None
+    _, classes, n, needs_gradient = found
+    capacity = n if m is None else m
+    if type(capacity) is not int or capacity < 0 or classes < 1 or n < 0 or n > capacity * classes:
+        return None
+    drawn = seed_of_noise(_OP, CPU, noise=noise, generator=generator, seed=seed)
+    statistics = needs_gradient and log_omega.requires_grad and torch.is_grad_enabled()
+    arguments = (log_omega, log_scores, None, None, drawn, tau, 1, hard, conditionals == "exact", statistics, capacity)
+    return Partition._make(_kernel.plain(needs_gradient, arguments)[:4])
 
-    sizes = draw_sizes(hard)
-    scores = log_scores if log_scores.shape[:-1] == shape else log_scores.expand(*shape, n)
-    if noise:
-        dtype = compute_dtype(log_scores)
-        count = 1
-        for size in shape:
-            count *= size
-        gumbel = gumbel_noise(drawn, (count, 1, n), stream=STREAM_ORDER, dtype=dtype)
-        scores = as_dtype(scores, dtype) + gumbel.reshape(*shape, n)
-    if mask is not None:
-        scores = pad_scores(as_dtype(scores, compute_dtype(log_scores)), mask, SORT_SPACING * tau)
-    assignment, order, labels = partition_order_labels(scores, sizes, tau, hard=hard)
-    if not hard:
-        with torch.no_grad():
-            _, order, labels = partition_order_labels(scores.detach(), draw_sizes(True), tau, hard=True)
-    if mask is not None:
-        assignment = torch.where(mask.unsqueeze(-2), assignment, 0.0)
-        labels = torch.where(mask, labels, -1)
-    return Partition(as_dtype(assignment, log_scores.dtype), sizes, order, labels)
+
+@torch.library.register_fake("drpm::random_partition")
+def _fake(
+    log_omega: Tensor,
+    log_scores: Tensor,
+    m: Tensor | None,
+    lengths: Tensor | None,
+    seed: Tensor | None,
+    tau: float,
+    samples: int,
+    hard: bool,
+    exact: bool,
+    with_statistics: bool,
+    capacity: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    (batch, n), classes = log_scores.shape, log_omega.shape[1]
+    count, columns = samples * batch, 3 if exact else 2
+    order = log_scores.new_empty((count, n), dtype=torch.int64)
+    statistics = log_omega.new_empty((count if with_statistics else 0, classes, columns), dtype=torch.float64)
+    assignment = log_scores.new_empty((count, classes, n), dtype=compute_dtype(log_omega, log_scores))
+    return assignment, log_omega.new_empty((count, classes)), order, torch.empty_like(order), statistics
+
+
+@torch.library.register_fake("drpm::random_partition_backward")
+def _fake_backward(
+    grad_assignment: Tensor | None, grad_sizes: Tensor | None, log_omega: Tensor, log_scores: Tensor, *_: Any
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(log_omega), torch.empty_like(log_scores)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    log_omega, log_scores, m, lengths, seed, tau, samples, hard, exact, _, capacity = inputs
+    _, sizes, order, labels, statistics = output
+    ctx.save_for_backward(log_omega, log_scores, m, lengths, seed, sizes, order, statistics)
+    ctx.options = (tau, samples, hard, exact, capacity)
+    ctx.mark_non_differentiable(order, labels, statistics)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad_assignment: Tensor | None, grad_sizes: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    saved, options = ctx.saved_tensors, ctx.options
+    with_omega, with_scores, *_ = ctx.needs_input_grad
+    if grad_assignment is not None:
+        grad_assignment = grad_assignment.contiguous()
+    elif grad_sizes is None:
+        return (None,) * 11
+    if grad_sizes is not None:
+        grad_sizes = grad_sizes.contiguous()
+    of_omega, of_scores = _backward_kernel(grad_assignment, grad_sizes, *saved, *options[:4], with_omega, options[4])
+    if backward_is_recorded():
+        of_omega, of_scores = _recorded(of_omega.detach(), of_scores.detach(), grad_assignment, grad_sizes, ctx)
+    nothing = (None, None, None, None, None, None, None, None, None)
+    return (of_omega if with_omega else None, of_scores if with_scores else None, *nothing)
+
+
+def _recorded(
+    of_omega: Tensor, of_scores: Tensor, grad_assignment: Tensor | None, grad_sizes: Tensor | None, ctx: Any
+) -> tuple[Tensor, Tensor]:
+    """The gradients, as they should be returned where they may be differentiated themselves."""
+    log_omega, log_scores, m, lengths, seed, _, order, _ = ctx.saved_tensors
+    with_omega, with_scores, *_ = ctx.needs_input_grad
+    tau, samples, hard, exact, capacity = ctx.options
+    if grad_assignment is not None and with_scores and hard:
+        of_scores = first_order("partition (hard)", of_scores, grad_assignment, log_omega, log_scores)
+    elif grad_assignment is not None and with_scores:
+        formula = _scores_gradient(m, lengths, seed, order, tau, samples, exact, capacity)
+        of_scores = second_order(formula, of_scores, grad_assignment, log_omega, log_scores)
+    if with_omega:
+        grads = [g for g in (grad_assignment, grad_sizes) if g is not None]
+        of_omega = first_order("mvhg_sample", of_omega, *grads, log_omega, log_scores)
+    return of_omega, of_scores
+
+
+def _scores_gradient(
+    m: Tensor | None,
+    lengths: Tensor | None,
+    seed: Tensor | None,
+    order: Tensor,
+    tau: Any,
+    samples: int,
+    exact: bool,
+    capacity: int,
+) -> Callable[..., Tensor]:
+    """The gradient of relaxed values w.r.t. the log-scores, out of ops that have derivatives themselves."""
+
+    def formula(grad: Tensor, log_omega: Tensor, log_scores: Tensor) -> Tensor:
+        batch, n = log_scores.shape
+        draw = sizes_exact if exact else sizes_merged
+        sizes = draw(log_omega, m, lengths, seed, None, tau, samples, False, True, capacity, n)[0]
+        scores = log_scores.expand(samples, batch, n).reshape(samples * batch, n)
+        if seed is not None:  # the gradient does not see what shifts a row
+            scores = scores + _order_noise(seed, samples, log_scores)
+        if lengths is not None:
+            mask = torch.arange(n, device=order.device) < lengths.unsqueeze(-1)
+            mask = mask.expand(samples, batch, n).reshape(samples * batch, n)
+            scores, grad = pad_scores(scores, mask, SORT_SPACING * tau), torch.where(mask.unsqueeze(1), grad, 0.0)
+        dtype = compute_dtype(log_omega, log_scores)
+        moved = (as_dtype(scores, dtype), as_dtype(sizes, dtype))
+        by_row: Tensor = partition_gradient(grad, *moved, order, tau, False, 0.5)[0]
+        if lengths is not None:
+            by_row = torch.where(mask, by_row, 0.0)
+        return as_dtype(by_row.reshape(samples, batch, n).sum(0), log_scores.dtype)
+
+    return formula
+
+
+def _order_noise(seed: Tensor, samples: int, log_scores: Tensor) -> Tensor:  # (samples * B, n)
+    """Each of the seeds stands for a call of its own, with equally many of the B rows."""
+    batch, n = log_scores.shape
+    noise = torch.ops.drpm.gumbel_noise(seed, STREAM_ORDER, samples * batch, 1, n, log_scores.dtype == torch.float64)
+    by_seed: Tensor = noise.reshape(seed.shape[0], samples, batch // seed.shape[0], n)
+    return by_seed.movedim(0, 1).reshape(samples * batch, n)
+
+
+_kernel = differentiable("random_partition", _backward, _setup_context, fold(shared=(2, 3), samples=6, drawn=True))
+_backward_kernel = below_autograd("random_partition_backward")
+register_vmap("random_partition_backward", fold(shared=(4, 5), by_sample=(0, 1, 7, 8, 9), samples=11))

@@ -326,6 +326,10 @@ SAMPLES = (
     Sample("random_partition", "relaxed, capacities", lambda f, log_omega, scores, capacity:
            f(log_omega, scores, m=capacity, noise=False, hard=False), **DRAWN,
            invariants=PARTITION_LAW[:2]),
+    Sample("random_partition", "relaxed, several samples", lambda f, log_omega, scores, seed:
+           f(log_omega, scores, 0.7, hard=False, seed=seed, sample_shape=(3,)), **DRAWN),
+    Sample("random_partition", "each row's length", lambda f, log_omega, scores, seed, lengths:
+           f(log_omega, scores, seed=seed, sample_shape=2, lengths=lengths), **DRAWN),
 
     Sample("plackett_luce_log_prob", "", lambda f, order, scores: f(order, scores),
            invariants=(*ORDER, "probabilities sum to one")),

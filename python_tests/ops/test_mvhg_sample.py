@@ -379,10 +379,10 @@ def test_invalid_device_counts_give_a_row_of_nan(kind):
     log_omega = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, float("nan")], [0.0, 1.0]])
     m = torch.tensor([[3, 3], [3, -1], [3, 3], [3, 3]])
     n = torch.tensor([7, 1, 2, 3])
-    seed, order = torch.zeros(1, dtype=torch.int64), torch.empty((0, 2), dtype=torch.int64)
+    seed = torch.zeros(1, dtype=torch.int64)
     op = getattr(torch.ops.drpm, f"mvhg_sample_{kind}")
     weights = log_omega.clone().requires_grad_()
-    sizes, _ = op(weights, m, n, seed, order, 1.0, 1, True, True, True)
+    sizes, _ = op(weights, m, n, seed, None, 1.0, 1, True, True)
     assert torch.isnan(sizes[:3]).all() and torch.isfinite(sizes[3]).all()
     (grad,) = torch.autograd.grad(sizes, weights, torch.ones_like(sizes))
     assert torch.isnan(grad[:3]).all() and torch.isfinite(grad[3]).all()
@@ -392,9 +392,9 @@ def test_invalid_device_counts_give_a_row_of_nan(kind):
 def test_opcheck(kind):
     log_omega = torch.randn(3, 4, requires_grad=True)
     m, n = torch.tensor([[5, 3, 2, 6]]), torch.tensor([7])
-    seed, order = torch.tensor([5]), torch.empty((0, 4), dtype=torch.int64)
+    seed = torch.tensor([5])
     for samples, hard in ((1, True), (2, False)):
-        arguments = (log_omega, m, n, seed, order, 0.5, samples, hard, True, True)
+        arguments = (log_omega, m, n, seed, None, 0.5, samples, hard, True)
         torch.library.opcheck(getattr(torch.ops.drpm, f"mvhg_sample_{kind}"), arguments)
 
 

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from drpm import reference
 from drpm.ops import STREAM_ORDER, STREAM_SIZES, Partition, gumbel_noise, mvhg_sample, partition, random_partition
+from drpm.ops._lengths import SORT_SPACING, pad_scores
 from drpm.testing import FLOAT_DTYPES
 
 
@@ -13,6 +15,163 @@ def draw(log_omega, log_scores, tau=1.0, **options):
 def noise_of(seed, rows, classes, n, dtype):
     sizes = gumbel_noise(seed, (rows, classes, n + 1), stream=STREAM_SIZES, dtype=dtype)
     return sizes, gumbel_noise(seed, (rows, 1, n), stream=STREAM_ORDER, dtype=dtype).squeeze(1)
+
+
+def composed(log_omega, log_scores, tau, hard=True, seed=None, conditionals="exact", m=None, samples=1, lengths=None):
+    """The same partition out of the ops of its parts, for arguments of one batch dimension."""
+    (batch, n), classes = log_scores.shape, log_omega.shape[1]
+    drawn = n if lengths is None else lengths
+    if m is None:
+        m = n if lengths is None else lengths.unsqueeze(-1).expand(batch, classes)
+    options = dict(conditionals=conditionals, sample_shape=samples, noise=seed is not None, seed=seed)
+    sizes = mvhg_sample(log_omega, m, drawn, tau, hard=hard, **options)
+    scores = log_scores.expand(samples, batch, n)
+    if seed is not None:
+        noise = gumbel_noise(seed, (samples * batch, 1, n), stream=STREAM_ORDER, dtype=log_scores.dtype)
+        scores = scores + noise.reshape(samples, batch, n)
+    mask = torch.ones(batch, n, dtype=torch.bool)
+    if lengths is not None:
+        mask = torch.arange(n) < lengths.unsqueeze(-1)
+        scores = pad_scores(scores, mask, SORT_SPACING * tau)
+    assignment = partition(scores, sizes, tau, hard=hard)
+    exact_sizes = mvhg_sample(log_omega, m, drawn, tau, **options).detach()
+    labels = partition(scores.detach(), exact_sizes, tau).argmax(-2)
+    order = scores.sort(dim=-1, descending=True, stable=True).indices
+    return (
+        torch.where(mask.unsqueeze(-2), assignment, 0.0),
+        sizes,
+        order,
+        torch.where(mask, labels, -1),
+    )
+
+
+CALLS = {
+    "plain": dict(seed=3),
+    "without noise": dict(),
+    "merged": dict(seed=3, conditionals="merged"),
+    "several samples": dict(seed=3, samples=5),
+    "several samples without noise": dict(samples=2, conditionals="merged"),
+    "many samples": dict(seed=4, samples=70),  # more than one group of the backward
+    "capacities": dict(seed=3, m=torch.tensor([9, 4, 12])),
+    "each row's capacities": dict(seed=3, m=torch.tensor([[9, 4, 12], [11, 1, 2], [5, 6, 7], [0, 20, 3]]), samples=2),
+    "each row's length": dict(seed=3, lengths=torch.tensor([11, 0, 4, 1])),
+    "each row's length, several samples": dict(
+        seed=3, lengths=torch.tensor([7, 2, 11, 5]), samples=3, conditionals="merged"
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES)
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("name", CALLS)
+def test_is_the_composition_of_its_parts(name, hard, dtype):
+    torch.manual_seed(sum(map(ord, name)))
+    options = CALLS[name]
+    samples = options.get("samples", 1)
+    inputs = [torch.randn(4, 3, dtype=dtype), torch.randn(4, 11, dtype=dtype)]
+    weights = [torch.randn(samples, 4, 3, 11, dtype=dtype), torch.randn(samples, 4, 3, dtype=dtype)]
+    one, two = ([x.clone().requires_grad_() for x in inputs] for _ in range(2))
+    given = {key: value for key, value in options.items() if key != "samples"}
+    got = random_partition(*one, 0.7, hard=hard, noise="seed" in options, sample_shape=samples, **given)
+    want = composed(*two, 0.7, hard, **options)
+    single = dtype == torch.float32
+    tolerance = 0 if hard else 2e-6 if single else 1e-12  # as partition states
+    assert torch.equal(got.order, want[2]) and torch.equal(got.labels, want[3])
+    assert (got.sizes - want[1]).abs().max() <= 11 * tolerance
+    assert (got.assignment - want[0]).abs().max() <= tolerance
+    for part in ((0, 1), (0,), (1,)):
+        grads = [
+            torch.autograd.grad(
+                sum((out[i] * weights[i]).sum() for i in part), xs, retain_graph=True, allow_unused=True
+            )
+            for out, xs in ((got, one), (want, two))
+        ]
+        for a, b in zip(*grads, strict=True):
+            if a is None or b is None:  # sizes do not depend on the scores
+                assert part == (1,) and not (a if b is None else b).abs().max()
+                continue
+            assert (a - b).abs().max() <= (1e-5 if single else 1e-10) * max(1.0, float(b.abs().max())) * samples
+
+
+def test_dtypes_may_differ():
+    omega, scores = torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 8)
+    for one, two in ((omega, scores), (omega.float(), scores.double())):
+        one.requires_grad_(), two.requires_grad_()
+        got, want = random_partition(one, two, 0.5, hard=False, seed=1), composed(one, two, 0.5, False, seed=1)
+        assert got.assignment.dtype == two.dtype and got.sizes.dtype == one.dtype
+        assert torch.equal(got.order, want[2][0]) and torch.equal(got.labels, want[3][0])
+        assert (got.assignment - want[0][0]).abs().max() <= 2e-6
+        grads = torch.autograd.grad(got.assignment.square().sum(), (one, two))
+        for a, b in zip(grads, torch.autograd.grad(want[0].square().sum(), (one, two)), strict=True):
+            assert a.dtype == b.dtype and (a - b).abs().max() <= 1e-5 * max(1.0, float(b.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["plain", "several samples", "each row's length, several samples"])
+def test_second_derivatives_of_relaxed_values(name):
+    torch.manual_seed(2)
+    options = CALLS[name]
+    inputs = [torch.randn(4, 3, dtype=torch.float64), torch.randn(4, 11, dtype=torch.float64)]
+    weight = torch.randn(options.get("samples", 1), 4, 3, 11, dtype=torch.float64)
+    direction = torch.randn(4, 11, dtype=torch.float64)
+    given = {key: value for key, value in options.items() if key != "samples"}
+
+    def seconds(function):
+        omega, scores = (x.clone().requires_grad_() for x in inputs)
+        (grad,) = torch.autograd.grad((function(omega, scores)[0] * weight).square().sum(), scores, create_graph=True)
+        return torch.autograd.grad((grad * direction).sum(), (omega, scores))
+
+    shape = options.get("samples", 1)
+    got = seconds(lambda o, s: random_partition(o, s, 0.7, hard=False, sample_shape=shape, **given))
+    want = seconds(lambda o, s: composed(o, s, 0.7, False, **options))
+    for a, b in zip(got, want, strict=True):
+        assert (a - b).abs().max() <= 1e-9 * max(1.0, float(b.abs().max()))
+    omega, scores = (x.clone().requires_grad_() for x in inputs)
+    out = random_partition(omega, scores, 0.7, hard=False, sample_shape=shape, **given)
+    (grad,) = torch.autograd.grad(out.assignment.square().sum(), omega, create_graph=True)
+    with pytest.raises(RuntimeError, match="mvhg_sample: the gradient is of first order only"):
+        torch.autograd.grad(grad.sum(), scores)
+
+
+def test_seeds_of_mapped_calls_with_several_samples_and_second_derivatives():
+    torch.manual_seed(5)
+    omega, scores = torch.randn(3, 2, 3, dtype=torch.float64), torch.randn(3, 2, 6, dtype=torch.float64)
+    seeds = torch.tensor([[1], [7], [5]])
+
+    def loss(o, s, seed):
+        return random_partition(o, s, 0.6, hard=False, seed=seed, sample_shape=4).assignment.square().sum()
+
+    def curvature(o, s, seed):
+        return torch.func.jvp(lambda x: torch.func.grad(loss, 1)(o, x, seed), (s,), (torch.ones_like(s),))[1]
+
+    got = torch.func.vmap(curvature)(omega, scores, seeds)
+    mapped = torch.func.grad(lambda s: torch.func.vmap(loss)(omega, s, seeds).sum())(scores)
+    for i in range(3):
+        want = curvature(omega[i], scores[i], seeds[i])
+        assert (got[i] - want).abs().max() <= 1e-10 * max(1.0, float(want.abs().max()))
+        assert (mapped[i] - torch.func.grad(loss, 1)(omega[i], scores[i], seeds[i])).abs().max() <= 1e-11
+
+
+def test_one_call_of_torch_beside_the_seed():
+    names = []
+
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            names.append(str(op))
+            return op(*args, **(kwargs or {}))
+
+    omega, scores = torch.randn(5, 3, requires_grad=True), torch.randn(5, 8, requires_grad=True)
+    with Names():
+        out = random_partition(omega, scores)
+        drawn = [name for name in names if "randint" not in name and "detach" not in name]
+        assert drawn == ["drpm.random_partition.default"]
+        names.clear()
+        torch.autograd.grad(out.assignment, (omega, scores), torch.ones_like(out.assignment))
+        assert [x for x in names if "ones_like" not in x and "detach" not in x] == [
+            "drpm.random_partition_backward.default"
+        ]
+        names.clear()
+        mvhg_sample(omega, 8, 8)
+    assert [x for x in names if "randint" not in x and "detach" not in x] == ["drpm.mvhg_sample_exact.default"]
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)

@@ -41,8 +41,8 @@ std::tuple<Tensor, Tensor> mvhg_log_normalizer(const Tensor& log_omega, const Te
   check_float(kOp, "log_omega", log_omega);
   const MvhgCounts counts = checked_counts(kOp, log_omega, m, n);
   const int64_t rows = log_omega.size(0);
-  Tensor value = torch::stable::new_empty(log_omega, {rows});
-  Tensor mean = torch::stable::new_empty(log_omega, {with_mean ? rows : 0, counts.classes});
+  Tensor value = new_tensor(log_omega, {rows});
+  Tensor mean = new_tensor(log_omega, {with_mean ? rows : 0, counts.classes});
   by_dtype(log_omega, [&](auto zero) {
     using T = decltype(zero);
     const MvhgNormalizerArgs<T> args{counts, checked_data<T>(kOp, "log_omega", log_omega, rows * counts.classes),
@@ -59,8 +59,8 @@ std::tuple<Tensor, Tensor> mvhg_log_prob(const Tensor& sizes, const Tensor& log_
   check_float(kOp, "log_omega", log_omega);
   const MvhgCounts counts = checked_counts(kOp, log_omega, m, n);
   const int64_t rows = log_omega.size(0), elements = rows * counts.classes;
-  Tensor value = torch::stable::new_empty(log_omega, {rows});
-  Tensor mean = torch::stable::new_empty(log_omega, {with_mean ? rows : 0, counts.classes});
+  Tensor value = new_tensor(log_omega, {rows});
+  Tensor mean = new_tensor(log_omega, {with_mean ? rows : 0, counts.classes});
   by_dtype(log_omega, [&](auto zero) {
     using T = decltype(zero);
     const MvhgLogProbArgs<T> args{counts,
@@ -80,7 +80,7 @@ Tensor run_cumulant(const char* op, const Tensor& log_omega, const Tensor& m, co
   check_float(op, "log_omega", log_omega);
   const MvhgCounts counts = checked_counts(op, log_omega, m, n);
   const int64_t rows = log_omega.size(0), elements = rows * counts.classes;
-  Tensor out = torch::stable::new_empty(log_omega, {rows, counts.classes});
+  Tensor out = new_tensor(log_omega, {rows, counts.classes});
   by_dtype(log_omega, [&](auto zero) {
     using T = decltype(zero);
     const MvhgCumulantArgs<T> args{counts,
@@ -119,9 +119,9 @@ std::tuple<Tensor, Tensor, Tensor> mvhg_kl(const Tensor& log_omega_q, const Tens
   check_float(kOp, "log_omega_q", log_omega_q);
   const MvhgCounts counts = checked_counts(kOp, log_omega_q, m, n);
   const int64_t rows = log_omega_q.size(0), elements = rows * counts.classes;
-  Tensor kl = torch::stable::new_empty(log_omega_q, {rows});
-  Tensor mean_q = torch::stable::new_empty(log_omega_q, {rows, counts.classes});
-  Tensor mean_p = torch::stable::new_empty(log_omega_q, {rows, counts.classes});
+  Tensor kl = new_tensor(log_omega_q, {rows});
+  Tensor mean_q = new_tensor(log_omega_q, {rows, counts.classes});
+  Tensor mean_p = new_tensor(log_omega_q, {rows, counts.classes});
   by_dtype(log_omega_q, [&](auto zero) {
     using T = decltype(zero);
     const MvhgKlArgs<T> args{counts,

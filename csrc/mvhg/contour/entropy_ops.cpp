@@ -57,15 +57,15 @@ void run_entropy(const char* op, const Tensor& log_omega, const Tensor& m, const
 
 template <class Backend>
 std::tuple<Tensor, Tensor> mvhg_entropy(const Tensor& log_omega, const Tensor& m, const Tensor& n) {
-  Tensor entropy = torch::stable::new_empty(log_omega, {log_omega.size(0)});
-  Tensor grad = torch::stable::new_empty(log_omega, {log_omega.size(0), log_omega.size(1)});
+  Tensor entropy = new_tensor(log_omega, {log_omega.size(0)});
+  Tensor grad = new_tensor(log_omega, {log_omega.size(0), log_omega.size(1)});
   run_entropy<Backend>("mvhg_entropy", log_omega, m, n, nullptr, &entropy, grad);
   return {entropy, grad};
 }
 
 template <class Backend>
 Tensor mvhg_entropy_hessian_product(const Tensor& log_omega, const Tensor& m, const Tensor& n, const Tensor& v) {
-  Tensor out = torch::stable::new_empty(log_omega, {log_omega.size(0), log_omega.size(1)});
+  Tensor out = new_tensor(log_omega, {log_omega.size(0), log_omega.size(1)});
   run_entropy<Backend>("mvhg_entropy_hessian_product", log_omega, m, n, &v, nullptr, out);
   return out;
 }

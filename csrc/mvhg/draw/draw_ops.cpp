@@ -48,7 +48,7 @@ Tensor mvhg_draw(const Tensor& log_omega, const Tensor& m, const Tensor& n, cons
                  int64_t largest_table) {
   check_float(kOp, "log_omega", log_omega);
   const MvhgCounts counts = checked_counts(kOp, log_omega, m, n);
-  Tensor sizes = torch::stable::new_empty(log_omega, {samples * counts.batch, counts.classes});
+  Tensor sizes = new_tensor(log_omega, {samples * counts.batch, counts.classes});
   by_dtype(log_omega, [&](auto zero) {
     using T = decltype(zero);
     MvhgDrawArgs<T> args{{}, sizes.mutable_data_ptr<T>(), nullptr, largest_table};

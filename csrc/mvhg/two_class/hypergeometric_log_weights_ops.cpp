@@ -41,7 +41,7 @@ Tensor hypergeometric_log_weights(const Tensor& left, const Tensor& right, const
                                   const Tensor& n, int64_t width) {
   check_float(kOp, "log_omega_left", left);
   const int64_t rows = left.numel();
-  Tensor out = torch::stable::new_empty(left, {rows, width});
+  Tensor out = new_tensor(left, {rows, width});
   by_dtype(left, [&](auto zero) {
     using T = decltype(zero);
     const HypergeometricLogWeightsArgs<T> args{checked_data<T>(kOp, "log_omega_left", left, rows),
@@ -62,8 +62,8 @@ std::tuple<Tensor, Tensor> hypergeometric_log_weights_backward(const Tensor& gra
                                                                const Tensor& m_right, const Tensor& n) {
   check_float(kOp, "grad", grad);
   const int64_t rows = m_left.numel(), width = grad.size(1);
-  Tensor grad_left = torch::stable::new_empty(grad, {rows});
-  Tensor grad_right = torch::stable::new_empty(grad, {rows});
+  Tensor grad_left = new_tensor(grad, {rows});
+  Tensor grad_right = new_tensor(grad, {rows});
   by_dtype(grad, [&](auto zero) {
     using T = decltype(zero);
     const HypergeometricLogWeightsBackwardArgs<T> args{checked_data<T>(kOp, "grad", grad, rows * width),
