@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -68,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _queue(parsed: argparse.Namespace) -> int:
-    from experiments.runner.queue import Run, make_runs, read_queue
+    from experiments.runner.queue import Run, in_process, make_runs, read_queue
 
     def make(run: Run) -> int:
         if parsed.list:
@@ -77,7 +76,7 @@ def _queue(parsed: argparse.Namespace) -> int:
         words += ["--results", str(parsed.results), "--resume", "--no-tensorboard"]
         words += [word for setting in run.settings for word in ("--set", setting)]
         # A process for each: its peak memory and its random states are its own.
-        return subprocess.run([sys.executable, "-m", "experiments", *words]).returncode
+        return in_process([sys.executable, "-m", "experiments", *words])
 
     return make_runs(read_queue(), parsed.results, make)
 

@@ -1,5 +1,7 @@
 """A list of runs, made one after the other: `python -m experiments queue`."""
 
+import signal
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -56,3 +58,15 @@ def make_runs(queue: Sequence[Run], results: Path, make: Callable[[Run], int]) -
             if status:
                 return status
     return 0
+
+
+def in_process(words: Sequence[str]) -> int:
+    """Run a command in a process of its own and give its exit status; SIGTERM is handed on, Ctrl-C reaches it too."""
+    with subprocess.Popen(words) as child:
+        before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            return child.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)

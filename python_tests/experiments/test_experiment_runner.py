@@ -21,7 +21,7 @@ from drpm.training.interrupt import Interrupted
 from drpm.training.loop import Options
 from experiments.runner import configuration
 from experiments.runner.configuration import LOCATION, build, parse_settings, read_row, recorded, rows
-from experiments.runner.queue import Run, make_runs, read_queue
+from experiments.runner.queue import Run, in_process, make_runs, read_queue
 from experiments.runner.registry import EXPERIMENTS
 from experiments.runner.runner import run
 
@@ -270,3 +270,21 @@ def test_the_queue_names_rows_that_exist(tmp_path: Path) -> None:
         path.write_text(line)
         with pytest.raises(ValueError, match=f"queue: queue.txt.*{message}"):
             read_queue(path)
+
+
+def test_sigterm_reaches_the_run_of_a_queue(tmp_path: Path) -> None:
+    child = (
+        "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(130)); "
+        f"pathlib.Path({str(tmp_path / 'started')!r}).touch(); time.sleep(60)"
+    )
+    parent = (
+        f"import sys; from experiments.runner.queue import in_process; "
+        f"sys.exit(in_process([sys.executable, '-c', {child!r}]))"
+    )
+    queue = subprocess.Popen([sys.executable, "-c", parent])
+    while not (tmp_path / "started").exists():
+        assert queue.poll() is None
+        time.sleep(0.05)
+    queue.terminate()
+    assert queue.wait(timeout=30) == 130
+    assert in_process([sys.executable, "-c", "raise SystemExit(3)"]) == 3
