@@ -25,7 +25,7 @@ PYTHON = {
     "check": ("reference", "testing"),
     "demo": ("data", "models", "training"),
     "experiments": ("data", "demo", "distributions", "models", "nn", "ops", "training"),
-    "benchmarks": ("data", "distributions", "estimators", "ops", "reference", "sklearn", "testing", "training"),
+    "benchmarks": ("data", "distributions", "estimators", "nn", "ops", "reference", "sklearn", "testing", "training"),
 }
 
 # Folder of csrc/: the folders that its files may include. Besides, `device` for CUDA sources and `glue` for what binds
@@ -47,7 +47,7 @@ CSRC = {
     "partition_marginals": ("lanes", "mvhg", "sort", "special"),
     "partition_mode": ("lanes", "sort", "special"),
     "random_partition": ("lanes", "mvhg", "noise", "partition"),
-    "k_subset_sample": ("mvhg",),
+    "k_subset_sample": ("lanes", "mvhg"),
     "sized_assignment": ("lanes",),
     "random_assignment": ("band", "lanes", "noise", "partition", "sort", "special"),
 }
