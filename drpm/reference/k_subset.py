@@ -56,22 +56,27 @@ def k_subset_entropy(log_weights: Tensor, k: int) -> Tensor:  # (*)
     return k_subset_log_normalizer(log_weights, k) - (log_weights * mean).sum(-1)
 
 
-def k_subset_sample(log_weights: Tensor, k: int, uniforms: Tensor) -> Tensor:  # (*, n), (*, n) -> (*, n)
-    """The chain along the elements on given uniforms; gradient: that of the marginals (SIMPLE).
+def k_subset_draw(log_weights: Tensor, k: int, uniforms: Tensor) -> Tensor:  # (*, n), (*, n) -> (*, n) bool
+    """The chain along the elements on given uniforms.
 
     Element i is taken, where r are still to be, with probability exp(l_i) e_{r−1}(i + 1) / e_r(i).
     """
-    tables = _log_suffix_sums(log_weights.detach(), k)
+    tables = _log_suffix_sums(log_weights, k)
     batch = torch.broadcast_shapes(log_weights.shape, uniforms.shape)[:-1]
     left = torch.full((*batch, 1), k, device=log_weights.device)
     taken = []
     for i in range(log_weights.shape[-1]):
         later = tables[i + 1].expand(*batch, k + 1).gather(-1, (left - 1).clamp(min=0))
         here = tables[i].expand(*batch, k + 1).gather(-1, left)
-        probability = (log_weights.detach()[..., i : i + 1] + later - here).exp()
+        probability = (log_weights[..., i : i + 1] + later - here).exp()
         take = (left > 0) & (uniforms[..., i : i + 1] < probability)
         taken.append(take)
         left = left - take.to(left.dtype)
-    hard = torch.cat(taken, -1).to(log_weights.dtype)
+    return torch.cat(taken, -1)
+
+
+def k_subset_sample(log_weights: Tensor, k: int, uniforms: Tensor) -> Tensor:  # (*, n), (*, n) -> (*, n)
+    """`k_subset_draw` with the gradient of the marginals (SIMPLE)."""
+    hard = k_subset_draw(log_weights.detach(), k, uniforms).to(log_weights.dtype)
     mean = k_subset_marginals(log_weights, k)
     return hard + mean - mean.detach()

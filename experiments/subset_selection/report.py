@@ -186,4 +186,5 @@ def _seeds(runs: Runs) -> str:
 
 
 def _note(found: dict[str, Runs]) -> str:
-    return "Over folds and seeds. " + runs_line([run for runs in found.values() for run in runs])
+    runs = [run for runs in found.values() for run in runs]
+    return runs_line(runs).replace("over seeds", "over folds and seeds", 1)
