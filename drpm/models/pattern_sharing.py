@@ -45,7 +45,7 @@ class Patterns:
     Attributes:
         blocks: the blocks, as tuples; G of them.
         holds: (K, G) bool, whether a pattern has the block.
-        block_of: (K, M) int64, the block that a modality is in.
+        read_by: for each modality the places of the blocks that hold it.
     Raises: ValueError where a pattern is no set partition of the modalities, or occurs twice.
     """
 
@@ -61,8 +61,7 @@ class Patterns:
         self.blocks = sorted({block for pattern in self.patterns for block in pattern})
         place = {block: g for g, block in enumerate(self.blocks)}
         self.holds = torch.tensor([[block in pattern for block in self.blocks] for pattern in self.patterns])
-        found = [[next(place[b] for b in pattern if m in b) for m in whole] for pattern in self.patterns]
-        self.block_of = torch.tensor(found)
+        self.read_by = [torch.tensor([place[b] for b in self.blocks if m in b]) for m in whole]
 
     def __len__(self) -> int:
         return len(self.patterns)
@@ -252,8 +251,11 @@ def read_codes(blocks: Tensor, masks: Tensor, patterns: Patterns) -> list[Tensor
         masks: (B, K, d), Y.
     Returns: M tensors (..., B, d).
     """
-    block_of = patterns.block_of.to(blocks.device)
-    return [(masks * blocks[..., block_of[:, m], :]).sum(-2) for m in range(patterns.modalities)]
+    codes = []
+    for mine in patterns.read_by:
+        weights = patterns.holds[:, mine].T.to(masks) @ masks  # (B, blocks of m, d)
+        codes.append((weights * blocks[..., mine.to(blocks.device), :]).sum(-2))
+    return codes
 
 
 def sharing_kl(posterior: BlockPosterior, masks: Tensor, patterns: Patterns) -> Tensor:  # -> (B,)

@@ -129,6 +129,8 @@ def make_model(config: MultimodalRun, data: ModalityData) -> MultimodalVAE:
     width, modalities = config.shared + config.private, {}
     for (name, kind), beta in zip(data.kinds.items(), betas, strict=True):
         networks = Encoder(kind.network, width), decoder(kind.network, width)
+        for network in networks:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         modalities[name] = Modality(*networks, kind.likelihood, kind.shape, private=config.private, beta=beta)
     return MultimodalVAE(
         modalities,
