@@ -47,20 +47,31 @@ inline int64_t number_of(PyObject* value) {
   return number;
 }
 
-// Rows and width of a contiguous matrix of finite floats of one dtype on the CPU; a vector is one of width -1. False
-// for any other.
+// The size at `index`, or -1 where there is none, or no number.
+inline int64_t size_at(PyObject* shape, Py_ssize_t index) {
+  if (!PyTuple_Check(shape) || index >= PyTuple_GET_SIZE(shape)) return -1;
+  return number_of(Py_NewRef(PyTuple_GET_ITEM(shape, index)));
+}
+
+// Rows and width of a contiguous matrix of finite floats of one dtype on the CPU; a vector is one of width -1, what has
+// three dimensions of width -2. False for any other.
 inline bool plain_matrix(const TensorNames& names, PyObject* x, PyObject* dtype, int64_t* rows, int64_t* width) {
   PyObject* type = reinterpret_cast<PyObject*>(Py_TYPE(x));
   if (type != names.tensor && type != names.parameter) return false;
   if (!attribute_is(x, names.is_cpu, Py_True) || !attribute_is(x, names.dtype, dtype)) return false;
   PyObject* shape = PyObject_GetAttr(x, names.shape);
   if (shape == nullptr) return false;
+  const int64_t sizes[] = {size_at(shape, 0), size_at(shape, 1), size_at(shape, 2)};
   const Py_ssize_t dims = PyTuple_Check(shape) ? PyTuple_GET_SIZE(shape) : 0;
-  *rows = dims == 1 || dims == 2 ? number_of(Py_NewRef(PyTuple_GET_ITEM(shape, 0))) : -1;
-  *width = dims == 2 ? number_of(Py_NewRef(PyTuple_GET_ITEM(shape, 1))) : -1;
   Py_DECREF(shape);
-  if (*rows < 0 || (dims == 2 && *width < 0)) return false;
-  const int64_t count = dims == 2 ? *rows * *width : *rows;
+  if (dims < 1 || dims > 3) return false;
+  int64_t count = 1;
+  for (Py_ssize_t i = 0; i < dims; ++i) {
+    if (sizes[i] < 0) return false;
+    count *= sizes[i];
+  }
+  *rows = sizes[0];
+  *width = dims == 1 ? -1 : dims == 2 ? sizes[1] : -2;
   PyObject* contiguous = PyObject_CallMethodNoArgs(x, names.is_contiguous);
   Py_XDECREF(contiguous);
   if (contiguous != Py_True) return false;

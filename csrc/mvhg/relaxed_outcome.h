@@ -13,7 +13,7 @@ inline void add_gumbel(const NoiseRow& at, int64_t klass, int64_t low, int64_t c
   constexpr int64_t kPer = kNoisePerBlock<T>;
   const int64_t first = low - low % kPer;
   for (int64_t start = first; start < low + count; start += kNoiseTile<T>)
-    gumbel_tile<T>(at, kStreamSizes, static_cast<uint32_t>(klass), static_cast<uint64_t>(start),
+    gumbel_tile<T>(at, kStreamSizes, static_cast<uint32_t>(klass), static_cast<uint64_t>(start), low + count - start,
                    noise + (start - first));
   for (int64_t i = 0; i < count; ++i) logits[i] += noise[low - first + i];
 }

@@ -12,7 +12,7 @@ void gumbel_line(const GumbelNoiseArgs<T>& args, int64_t line) {
   T* out = args.noise + line * args.width;
   T tile[kNoiseTile<T>];
   for (int64_t start = 0; start < args.width; start += kNoiseTile<T>) {
-    gumbel_tile<T>(at, args.stream, klass, static_cast<uint64_t>(start), tile);
+    gumbel_tile<T>(at, args.stream, klass, static_cast<uint64_t>(start), args.width - start, tile);
     const int64_t count = args.width - start < kNoiseTile<T> ? args.width - start : kNoiseTile<T>;
     for (int64_t i = 0; i < count; ++i) out[start + i] = tile[i];
   }

@@ -21,12 +21,13 @@ inline void uniform_tile(const NoiseRow& at, uint32_t stream, uint32_t klass, ui
   }
 }
 
-// Their Gumbel variates.
+// Their Gumbel variates, at least the first `count`; what comes after whole packs of them is unspecified.
 template <class T>
-inline void gumbel_tile(const NoiseRow& at, uint32_t stream, uint32_t klass, uint64_t first, T* out) {
+inline void gumbel_tile(const NoiseRow& at, uint32_t stream, uint32_t klass, uint64_t first, int64_t count, T* out) {
   uniform_tile(at, stream, klass, first, out);
   using V = Pack<T>;
-  for (int i = 0; i < kNoiseTile<T>; i += Lane<V>::kWidth) store<V>(out + i, gumbel_of_uniform<V>(load<V>(out + i)));
+  const int64_t end = count < kNoiseTile<T> ? count : kNoiseTile<T>;
+  for (int64_t i = 0; i < end; i += Lane<V>::kWidth) store<V>(out + i, gumbel_of_uniform<V>(load<V>(out + i)));
 }
 
 }  // namespace DRPM_ISA

@@ -185,7 +185,7 @@ void rank_step(const RandomAssignmentBackwardArgs<T>& args, int64_t k) {
     for (int64_t first = 0; first < n; first += kTile) {
       const int64_t end = first + kTile < n ? first + kTile : n;
       gumbel_tile<T>(noise_row(args.scores.seeds, args.row), kStreamAssignment, static_cast<uint32_t>(k),
-                     static_cast<uint64_t>(first), tile);
+                     static_cast<uint64_t>(first), n - first, tile);
       for (int64_t i = first; i < end; ++i) args.noisy[i] += tile[i - first];
     }
   }

@@ -18,7 +18,7 @@ void perturb_row(const PerturbArgs<T>& args, int64_t row) {
     for (int64_t j = 0; j < length; ++j) largest = scores[j] > largest ? scores[j] : largest;
     T tile[kNoiseTile<T>];
     for (int64_t start = 0; start < length; start += kNoiseTile<T>) {
-      gumbel_tile<T>(at, kStreamOrder, 0, static_cast<uint64_t>(start), tile);
+      gumbel_tile<T>(at, kStreamOrder, 0, static_cast<uint64_t>(start), length - start, tile);
       const int64_t count = length - start < kNoiseTile<T> ? length - start : kNoiseTile<T>;
       for (int64_t i = 0; i < count; ++i) out[start + i] = (scores[start + i] - largest) + tile[i];
     }

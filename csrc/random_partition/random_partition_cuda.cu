@@ -8,7 +8,7 @@ namespace {
 
 // One thread draws one Philox block: 4 floats or 2 doubles. A block of threads takes a row.
 template <class T>
-__global__ void __launch_bounds__(kMaxThreads) perturb_kernel(PerturbArgs<T> args) {
+__global__ void __launch_bounds__(kMaxThreads, 2) perturb_kernel(PerturbArgs<T> args) {
   constexpr int kPer = kNoisePerBlock<T>;
   const int64_t n = args.n;
   const bool noisy = args.seeds.values != nullptr;
@@ -46,15 +46,18 @@ __global__ void __launch_bounds__(kMaxThreads) perturb_kernel(PerturbArgs<T> arg
   }
 }
 
+// A block takes a plane of a row.
 template <class T>
-__global__ void __launch_bounds__(kMaxThreads) mask_kernel(MaskArgs<T> args) {
-  const int64_t n = args.n, width = args.planes * n;
-  for_elements(args.rows * width, [&](int64_t at) {
-    const int64_t row = at / width, j = at % n;
-    const bool counts = j < row_length(args.lengths, row, args.batch, n);
-    args.to[at] = counts ? args.from[at] : T(0);
-    if (args.labels != nullptr && !counts && at % width < n) args.labels[row * n + j] = -1;
-  });
+__global__ void __launch_bounds__(kMaxThreads, 2) mask_kernel(MaskArgs<T> args) {
+  const int64_t n = args.n;
+  for (int64_t plane = blockIdx.x; plane < args.rows * args.planes; plane += gridDim.x) {
+    const int64_t row = plane / args.planes, length = row_length(args.lengths, row, args.batch, n);
+    const T* from = args.from + plane * n;
+    T* to = args.to + plane * n;
+    for (int64_t j = threadIdx.x; j < n; j += blockDim.x) to[j] = j < length ? from[j] : T(0);
+    if (args.labels == nullptr || plane != row * args.planes) continue;
+    for (int64_t j = length + threadIdx.x; j < n; j += blockDim.x) args.labels[row * n + j] = -1;
+  }
 }
 
 template <class T>
@@ -65,7 +68,8 @@ int launch_perturb(const PerturbArgs<T>& args, void* stream) {
 
 template <class T>
 int launch_mask(const MaskArgs<T>& args, void* stream) {
-  return launch_elements(&mask_kernel<T>, args.rows * args.planes * args.n, stream, args);
+  if (args.n == 0) return cudaSuccess;
+  return launch(&mask_kernel<T>, args.rows * args.planes, threads_for(args.n), 0, stream, args);
 }
 
 }  // namespace

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from drpm._build_info import _C
 from drpm.ops._arguments import (
     Counts,
     argument_error,
@@ -23,6 +25,7 @@ from drpm.ops._arguments import (
 from drpm.ops._derivatives import first_order, first_order_error
 from drpm.ops._eager import differentiable
 from drpm.ops._lengths import SORT_SPACING, pad_scores, row_lengths
+from drpm.ops._modes import is_plain_eager
 from drpm.ops._tangents import Product, ProductBackward, relaxed_sort_matmul_second, relaxed_sort_second
 from drpm.ops._tau import Tau, check_tau
 
@@ -56,6 +59,11 @@ def relaxed_sort(
     Reference: Grover et al., Stochastic optimization of sorting networks via continuous relaxations, 2019; thesis
         Eq. 2.68–2.69.
     """
+    if type(tau) is float and 0.0 < tau < math.inf and is_plain_eager():
+        found = _C.plain_rows(scores)
+        if found is not None and found[1] >= 0:
+            permutation: Tensor = _kernel.plain(found[2], (scores, tau, hard))[0]
+            return permutation
     check_floating(_OP, "scores", scores)
     require(scores.dim() >= 1, _OP, "scores", "have an element dimension", "a scalar")
     tau = check_tau(_OP, tau)
@@ -146,6 +154,11 @@ def relaxed_sort_matmul(
         wrong dtypes.
     Reference: Grover et al., Stochastic optimization of sorting networks via continuous relaxations, 2019.
     """
+    if lengths is None and type(tau) is float and 0.0 < tau < math.inf and is_plain_eager():
+        found = _C.plain_rows(scores, values)
+        if found is not None and found[1] >= 0 and found[2] == -2 and values.shape[1] == found[1]:
+            product: Tensor = matmul_kernel.plain(found[3], (scores, values, tau, hard))[0]
+            return product
     check_floating(_MATMUL, "scores", scores)
     check_floating(_MATMUL, "values", values)
     check_same_device(_MATMUL, scores, values=values)

@@ -1,12 +1,16 @@
 """Eager calls take a shorter way to the kernels than torch.library's; both must be the same function."""
 
+import sys
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import drpm
+from drpm._build_info import _C
 from drpm.ops import partition_log_prob, plackett_luce_log_prob
 from drpm.ops._arguments import all_finite
+from drpm.testing.samples import SAMPLES, value_and_gradients
 
 ORDER = torch.tensor([[2, 0, 1, 3], [3, 2, 1, 0]])
 
@@ -97,6 +101,40 @@ def test_all_finite(dtype):
     strided = torch.zeros(10, 2, dtype=dtype)
     strided[:, 1] = float("nan")
     assert all_finite(strided[:, 0]) and not all_finite(strided[:, 1])
+
+
+def test_plain_rows():
+    x, y = torch.randn(3, 4), torch.randn(3, 2)
+    assert _C.plain_rows(x) == (3, 4, False)
+    assert _C.plain_rows(x, y.clone().requires_grad_()) == (3, 4, 2, True)
+    assert _C.plain_rows(torch.nn.Parameter(x.double()), y.double()) == (3, 4, 2, True)
+    assert _C.plain_rows(torch.zeros(0, 4), torch.zeros(0, 2)) == (0, 4, 2, False)
+    assert _C.plain_rows(torch.zeros(2), torch.zeros(2, 3, 4)) == (2, -1, -2, False)
+
+    class Own(torch.Tensor):
+        pass
+
+    special = [x.half(), x.long(), x.double(), x.mT, x[:, ::2], x[0], x[:2], torch.zeros(()), torch.zeros(3, 1, 1, 1)]
+    special += [x.to("meta"), x.to_sparse(), x.as_subclass(Own), [1.0], None, 2.0]
+    for bad in (float("nan"), -float("inf"), float("inf")):
+        special.append(x.clone())
+        special[-1][2, 3] = bad
+    for z in special:
+        assert _C.plain_rows(y, z) is None, z
+    assert _C.plain_rows() is None and _C.plain_rows(x, x, x, x, x) is None
+    assert torch.func.vmap(lambda z: z * (_C.plain_rows(z, z) is None))(torch.ones(2, 3, 4)).all()
+
+
+@pytest.mark.parametrize("name", [s.name for s in SAMPLES])
+def test_plain_calls_take_the_short_way_to_the_same_result(name, monkeypatch):
+    sample = next(s for s in SAMPLES if s.name == name)
+    inputs = sample.inputs(dtype=torch.float32)
+    one = value_and_gradients(sample.of(drpm.ops), inputs, sample.leaves(inputs))
+    for module in [m for key, m in sys.modules.items() if key.startswith("drpm.ops.") and hasattr(m, "is_plain_eager")]:
+        monkeypatch.setattr(module, "is_plain_eager", lambda: False)
+    two = value_and_gradients(sample.of(drpm.ops), inputs, sample.leaves(inputs))
+    for x, y in zip(one[0] + one[1], two[0] + two[1], strict=True):
+        assert torch.equal(x, y) and x.dtype == y.dtype
 
 
 @pytest.mark.parametrize("op", ["relaxed_sort", "relaxed_sort_matmul", "partition", "mvhg_sample exact", "merged"])
