@@ -22,7 +22,7 @@ from drpm.ops._vmap import Rule, fold, register_vmap
 
 if HAS_EAGER_PATH:
     from torch._C import _AutoDispatchBelowAutograd, _len_torch_dispatch_stack
-    from torch._C._functorch import peek_interpreter_stack
+    from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 
 
 class Op(Protocol):
@@ -111,6 +111,8 @@ def differentiable(name: str, backward: Backward, setup_context: Setup, vmap: Ru
             if isinstance(argument, Tensor):
                 if type(argument) not in PLAIN:
                     return registered(*arguments)
+                if is_functorch_wrapped_tensor(argument):  # one that has left its transform
+                    return eager.apply(*arguments)
                 needs_gradient = needs_gradient or argument.requires_grad
                 if in_forward_mode and forward_ad.unpack_dual(argument).tangent is not None:
                     return transformed.apply(*arguments)

@@ -139,7 +139,8 @@ def plain_arguments(m: Counts, n: Counts, *weights: Tensor) -> tuple[MvhgArgumen
     if classes < 1 or n < 0 or n > m * classes or any(width != classes for width in others):
         return None
     log_omega = weights[0]
-    of_m, of_n = torch.full((1, classes), m, dtype=torch.int64), torch.full((1,), n, dtype=torch.int64)
+    of_m = torch.full((1, classes), m, dtype=torch.int64, device="cpu")
+    of_n = torch.full((1,), n, dtype=torch.int64, device="cpu")
     return MvhgArguments(log_omega, of_m, of_n, log_omega.shape[:-1], classes, n), needs_gradient
 
 

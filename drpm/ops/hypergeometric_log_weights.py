@@ -55,7 +55,7 @@ def hypergeometric_log_weights(
     if type(m_left) is int and type(m_right) is int and type(n) is int and is_plain_eager():
         found = _C.plain_rows(log_omega_left, log_omega_right)
         if found is not None and found[1] == found[2] == -1 and min(m_left, m_right, n) >= 0 and n <= m_left + m_right:
-            counts = [torch.full((found[0],), count, dtype=torch.int64) for count in (m_left, m_right, n)]
+            counts = [torch.full((found[0],), count, dtype=torch.int64, device="cpu") for count in (m_left, m_right, n)]
             weights: Tensor = _kernel.plain(found[3], (log_omega_left, log_omega_right, *counts, m_left + 1))
             return weights
     check_floating(_OP, "log_omega_left", log_omega_left)
