@@ -8,6 +8,10 @@
 
 namespace drpm {
 
+// Whole numbers up to here are exact in double; rows with a count beyond, or more items together, are not valid.
+constexpr int64_t kLargestCount = int64_t{1} << 53;
+constexpr int64_t kLargestTotal = int64_t{1} << 62;
+
 // Counts may be shared by all rows (stride 0).
 struct MvhgCounts {
   const int64_t* m;      // (B, K) or (1, K)
@@ -30,9 +34,16 @@ constexpr double kNaN = __builtin_nan("");
 struct MvhgRow {
   const int64_t* m;      // (K), by class
   const int64_t* order;  // (K) or null: natural class order
-  int64_t n, classes, total;
+  int64_t n, classes;
+  int64_t total;  // of the items that can be drawn
   bool valid;
 };
+
+// Items of class k that can be drawn: none where its weight is zero, log omega = -inf.
+template <class T>
+DRPM_HD inline int64_t possible_items(const int64_t* m, const T* log_omega, int64_t k) {
+  return log_omega[k] == -__builtin_huge_val() ? 0 : m[k];
+}
 
 DRPM_HD inline int64_t class_at(const MvhgRow& row, int64_t position) {
   return row.order == nullptr ? position : row.order[position];
@@ -49,10 +60,12 @@ template <class T>
 DRPM_HD inline MvhgRow mvhg_row(const int64_t* m, int64_t n, int64_t classes, const T* log_omega) {
   MvhgRow row{m, nullptr, n, classes, 0, true};
   for (int64_t k = 0; k < classes; ++k) {
-    if (m[k] < 0 || !(log_omega[k] - log_omega[k] == 0)) row.valid = false;  // inf - inf is NaN
-    row.total += m[k];
+    if (m[k] < 0 || m[k] > kLargestCount || !(log_omega[k] < __builtin_huge_val()) || row.total > kLargestTotal)
+      row.valid = false;
+    else
+      row.total += possible_items(m, log_omega, k);
   }
-  if (n < 0 || n > row.total) row.valid = false;
+  if (n < 0 || n > row.total || n > kLargestCount || row.total > kLargestTotal) row.valid = false;
   return row;
 }
 
@@ -77,9 +90,10 @@ inline CountBounds count_bounds(const MvhgCounts& counts, int64_t largest_n) {
     const int64_t* m = counts.m + row * counts.m_stride;
     const int64_t n = counts.n[row * counts.n_stride];
     int64_t total = 0, largest = 0, outcomes = 0;
-    bool valid = n >= 0;
+    bool valid = n >= 0 && n <= kLargestCount;
     for (int64_t k = 0; k < counts.classes; ++k) {
-      valid = valid && m[k] >= 0;
+      valid = valid && m[k] >= 0 && m[k] <= kLargestCount && total <= kLargestTotal;
+      if (!valid) break;
       total += m[k];
       raise(&largest, m[k]);
       outcomes += (m[k] < n + 1 ? m[k] : n + 1) + 1;

@@ -4,13 +4,16 @@
 #include <cstdint>
 
 #include "lanes/lane.h"
+#include "mvhg/law.h"
 
 namespace drpm {
 namespace DRPM_ISA {
 
-// 0 where 0 <= n_k <= m_k and sum n_k = n, up to the rounding of relaxed sizes; else -inf. NaN: sizes are not finite.
+// 0 where 0 <= n_k <= m_k (0 where the weight is zero) and sum n_k = n, up to the rounding of relaxed sizes; else -inf.
+// NaN: sizes are not finite.
 template <class T>
-DRPM_HD inline double log_support(const int64_t* m, int64_t n, int64_t classes, const T* sizes) {
+DRPM_HD inline double log_support(const MvhgRow& row, const T* log_omega, const T* sizes) {
+  const int64_t n = row.n, classes = row.classes;
   const double eps = sizeof(T) == 4 ? 1.1920929e-7 : 2.220446049250313e-16;
   double slack = 8 * static_cast<double>(classes) * eps * static_cast<double>(n < 1 ? 1 : n);
   slack = slack < 0.25 ? slack : 0.25;
@@ -18,7 +21,7 @@ DRPM_HD inline double log_support(const int64_t* m, int64_t n, int64_t classes, 
   bool inside = true;
   for (int64_t k = 0; k < classes; ++k) {
     const double x = sizes[k];
-    inside = inside && x >= -slack && x <= static_cast<double>(m[k]) + slack;
+    inside = inside && x >= -slack && x <= static_cast<double>(possible_items(row.m, log_omega, k)) + slack;
     sum += x;
   }
   if (!is_finite(sum)) return __builtin_nan("");

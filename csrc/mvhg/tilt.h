@@ -61,7 +61,10 @@ DRPM_DEVICE inline double find_tilt(double n, double total, double highest, doub
   double low = centre - highest, high = centre - lowest, tilt = 0.5 * (low + high);
   for (int iteration = 0; iteration < 1200; ++iteration) {  // halves any interval down to neighbouring doubles
     const TiltSums sums = sums_at(tilt);
-    if (sums.excess <= 1e-8 * (1 + sums.variance) && sums.excess >= -1e-8 * (1 + sums.variance)) break;
+    // for large counts a small part of a standard deviation: rounded differences from the tilted means are to be small
+    const double relative = 1e-8 * (1 + sums.variance), deviations = 1e-4 * __builtin_sqrt(1 + sums.variance);
+    const double allowed = relative < deviations ? relative : deviations;
+    if (sums.excess <= allowed && sums.excess >= -allowed) break;
     (sums.excess > 0 ? high : low) = tilt;
     double next = sums.variance > 0 ? tilt - sums.excess / sums.variance : low - 1;
     if (!(next > low && next < high)) next = 0.5 * (low + high);
@@ -75,7 +78,7 @@ template <class Team, class T>
 DRPM_OUTLINED DRPM_DEVICE inline double solve_tilt(const Team& team, const MvhgRow& row, const T* log_omega) {
   double highest = -__builtin_huge_val(), lowest = __builtin_huge_val();
   for (int64_t k = 0; k < row.classes; ++k) {
-    if (row.m[k] == 0) continue;
+    if (possible_items(row.m, log_omega, k) == 0) continue;
     const double a = log_omega[k];
     highest = a > highest ? a : highest;
     lowest = a < lowest ? a : lowest;

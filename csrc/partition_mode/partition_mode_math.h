@@ -5,7 +5,7 @@
 #include "partition_mode/partition_mode.h"
 #include "special/decay.h"
 #include "special/log_add.h"
-#include "special/log_factorial.h"
+#include "special/log_binomial.h"
 #include "special/score_rows.h"
 
 namespace drpm {
@@ -86,8 +86,10 @@ DRPM_HD inline double mode_log_omega(const PartitionModeArgs<T>& args, int64_t s
 // log C(m, x) + x log omega: what x elements in a subset weigh                                              (Eq. 18)
 DRPM_HD inline double mode_weight(int64_t m, int64_t x, double log_omega, const LogFactorialTable& table) {
   if (x > m) return -__builtin_huge_val();
-  return (x == 0 ? 0 : static_cast<double>(x) * log_omega) + log_factorial(static_cast<double>(m), table) -
-         log_factorial(static_cast<double>(x), table) - log_factorial(static_cast<double>(m - x), table);
+  const double items = static_cast<double>(m), chosen = static_cast<double>(x);
+  const double own = x == 0 ? 0 : chosen * log_omega;
+  if (m > kPartitionModeLimit) return own + log_binomial_coefficient(items, chosen);
+  return own + log_factorial(items, table) - log_factorial(chosen, table) - log_factorial(items - chosen, table);
 }
 
 // best_k(b) = max_a best_{k-1}(a) + interval(a, b) + log C(m_k, b - a) + (b - a) log omega_k for one b, by a team; of

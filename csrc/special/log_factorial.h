@@ -15,11 +15,18 @@ struct LogFactorialTable {
 LogFactorialTable log_factorial_table(int64_t count);
 constexpr int64_t kLogFactorialTableMax = int64_t{1} << 20;
 
+// The same up to some count: differences of larger log-factorials would show their rounding, 1e-16 of their size, and
+// are taken another way (log_binomial.h).
+inline LogFactorialTable log_factorials_below(LogFactorialTable table, int64_t count) {
+  return {table.value, table.size < count ? table.size : count};
+}
+
 namespace DRPM_ISA {
 
 // What Stirling's formula lacks, with five terms: below 1e-16 of log x! for x >= 16.
-DRPM_HD inline double stirling_series(double x) {
-  const double r = 1 / x, r2 = r * r;
+template <class V>
+DRPM_HD inline V stirling_series(V x) {
+  const V r = 1.0 / x, r2 = r * r;
   return r * (1.0 / 12 - r2 * (1.0 / 360 - r2 * (1.0 / 1260 - r2 * (1.0 / 1680 - r2 * (1.0 / 1188)))));
 }
 

@@ -55,15 +55,6 @@ class _RelaxedAssignment(Constraint):
         return (whole >= 0).all(-1).all(-1) & ((whole.sum((-2, -1)) - n).abs() <= rounding * (1 + n))
 
 
-class _FiniteVector(Constraint):
-    """(*, K) rows without infinities or NaN."""
-
-    event_dim = 1
-
-    def check(self, value: Tensor) -> Any:
-        return torch.isfinite(value).all(-1)
-
-
 class _ScoreMatrix(Constraint):
     """(*, K, n) rows of scores without infinities or NaN; the last one may hold anything."""
 
@@ -117,7 +108,6 @@ class SizesOf(Constraint):
         return inside & (total == self.n) & (value == value.round()).all(-1)
 
 
-finite_vector = _FiniteVector()
 score_matrix = _ScoreMatrix()
 weights_vector = _WeightsVector()
 permutation = _Permutation()

@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 
-from drpm.distributions.constraints import score_matrix
+from drpm.distributions.constraints import score_matrix, weights_vector
 from drpm.distributions.random_partition import LabelledPartitions
 from drpm.ops import random_assignment, random_assignment_log_prob
 from drpm.ops._arguments import Counts, argument_error, check_floating, counts_tensor
@@ -57,7 +56,7 @@ class RandomAssignment(LabelledPartitions):
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {
-        "log_omega": constraints.real_vector,
+        "log_omega": weights_vector,
         "log_scores": score_matrix,
     }
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from drpm.distributions.constraints import weights_vector
 from drpm.ops import partition_marginals, partition_mode, random_partition, random_partition_log_prob
 from drpm.ops._arguments import Counts, check_floating, counts_tensor
 
@@ -77,7 +78,7 @@ class RandomPartition(LabelledPartitions):
         log p(Y; ω, s) = log p(n; ω) + log p(Y | n; s)                (docs/math/partition_log_prob.md: exact)
 
     Args:
-        log_omega: (*, K) float, natural-log weights of the subsets.
+        log_omega: (*, K) float, natural-log weights of the subsets. −inf: always empty.
         log_scores: (*, n) float, Plackett-Luce log-scores.
         m: int, (K,) or (*, K) int64, capacity of each subset. None: n for each.
     Values: (*, n) int64 labels, the subset of each element.
@@ -87,7 +88,7 @@ class RandomPartition(LabelledPartitions):
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {
-        "log_omega": constraints.real_vector,
+        "log_omega": weights_vector,
         "log_scores": constraints.real_vector,
     }
 

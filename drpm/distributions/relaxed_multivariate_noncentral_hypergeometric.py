@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
-from drpm.distributions.constraints import SizesOf, finite_vector
+from drpm.distributions.constraints import SizesOf, weights_vector
 from drpm.distributions.multivariate_noncentral_hypergeometric import (
     MultivariateNoncentralHypergeometric,
     broadcast_counts,
+    check_possible,
     kl_of_equal_counts,
 )
 from drpm.ops import mvhg_sample
+from drpm.ops._arguments import as_dtype, plain_int
+from drpm.ops._mvhg_arguments import beyond_float32
 from drpm.ops._tau import Tau, check_tau
 
 
@@ -35,7 +38,7 @@ class RelaxedMultivariateNoncentralHypergeometric(Distribution):
     arg_constraints: ClassVar = {
         "m": constraints.independent(constraints.nonnegative_integer, 1),
         "n": constraints.nonnegative_integer,
-        "log_omega": finite_vector,
+        "log_omega": weights_vector,
     }
     has_rsample = True
 
@@ -54,9 +57,10 @@ class RelaxedMultivariateNoncentralHypergeometric(Distribution):
         self.tau = check_tau(op, tau)
         self.hard, self.conditionals = hard, conditionals
         self.m, self.n, self.log_omega = broadcast_counts(op, m, n, log_omega)
+        self._beyond_float32 = beyond_float32(plain_int(m), plain_int(n))
         super().__init__(self.log_omega.shape[:-1], self.log_omega.shape[-1:], validate_args=validate_args)
-        if self._validate_args and not bool((self.n <= self.m.sum(-1)).all()):
-            raise ValueError(f"{type(self).__name__}: n must be at most the sum of m, got more in some row")
+        if self._validate_args:
+            check_possible(type(self).__name__, self.m, self.n, self.log_omega)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> RelaxedMultivariateNoncentralHypergeometric:
         new: RelaxedMultivariateNoncentralHypergeometric = self._get_checked_instance(
@@ -66,6 +70,7 @@ class RelaxedMultivariateNoncentralHypergeometric(Distribution):
         new.tau, new.hard, new.conditionals = self.tau, self.hard, self.conditionals
         new.m, new.n = self.m.expand(batch + self.event_shape), self.n.expand(batch)
         new.log_omega = self.log_omega.expand(batch + self.event_shape)
+        new._beyond_float32 = self._beyond_float32
         super(RelaxedMultivariateNoncentralHypergeometric, new).__init__(batch, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -91,7 +96,7 @@ class RelaxedMultivariateNoncentralHypergeometric(Distribution):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         return mvhg_sample(
-            self.log_omega,
+            as_dtype(self.log_omega, torch.float64) if self._beyond_float32 else self.log_omega,
             self.m,
             self.n,
             self.tau,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from drpm.distributions.constraints import assignment, relaxed_assignment
+from drpm.distributions.constraints import assignment, relaxed_assignment, weights_vector
 from drpm.distributions.random_partition import RandomPartition, partition_arguments
 from drpm.ops import random_partition
 from drpm.ops._arguments import Counts
@@ -33,7 +33,7 @@ class RelaxedRandomPartition(Distribution):
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {
-        "log_omega": constraints.real_vector,
+        "log_omega": weights_vector,
         "log_scores": constraints.real_vector,
     }
     has_rsample = True

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from drpm._build_info import _C
+from drpm.ops._limits import LARGEST_COUNT
 from drpm.ops._modes import PLAIN
 
 _COMPUTED = (torch.float32, torch.float64)
@@ -72,6 +73,17 @@ def check_finite(op: str, argument: str, x: Tensor) -> None:
         raise argument_error(op, argument, "be finite", x[~torch.isfinite(x)][0].item())
 
 
+def check_log_weights(op: str, argument: str, x: Tensor) -> bool:
+    """Finite, or −inf for a weight of zero; for CPU tensors in eager mode only. Returns whether one is known to be."""
+    if not is_readable(x) or all_finite(x):
+        return False
+    x = x.detach()
+    wrong = torch.isnan(x) | (x == torch.inf)
+    if bool(wrong.any()):
+        raise argument_error(op, argument, "be finite or -inf", x[wrong][0].item())
+    return True
+
+
 def check_not_negative(op: str, argument: str, x: Tensor) -> None:
     """Nothing below 0; for CPU tensors in eager mode only."""
     if not is_readable(x):
@@ -121,6 +133,12 @@ def plain_int(value: Any) -> Any:
     return int(value) if isinstance(value, numbers.Integral) else value
 
 
+def check_count(op: str, argument: str, count: int) -> None:
+    """0 <= count <= 2^53."""
+    require(count >= 0, op, argument, "be >= 0", count)
+    require(count <= LARGEST_COUNT, op, argument, "be <= 2^53", count)
+
+
 def as_shape(op: str, sample_shape: Any) -> tuple[int, ...]:
     """sample_shape as a tuple: of sizes, or of a single one."""
     one = plain_int(sample_shape)
@@ -136,18 +154,20 @@ def as_shape(op: str, sample_shape: Any) -> tuple[int, ...]:
 
 
 def counts_tensor(op: str, argument: str, value: Counts, device: torch.device) -> Tensor:
-    """`value` as an int64 tensor on `device`; non-negativity is checked where the values are on the host."""
+    """`value` as an int64 tensor on `device`; its range is checked where the values are on the host."""
     value = plain_int(value)
     if isinstance(value, (bool, float)):
         raise TypeError(f"{op}: {argument} must be whole (int or int64), got {type(value).__name__}")
     if isinstance(value, (int, torch.SymInt)):
         if not isinstance(value, torch.SymInt):
-            require(value >= 0, op, argument, "be >= 0", value)
+            check_count(op, argument, value)
         return torch.full((), value, dtype=torch.int64, device=device)
     if not isinstance(value, Tensor):
         try:
             value = torch.tensor(value, device="cpu")
         except (TypeError, ValueError) as error:
+            if all(isinstance(count, int) for count in value):  # beyond int64
+                raise argument_error(op, argument, "be <= 2^53", max(value)) from error
             raise TypeError(f"{op}: {argument} must be whole (int or int64), got {value!r}") from error
         value = value if value.numel() else value.to(torch.int64)
         value_device = device
@@ -156,8 +176,8 @@ def counts_tensor(op: str, argument: str, value: Counts, device: torch.device) -
     if value.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
         raise TypeError(f"{op}: {argument} must be whole (int or int64), got {value.dtype}")
     if is_readable(value) and value.numel():
-        lowest = int(value.min())
-        require(lowest >= 0, op, argument, "be >= 0", lowest)
+        for count in value.aminmax():
+            check_count(op, argument, int(count))
     if value_device != device:
         raise argument_error(op, argument, f"be on {device} as the other arguments", value_device)
     return value.to(device=device, dtype=torch.int64)

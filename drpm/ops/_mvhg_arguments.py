@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,8 +16,9 @@ from drpm.ops._arguments import (
     as_dtype,
     as_shape,
     broadcast_batch,
-    check_finite,
+    check_count,
     check_floating,
+    check_log_weights,
     compute_dtype,
     counts_tensor,
     is_readable,
@@ -24,13 +26,15 @@ from drpm.ops._arguments import (
     require,
     rows,
 )
+from drpm.ops._limits import LARGEST_COUNT, LARGEST_FLOAT32, LARGEST_TOTAL
 from drpm.ops._modes import is_plain_eager
 
 CONDITIONALS = ("exact", "merged")
+POSSIBLE = "be <= the sum of m over the classes of weight above zero"
 
 
 class MvhgArguments(NamedTuple):
-    log_omega: Tensor  # (B, K) contiguous, float32 or float64
+    log_omega: Tensor  # (B, K) contiguous, float32 or float64; -inf: a class of weight zero
     m: Tensor  # (1, K) or (B, K)
     n: Tensor  # (1) or (B)
     batch: torch.Size
@@ -52,15 +56,14 @@ def check_conditionals(op: str, conditionals: str) -> None:
         raise argument_error(op, "conditionals", "be 'exact' or 'merged'", repr(conditionals))
 
 
-def check_weights(op: str, name: str, log_omega: Tensor) -> int:
-    """The log weights of K classes, checked; K."""
+def check_weights(op: str, name: str, log_omega: Tensor) -> tuple[int, Tensor | None]:
+    """The log weights of K classes, checked. K, and the weights where some are known to be zero."""
     check_floating(op, name, log_omega)
     require(log_omega.dim() >= 1, op, name, "have at least one dimension (*, K)", "a scalar")
     classes = log_omega.shape[-1]
     if classes < 1:
         raise argument_error(op, name, "have at least one class", tuple(log_omega.shape))
-    check_finite(op, name, log_omega)
-    return classes
+    return classes, log_omega.detach() if check_log_weights(op, name, log_omega) else None
 
 
 def law_of(
@@ -70,25 +73,31 @@ def law_of(
     classes: int,
     device: torch.device,
     shapes: dict[str, torch.Size],  # batch shapes to broadcast with, those of the weights first
+    with_zeros: Tensor | None = None,  # log weights some of which are known to be -inf
 ) -> tuple[Law, torch.Size]:
     """The counts, checked, and the batch shape of all arguments. Two numbers stay numbers; counts that all rows share
     stay one row."""
     m, n = plain_int(m), plain_int(n)
     if type(m) is int and type(n) is int:
-        require(m >= 0, op, "m", "be >= 0", m)
-        require(n >= 0, op, "n", "be >= 0", n)
+        check_count(op, "m", m)
+        check_count(op, "n", n)
         if n > m * classes:
             raise argument_error(op, "n", "be <= the sum of m", f"{n} > {m * classes}")
+        require(m * classes <= LARGEST_TOTAL, op, "m", "sum to at most 2^62", m * classes)
+        if with_zeros is not None:
+            most = m * int((with_zeros > -torch.inf).sum(-1).min())
+            require(n <= most, op, "n", POSSIBLE, f"{n} > {most}")
     if _is_number(m) and _is_number(n):
         return Law(None, None, m, n), broadcast_batch(op, **shapes)  # type: ignore[arg-type]
     largest_n = n if _is_number(n) else m * classes if _is_number(m) else -1  # type: ignore[operator]
+    largest_n = LARGEST_COUNT if isinstance(largest_n, int) and largest_n > LARGEST_COUNT else largest_n
     m_t, n_t = counts_tensor(op, "m", m, device), counts_tensor(op, "n", n, device)
     if m_t.dim() == 0:
         m_t = m_t.expand(classes)
     if m_t.shape[-1] != classes:
         raise argument_error(op, "m", f"have {classes} classes in its last dimension", tuple(m_t.shape))
     if is_readable(m_t) and is_readable(n_t) and m_t.numel() and n_t.numel():
-        check_draws(op, n_t, m_t)
+        check_draws(op, n_t, m_t, with_zeros)
     (first, weights), *others = shapes.items()
     batch = broadcast_batch(op, **{first: weights, "m": m_t.shape[:-1], "n": n_t.shape, **dict(others)})
     law = Law(
@@ -112,17 +121,19 @@ def mvhg_arguments(
     *,
     others: dict[str, torch.Size] | None = None,  # further batch shapes to broadcast with
     name: str = "log_omega",
+    sizes: bool = False,  # log_omega in float64 where sizes are known not to fit into float32
 ) -> MvhgArguments:
     """Checks and flattens; counts that all rows share stay one row."""
-    classes = check_weights(op, name, log_omega)
+    classes, with_zeros = check_weights(op, name, log_omega)
     device = log_omega.device
-    law, batch = law_of(op, m, n, classes, device, {name: log_omega.shape[:-1], **(others or {})})
+    law, batch = law_of(op, m, n, classes, device, {name: log_omega.shape[:-1], **(others or {})}, with_zeros)
     if law.m is None or law.n is None:
         of_m = torch.full((1, classes), law.capacity, dtype=torch.int64, device=device)
         of_n = torch.full((1,), law.largest_n, dtype=torch.int64, device=device)
     else:
         of_m, of_n = law.m, law.n
-    flat = rows(as_dtype(log_omega, compute_dtype(log_omega)), batch, (classes,))
+    dtype = sizes_dtype(log_omega, m, n) if sizes else compute_dtype(log_omega)
+    flat = rows(as_dtype(log_omega, dtype), batch, (classes,))
     return MvhgArguments(flat, of_m, of_n, batch, classes, law.largest_n)
 
 
@@ -136,7 +147,7 @@ def plain_arguments(m: Counts, n: Counts, *weights: Tensor) -> tuple[MvhgArgumen
     if found is None:
         return None
     _, classes, *others, needs_gradient = found
-    if classes < 1 or n < 0 or n > m * classes or any(width != classes for width in others):
+    if classes < 1 or not are_plain(m, n, classes) or any(width != classes for width in others):
         return None
     log_omega = weights[0]
     of_m = torch.full((1, classes), m, dtype=torch.int64, device="cpu")
@@ -144,7 +155,45 @@ def plain_arguments(m: Counts, n: Counts, *weights: Tensor) -> tuple[MvhgArgumen
     return MvhgArguments(log_omega, of_m, of_n, log_omega.shape[:-1], classes, n), needs_gradient
 
 
-def check_draws(op: str, n: Tensor, m: Tensor) -> None:
+def are_plain(m: int, n: int, classes: int) -> bool:
+    """Counts that are right, and small enough for any dtype."""
+    return 0 <= n <= m * classes and m <= LARGEST_FLOAT32 and n <= LARGEST_FLOAT32
+
+
+def sizes_dtype(log_omega: Tensor, m: Counts, n: Counts) -> torch.dtype:
+    """What sizes are computed in."""
+    return torch.float64 if beyond_float32(plain_int(m), plain_int(n)) else compute_dtype(log_omega)
+
+
+def beyond_float32(m: Counts, n: Counts) -> bool:
+    """Whether m and n, as far as they are Python numbers, allow sizes that float32 can not hold."""
+    if isinstance(n, Tensor) or (type(n) is int and n <= LARGEST_FLOAT32):
+        return False
+    largest = [_largest_number(count) for count in (m, n)]
+    return largest[1] is not None and min(x for x in largest if x is not None) > LARGEST_FLOAT32
+
+
+def _largest_number(count: Counts) -> int | None:  # None: not known to the host
+    if isinstance(count, (int, torch.SymInt)):
+        return count
+    if isinstance(count, Tensor) or not isinstance(count, Sequence):
+        return None
+    return max((_largest_number(x) or 0 for x in count), default=0)
+
+
+def check_draws(op: str, n: Tensor, m: Tensor, log_omega: Tensor | None = None) -> None:
+    """n <= Σ m; with `log_omega`, over the classes of a weight above zero."""
+    if m.shape[-1] > LARGEST_TOTAL // LARGEST_COUNT:
+        largest = m.double().sum(-1).max().item()
+        require(largest <= LARGEST_TOTAL, op, "m", "sum to at most 2^62", f"{largest:.3g}")
+    if log_omega is not None:
+        try:
+            m = torch.where(log_omega == -torch.inf, 0, m)
+            excess = n - m.sum(-1)
+        except RuntimeError:
+            return
+        require(int(excess.max()) <= 0, op, "n", POSSIBLE, f"{int(excess.max())} more")
+        return
     if n.dim() == 0 and m.dim() == 1:
         total, drawn = int(m.sum()), int(n)
         require(drawn <= total, op, "n", "be <= the sum of m", f"{drawn} > {total}")

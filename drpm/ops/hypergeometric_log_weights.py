@@ -14,8 +14,9 @@ from drpm.ops._arguments import (
     argument_error,
     as_dtype,
     broadcast_batch,
-    check_finite,
+    check_count,
     check_floating,
+    check_log_weights,
     check_same_device,
     compute_dtype,
     counts_tensor,
@@ -25,6 +26,7 @@ from drpm.ops._arguments import (
     rows,
 )
 from drpm.ops._eager import differentiable
+from drpm.ops._limits import LARGEST_FLOAT32, LARGEST_LEFT
 from drpm.ops._modes import is_plain_eager
 
 _OP = "hypergeometric_log_weights"
@@ -42,8 +44,8 @@ def hypergeometric_log_weights(
         log w(x) = x log ω_L + (n−x) log ω_R − log x! − log(m_L−x)! − log(n−x)! − log(m_R−n+x)!     (Eq. 5.18–5.19)
 
     Args:
-        log_omega_left, log_omega_right: (*) float, natural-log weights; finite.
-        m_left, m_right: int or (*) int64, items per class; >= 0.
+        log_omega_left, log_omega_right: (*) float, natural-log weights. −inf: nothing is drawn from the class.
+        m_left, m_right: int or (*) int64, items per class; m_left <= 2^27, m_right <= 2^53.
         n: int or (*) int64, items drawn; 0 <= n <= m_left + m_right.
     Returns: (*, max m_left + 1) for x = 0 … max m_left; −inf outside max(0, n−m_R) <= x <= min(m_L, n), a row of NaN
         where device counts are invalid.
@@ -54,7 +56,8 @@ def hypergeometric_log_weights(
     """
     if type(m_left) is int and type(m_right) is int and type(n) is int and is_plain_eager():
         found = _C.plain_rows(log_omega_left, log_omega_right)
-        if found is not None and found[1] == found[2] == -1 and min(m_left, m_right, n) >= 0 and n <= m_left + m_right:
+        small = min(m_left, m_right) >= 0 and max(m_left, m_right) <= LARGEST_FLOAT32 and 0 <= n <= m_left + m_right
+        if found is not None and found[1] == found[2] == -1 and small:
             counts = [torch.full((found[0],), count, dtype=torch.int64, device="cpu") for count in (m_left, m_right, n)]
             weights: Tensor = _kernel.plain(found[3], (log_omega_left, log_omega_right, *counts, m_left + 1))
             return weights
@@ -62,12 +65,13 @@ def hypergeometric_log_weights(
     check_floating(_OP, "log_omega_right", log_omega_right)
     device = log_omega_left.device
     check_same_device(_OP, log_omega_left, log_omega_right=log_omega_right)
-    check_finite(_OP, "log_omega_left", log_omega_left)
-    check_finite(_OP, "log_omega_right", log_omega_right)
+    no_left = check_log_weights(_OP, "log_omega_left", log_omega_left)
+    no_right = check_log_weights(_OP, "log_omega_right", log_omega_right)
     shapes = {"log_omega_left": log_omega_left.shape, "log_omega_right": log_omega_right.shape}
-    if type(m_left) is int and type(m_right) is int and type(n) is int:  # the common case: without tensor arithmetic
+    if type(m_left) is int and type(m_right) is int and type(n) is int and not (no_left or no_right):
+        # the common case: without tensor arithmetic
         for argument, count in (("m_left", m_left), ("m_right", m_right), ("n", n)):
-            require(count >= 0, _OP, argument, "be >= 0", count)
+            check_count(_OP, argument, count)
         if n > m_left + m_right:
             raise argument_error(_OP, "n", "be <= m_left + m_right", f"{n - m_left - m_right} more")
         batch = broadcast_batch(_OP, **shapes)
@@ -80,11 +84,16 @@ def hypergeometric_log_weights(
         n_t = counts_tensor(_OP, "n", n, device)
         if is_readable(n_t) and is_readable(m_left_t) and is_readable(m_right_t):
             excess = n_t - m_left_t - m_right_t
+            if no_left or no_right:
+                left_t, right_t = log_omega_left.detach(), log_omega_right.detach()
+                excess = n_t - possible_items(left_t, m_left_t) - possible_items(right_t, m_right_t)
             if excess.numel() and int(excess.max()) > 0:
                 require(False, _OP, "n", "be <= m_left + m_right", f"{int(excess.max())} more")
         batch = broadcast_batch(_OP, **shapes, m_left=m_left_t.shape, m_right=m_right_t.shape, n=n_t.shape)
         counts = [rows(count, batch) for count in (m_left_t, m_right_t, n_t)]
         width = (m_left if isinstance(m_left, int) else int(m_left_t.max()) if m_left_t.numel() else 0) + 1
+    if isinstance(width, int):
+        require(width - 1 <= LARGEST_LEFT, _OP, "m_left", "be <= 2^27", width - 1)
     dtype = compute_dtype(log_omega_left, log_omega_right)
     out = _kernel(
         rows(as_dtype(log_omega_left, dtype), batch),
@@ -93,6 +102,11 @@ def hypergeometric_log_weights(
         width,
     )
     return as_dtype(out.reshape(*batch, width), result_dtype(log_omega_left, log_omega_right))
+
+
+def possible_items(log_omega: Tensor, m: Tensor) -> Tensor:
+    """m, 0 where the weight is zero."""
+    return torch.where(log_omega == -torch.inf, 0, m)
 
 
 @torch.library.register_fake("drpm::hypergeometric_log_weights")
@@ -106,12 +120,13 @@ def _fake_backward(grad: Tensor, m_left: Tensor, m_right: Tensor, n: Tensor) -> 
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, _, m_left, m_right, n, _ = inputs
-    ctx.save_for_backward(m_left, m_right, n)
+    ctx.save_for_backward(*inputs[:5])
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    left, right = _backward_kernel(grad.contiguous(), *ctx.saved_tensors)
+    log_left, log_right, m_left, m_right, n = ctx.saved_tensors
+    items = possible_items(log_left.detach(), m_left), possible_items(log_right.detach(), m_right)
+    left, right = _backward_kernel(grad.contiguous(), *items, n)
     return left, right, None, None, None, None
 
 

@@ -32,21 +32,24 @@ def mvhg_draw(
     rejection under the conditional's log-concave envelope, its probabilities contour sums: time does not grow with n.
 
     Args:
-        log_omega: (*, K) float, natural-log weights of the classes; finite.
-        m: int, (K,) or (*, K) int64, items per class; >= 0.
+        log_omega: (*, K) float, natural-log weights of the classes. −inf: never drawn, as if m_k = 0.
+        m: int, (K,) or (*, K) int64, items per class; 0 … 2^53.
         n: int or (*) int64, items drawn; 0 <= n <= sum of m.
         sample_shape: independent draws per batch row.
         generator, seed: where the randomness comes from; default torch's own generator.
         largest_table: where to change the method; the law is the same.
-    Returns: sample_shape + (*, K) whole numbers, float64 for float64 weights, else float32 (exact to 2^24); rows sum to
-        n; a row of NaN where device counts are invalid.
+    Returns: sample_shape + (*, K) whole numbers, float64 for float64 weights or where m and n as Python numbers allow
+        sizes above 2^24, else float32; rows sum to n; a row of NaN where device counts are invalid. Counts in tensors
+        keep float32, which rounds sizes above 2^24: they no longer sum to n, and `mvhg_log_prob` gives −inf for them.
     Gradient: none; see `mvhg_sample`.
+    Numerics: exact up to float64's rounding of probabilities, 1e-14 by the tables, and 1e-16 √n at most by rejection;
+        counts up to 2^53.
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: L. Devroye, A simple generator for discrete log-concave distributions, 1987; docs/math/mvhg.md,
         section 6.
     """
     check_tensor(_OP, "log_omega", log_omega)
-    arguments = mvhg_arguments(_OP, log_omega.detach(), m, n)
+    arguments = mvhg_arguments(_OP, log_omega.detach(), m, n, sizes=True)
     shape, samples = sample_count(_OP, sample_shape)
     drawn = seed_tensor(_OP, log_omega.device, generator=generator, seed=seed)
     draw = torch.ops.drpm.mvhg_draw

@@ -25,13 +25,14 @@ def mvhg_entropy(
         H = log P0 − Σ_k log ω_k E n_k − Σ_k E log C(m_k, n_k)                                       (Eq. 22)
 
     Args:
-        log_omega: (*, K) float, natural-log weights of the classes; finite.
-        m: int, (K,) or (*, K) int64, items per class; >= 0.
+        log_omega: (*, K) float, natural-log weights of the classes. −inf: never drawn, as if m_k = 0.
+        m: int, (K,) or (*, K) int64, items per class; 0 … 2^53.
         n: int or (*) int64, items drawn; 0 <= n <= sum of m.
     Returns: (*) of log_omega's dtype, >= 0; NaN where device counts are invalid.
     Gradient: exact, −Cov(n, log p); twice differentiable.
-    Numerics: float64 inside; at most 34 contour nodes times the outcomes of each class within 45 nats of its mode: time
-        grows with Σ_k √(m_k p_k (1 − p_k)). Tested for counts up to 1e7, weights within ±80.
+    Numerics: float64 inside; at most 34 contour nodes times 192 outcomes a class, whatever the counts: of more, every
+        j-th stands for all. Error below 1e-12, of the gradient 1e-11 + 1e-15 √v (v the largest variance), for counts
+        up to 2^53. Tested for weights within ±80.
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: docs/math/mvhg.md, section 4.
     """

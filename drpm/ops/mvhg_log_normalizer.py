@@ -27,13 +27,13 @@ def mvhg_log_normalizer(
         log P0 = log Σ_{Σ n_k = n} Π_k C(m_k, n_k) ω_k^{n_k}                                         (Eq. 12)
 
     Args:
-        log_omega: (*, K) float, natural-log weights of the classes; finite.
-        m: int, (K,) or (*, K) int64, items per class; >= 0.
+        log_omega: (*, K) float, natural-log weights of the classes. −inf: never drawn, as if m_k = 0.
+        m: int, (K,) or (*, K) int64, items per class; 0 … 2^53.
         n: int or (*) int64, items drawn; 0 <= n <= sum of m.
     Returns: (*) of log_omega's dtype; NaN where device counts are invalid.
     Gradient: exact, the mean; four times differentiable (cumulants).
     Numerics: float64 inside; at most 34 contour nodes, whatever the counts. Relative error below 1e-14 of
-        max(1, log P0) in float64; float32 is the rounded float64 result. Tested for counts up to 1e7.
+        max(1, log P0) in float64, for counts up to 2^53; float32 is the rounded float64 result.
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Eq. 2.80.
     """

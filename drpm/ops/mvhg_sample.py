@@ -10,18 +10,21 @@ import torch
 from torch import Tensor
 
 from drpm._build_info import _C
-from drpm.ops._arguments import Counts, argument_error, as_dtype, compute_dtype, rows
+from drpm.ops._arguments import Counts, argument_error, as_dtype, is_readable, rows
 from drpm.ops._derivatives import first_order
 from drpm.ops._eager import below_autograd, differentiable
+from drpm.ops._limits import LARGEST_N
 from drpm.ops._modes import is_plain_eager, wants_gradient
 from drpm.ops._mvhg_arguments import (
     CONDITIONALS,
+    are_plain,
     as_class_order,
     check_conditionals,
     check_weights,
     class_order_rows,
     law_of,
     sample_count,
+    sizes_dtype,
 )
 from drpm.ops._random import CPU, STREAM_CLASS_ORDER, seed_of_noise
 from drpm.ops._tau import Tau, check_tau
@@ -50,8 +53,8 @@ def mvhg_sample(
         π_k = softmax((ℓ_k + g_k) / τ),  n_k = argmax(ℓ_k + g_k),  r_{k+1} = r_k − n_k,  r_1 = n      (Eq. 4)
 
     Args:
-        log_omega: (*, K) float, natural-log weights of the classes; finite.
-        m: int, (K,) or (*, K) int64, items per class; >= 0.
+        log_omega: (*, K) float, natural-log weights of the classes. −inf: never drawn, as if m_k = 0.
+        m: int, (K,) or (*, K) int64, items per class; 0 … 2^53.
         n: int or (*) int64, items drawn; 0 <= n <= sum of m.
         tau: float > 0 (or a scalar CPU tensor), temperature of the relaxation; it does not change the hard values.
         hard: whole numbers (straight-through). False: Σ_x x π_k(x), where the chain's counts r_k are those of the hard
@@ -64,18 +67,20 @@ def mvhg_sample(
         class_order: classes in the order they are drawn; "random": an independent order for every row. None: 0 … K−1.
         sample_shape: independent draws per batch row.
         generator, seed: where the noise comes from; default torch's own generator.
-    Returns: sample_shape + (*, K), float64 for float64 weights, else float32; rows sum to n; a row of NaN where device
-        counts are invalid.
+    Returns: sample_shape + (*, K), float64 for float64 weights or where m and n as Python numbers allow sizes above
+        2^24, else float32; rows sum to n; a row of NaN where device counts are invalid. Counts in tensors keep float32,
+        which rounds sizes above 2^24.
     Gradient: w.r.t. log_omega, that of Σ_x x π_k(x), carried on through the remaining count; the same for
         hard and relaxed values. It is not the derivative of a function that finite differences see: the counts of the
         chain jump.
     Numerics: logits in float64 relative to the mode, rounded once. Outcomes that lie further below the mode than the
         noise can lift (25.7 nats in float32, 41.1 in float64) are skipped, for gradients and relaxed values τ·18
-        (τ·38) more. Tested for log_omega within ±80 and tau 1e-4 … 1e3, counts to 1e5 (1e7 at tau <= 1).
-    Memory: tables of 40 K w bytes a thread, w ~ √(cut · min(n, Σ m / 4)), with cut the nats above plus a margin.
+        (τ·38) more. Tested for log_omega within ±80 and tau 1e-4 … 1e3. n up to 2^30 (merged: 2^40), m_k up to 2^53.
+    Memory: tables of 40 K w bytes a thread, w ~ √(cut · min(n, Σ m / 4)), with cut the nats above plus a margin; time
+        K w². Merged: 16 w bytes, time K w.
         On a device counts in tensors are not read: where neither n nor m is an int, n above 2^20 gives a row of NaN.
-    Raises: ValueError for values out of range (CPU, eager) and for tables of more than 4 GiB a thread or block (n from
-        about 1e12 at K = 10), TypeError for wrong dtypes.
+    Raises: ValueError for values out of range (CPU, eager) and for tables of more than 4 GiB a thread or block,
+        TypeError for wrong dtypes.
     Reference: T. Sutter, thesis, Algorithms 1–4, Eq. 5.1–5.5 and 5.18–5.25; docs/math/mvhg.md, section 5.
     """
     if class_order is None and type(sample_shape) is tuple and not sample_shape and is_plain_eager():
@@ -105,7 +110,7 @@ def sample_sizes(
     """`mvhg_sample` for a caller that knows a bound on n (-1: none) which the counts, in device memory, do not show."""
     check_conditionals(_OP, conditionals)
     tau = check_tau(_OP, tau)
-    classes, device = check_weights(_OP, "log_omega", log_omega), log_omega.device
+    (classes, with_zeros), device = check_weights(_OP, "log_omega", log_omega), log_omega.device
     shapes = {"log_omega": log_omega.shape[:-1]}
     order = None
     if class_order is not None and not isinstance(class_order, str):
@@ -113,10 +118,11 @@ def sample_sizes(
         shapes["class_order"] = order.shape[:-1]
     elif class_order not in (None, "random"):
         raise argument_error(_OP, "class_order", "be indices, None or 'random'", repr(class_order))
-    law, batch = law_of(_OP, m, n, classes, device, shapes)
+    law, batch = law_of(_OP, m, n, classes, device, shapes, with_zeros)
+    _check_n(n, conditionals)
     shape, samples = sample_count(_OP, sample_shape)
     drawn = seed_of_noise(_OP, device, noise=noise, generator=generator, seed=seed)
-    flat = rows(as_dtype(log_omega, compute_dtype(log_omega)), batch, (classes,))
+    flat = rows(as_dtype(log_omega, sizes_dtype(log_omega, m, n)), batch, (classes,))
     if order is not None:
         order = class_order_rows(_OP, order, batch, samples)
     elif class_order == "random":
@@ -126,6 +132,20 @@ def sample_sizes(
     bound = law.largest_n if largest_n == -1 or law.n is None else largest_n
     sizes: Tensor = draw(*arguments, law.capacity, bound)[0]
     return sizes if len(batch) == 1 and not shape else sizes.reshape(*shape, *batch, classes)
+
+
+def _check_n(n: Counts, conditionals: str) -> None:
+    """That its tables, or its noise, take a bearable time."""
+    if isinstance(n, Tensor):
+        largest = int(n.max()) if is_readable(n) and n.numel() else 0
+    elif isinstance(n, torch.SymInt):
+        return
+    else:
+        largest = n if isinstance(n, int) else max(n, default=0)
+    limit = LARGEST_N[conditionals]
+    if largest > limit:
+        contract = f"be <= 2^{limit.bit_length() - 1} with {conditionals} conditionals (mvhg_draw has no such limit)"
+        raise argument_error(_OP, "n", contract, largest)
 
 
 def _plain_call(
@@ -145,7 +165,7 @@ def _plain_call(
     if found is None or conditionals not in CONDITIONALS or type(tau) is not float or not 0.0 < tau < math.inf:
         return None
     _, classes, needs_gradient = found
-    if type(m) is not int or type(n) is not int or m < 0 or n < 0 or classes < 1 or n > m * classes:
+    if type(m) is not int or type(n) is not int or classes < 1 or not are_plain(m, n, classes):
         return None
     drawn = seed_of_noise(_OP, CPU, noise=noise, generator=generator, seed=seed)
     draw = sizes_exact if conditionals == "exact" else sizes_merged

@@ -45,7 +45,7 @@ def partition_log_prob_bounds(
 
     Args:
         labels: (*, n) int64, the subset of each element, in [0, K).
-        log_omega: (*, K) float, natural-log weights of the subsets; finite.
+        log_omega: (*, K) float, natural-log weights of the subsets. −inf: always empty.
         log_scores: (*, n) float, Plackett-Luce log-scores; finite.
         order: an order that fills the subsets as `labels` says, or a (relaxed) permutation matrix. None: by decreasing
             score within each subset, which is the best one.

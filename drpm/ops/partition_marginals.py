@@ -41,7 +41,7 @@ def partition_marginals(
     Any loss that is linear in the assignment, Σ_ki c_ki Y_ki, has the expectation Σ_ki c_ki Pr[i ∈ S_k]: no sampling.
 
     Args:
-        log_omega: (*, K) float, natural-log weights of the subsets; finite.
+        log_omega: (*, K) float, natural-log weights of the subsets. −inf: always empty.
         log_scores: (*, n) float, Plackett-Luce log-scores; finite.
         m: int, (K,) or (*, K) int64, capacity of each subset; >= 0, at least n together. None: n for each.
     Returns: (*, K, n); columns sum to 1, row k to E n_k; NaN where device counts are invalid.

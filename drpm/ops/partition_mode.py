@@ -37,7 +37,7 @@ def partition_mode(
     mode are intervals of the elements in order of decreasing score.
 
     Args:
-        log_omega: (*, K) float, natural-log weights of the subsets; finite.
+        log_omega: (*, K) float, natural-log weights of the subsets. −inf: always empty.
         log_scores: (*, n) float, Plackett-Luce log-scores; finite; n <= 4096.
         m: int, (K,) or (*, K) int64, capacity of each subset; >= 0, at least n together. None: n for each.
     Returns: (*, n) int64 labels; −1 where device counts are invalid.

@@ -14,7 +14,7 @@ from drpm.ops._arguments import (
     as_dtype,
     as_shape,
     broadcast_batch,
-    check_finite,
+    check_log_weights,
     compute_dtype,
     counts_tensor,
 )
@@ -57,7 +57,7 @@ def random_assignment(
     Equal rows give the law of `random_partition`.
 
     Args:
-        log_omega: (*, K) float, log importance of the subsets; finite.
+        log_omega: (*, K) float, log importance of the subsets. −inf: always empty.
         log_scores: (*, K, n) float, log-score of each element for each subset; finite. The last subset takes what
             remains: the last row orders it and has no other effect, whatever it holds.
         tau: float > 0 (or a scalar CPU tensor), shared by sizes, orders and boundaries.
@@ -82,7 +82,7 @@ def random_assignment(
     """
     check_matrix_of(_OP, log_omega, log_scores)
     tau = check_tau(_OP, tau)
-    check_finite(_OP, "log_omega", log_omega)
+    check_log_weights(_OP, "log_omega", log_omega)
     num_subsets, n = log_scores.shape[-2:]
     mask = None
     drawn_n: Counts = n

@@ -48,7 +48,7 @@ def random_assignment_log_prob(
 
     Args:
         labels: (*, n) int64, the subset of each element, in [0, K).
-        log_omega: (*, K) float, natural-log weights of the subsets; finite.
+        log_omega: (*, K) float, natural-log weights of the subsets. −inf: always empty.
         log_scores: (*, K, n) float, log-score of each element for each subset; finite but for the last row, which has
             no effect, whatever it holds.
         m: int, (K,) or (*, K) int64, capacity of each subset; >= 0, at least n together. None: n for each.

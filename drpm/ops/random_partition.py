@@ -24,7 +24,15 @@ from drpm.ops._derivatives import first_order, second_order
 from drpm.ops._eager import below_autograd, differentiable
 from drpm.ops._lengths import SORT_SPACING, pad_scores, row_capacities, row_counts
 from drpm.ops._modes import backward_is_recorded, is_plain_eager, wants_gradient
-from drpm.ops._mvhg_arguments import CONDITIONALS, check_conditionals, check_weights, law_of, sample_count
+from drpm.ops._mvhg_arguments import (
+    CONDITIONALS,
+    are_plain,
+    check_conditionals,
+    check_weights,
+    law_of,
+    sample_count,
+    sizes_dtype,
+)
 from drpm.ops._random import CPU, STREAM_ORDER, seed_of_noise
 from drpm.ops._tau import Tau, check_tau
 from drpm.ops._vmap import fold, register_vmap
@@ -65,7 +73,7 @@ def random_partition(
         n ~ MVHG(m, n; ω),  π ~ PL(s),  y_k = Σ_{i=ν_{k−1}+1}^{ν_k} π_i              (Eq. 1, docs/math/partition.md)
 
     Args:
-        log_omega: (*, K) float, log importance of the subsets; finite.
+        log_omega: (*, K) float, log importance of the subsets. −inf: always empty.
         log_scores: (*, n) float, Plackett-Luce log-scores; finite.
         tau: float > 0 (or a scalar CPU tensor), shared by sizes, order and boundaries.
         m: int, (K,) or (*, K) int64, items per class of the MVHG; None: n for every class.
@@ -89,7 +97,7 @@ def random_partition(
         drawn = _plain_call(log_omega, log_scores, tau, m, hard, noise, conditionals, generator, seed)
         if drawn is not None:
             return drawn
-    classes = check_weights(_OP, "log_omega", log_omega)
+    classes, with_zeros = check_weights(_OP, "log_omega", log_omega)
     check_floating(_OP, "log_scores", log_scores)
     check_same_device(_OP, log_scores, log_omega=log_omega)
     require(log_scores.dim() >= 1, _OP, "log_scores", "have an element dimension", "a scalar")
@@ -103,11 +111,12 @@ def random_partition(
     else:
         drawn_n = row_counts(_OP, lengths, n, device)
         m = row_capacities(drawn_n, classes) if m is None else m
-    law, batch = law_of(_OP, n if m is None else m, drawn_n, classes, device, shapes)
+    capacity = n if m is None else m
+    law, batch = law_of(_OP, capacity, drawn_n, classes, device, shapes, with_zeros)
     shape, samples = sample_count(_OP, sample_shape)
     seed = seed_of_noise(_OP, device, noise=noise, generator=generator, seed=seed)
     assignment, *others, _ = _kernel(
-        rows(as_dtype(log_omega, compute_dtype(log_omega)), batch, (classes,)),
+        rows(as_dtype(log_omega, sizes_dtype(log_omega, capacity, drawn_n)), batch, (classes,)),
         rows(as_dtype(log_scores, compute_dtype(log_scores)), batch, (n,)),
         law.m,
         None if lengths is None else rows(drawn_n, batch),  # type: ignore[arg-type]
@@ -143,7 +152,7 @@ def _plain_call(
         return None
     _, classes, n, needs_gradient = found
     capacity = n if m is None else m
-    if type(capacity) is not int or capacity < 0 or classes < 1 or n < 0 or n > capacity * classes:
+    if type(capacity) is not int or classes < 1 or not are_plain(capacity, n, classes):
         return None
     drawn = seed_of_noise(_OP, CPU, noise=noise, generator=generator, seed=seed)
     statistics = needs_gradient and log_omega.requires_grad and torch.is_grad_enabled()

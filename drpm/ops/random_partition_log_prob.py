@@ -47,7 +47,7 @@ def random_partition_log_prob(
 
     Args:
         labels: (*, n) int64, the subset of each element, in [0, K).
-        log_omega: (*, K) float, natural-log weights of the subsets; finite.
+        log_omega: (*, K) float, natural-log weights of the subsets. −inf: always empty.
         log_scores: (*, n) float, Plackett-Luce log-scores; finite.
         m: int, (K,) or (*, K) int64, capacity of each subset; >= 0, at least n together. None: n for each.
         lengths: int or (*) int64, how many elements of each row count; None: all. The others are ignored and get zero

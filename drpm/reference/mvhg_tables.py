@@ -22,12 +22,15 @@ def max_count(counts: Tensor) -> int:
 def expand_parameters(
     log_omega: Tensor, m: Counts, n: Counts, batch: Sequence[int] = ()
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Broadcast the parameters: log_omega (*, K), m (*, K) int64, n (*) int64."""
+    """Broadcast the parameters: log_omega (*, K), m (*, K) int64, n (*) int64. A class of weight zero becomes one
+    without items."""
     m = torch.as_tensor(m, dtype=torch.int64, device=log_omega.device)
     n = torch.as_tensor(n, dtype=torch.int64, device=log_omega.device)
     batch = torch.broadcast_shapes(log_omega.shape[:-1], m.shape[:-1], n.shape, batch)
     num_classes = log_omega.shape[-1]
-    return log_omega.expand(*batch, num_classes), m.expand(*batch, num_classes), n.expand(batch)
+    log_omega, m = log_omega.expand(*batch, num_classes), m.expand(*batch, num_classes)
+    never = log_omega == NEG_INF
+    return torch.where(never, 0.0, log_omega), torch.where(never, 0, m), n.expand(batch)
 
 
 def keep(values: Tensor, mask: Tensor, other: float) -> Tensor:

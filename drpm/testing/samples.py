@@ -208,6 +208,20 @@ def value_and_gradients(
     return [x.detach() for x in values], gradients
 
 
+def first_never(log_omega: Tensor) -> Tensor:
+    """The first of several classes has weight zero."""
+    first = torch.arange(log_omega.shape[-1], device=log_omega.device) == 0
+    return log_omega + torch.where(first, -torch.inf, 0.0).to(log_omega) if log_omega.shape[-1] > 1 else log_omega
+
+
+def first_left_out(sizes: Tensor) -> Tensor:
+    """What the first of several classes had, the second one has."""
+    if sizes.shape[-1] == 1:
+        return sizes
+    first, second, rest = sizes[..., :1], sizes[..., 1:2], sizes[..., 2:]
+    return torch.cat([torch.zeros_like(first), first + second, rest], -1)
+
+
 LAW = ("log_omega is shifted", "classes are permuted")
 COUNTED = (*LAW, "an empty class is added")  # rows that take m by class
 ORDER = ("scores are shifted", "elements are permuted")
@@ -239,6 +253,9 @@ SAMPLES = (
            **DRAWN),
     Sample("mvhg_sample", "relaxed, each row's counts", lambda f, log_omega, m, n:
            f(log_omega, m, n, 0.5, noise=False, hard=False), **DRAWN),
+    Sample("mvhg_sample", "relaxed, a class of weight zero", lambda f, log_omega, elements:
+           f(first_never(log_omega), elements, elements, 0.5, noise=False, hard=False), **DRAWN,
+           invariants=("log_omega is shifted", "sizes sum to n")),
     Sample("mvhg_draw", "", lambda f, log_omega, elements, seed: f(log_omega, elements, elements, seed=seed),
            **UNDIFFERENTIATED, invariants=("sizes sum to n",)),
     Sample("mvhg_draw", "each row's counts", lambda f, log_omega, m, n, seed: f(log_omega, m, n, seed=seed),
@@ -257,6 +274,9 @@ SAMPLES = (
     Sample("mvhg_log_prob", "merged", lambda f, relaxed_sizes, log_omega, capacity, elements:
            f(relaxed_sizes, log_omega, capacity, elements, conditionals="merged"), second=UNSTATED,
            invariants=(*LAW[:1], "probabilities sum to one")),
+    Sample("mvhg_log_prob", "a class of weight zero", lambda f, sizes, log_omega, elements:
+           f(first_left_out(sizes), first_never(log_omega), elements, elements),
+           invariants=("log_omega is shifted",)),
     Sample("mvhg_log_normalizer", "", lambda f, log_omega, elements: f(log_omega, elements, elements),
            invariants=("log_omega is shifted, n times", "classes are permuted")),
     Sample("mvhg_log_normalizer", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n),
@@ -267,6 +287,8 @@ SAMPLES = (
     Sample("mvhg_mean", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n),
            invariants=(*COUNTED, "sizes sum to each n", "a class is split, values add",
                        "the complement has the others")),
+    Sample("mvhg_mean", "a class of weight zero", lambda f, log_omega, elements:
+           f(first_never(log_omega), elements, elements), invariants=("log_omega is shifted", "sizes sum to n")),
     Sample("mvhg_covariance", "", lambda f, log_omega, elements: f(log_omega, elements, elements),
            invariants=(*LAW, "rows sum to zero")),
     Sample("mvhg_covariance", "each row's counts", lambda f, log_omega, m, n: f(log_omega, m, n),

@@ -146,8 +146,65 @@ def test_newton_finds_the_weights(n):
     error = fitted.log_omega - truth
     error = error - error.mean()
     assert error @ information @ error < 25  # chi-square with 3 degrees of freedom: probability 1e-5
-    with pytest.raises(ValueError, match="strictly between 0 and m"):
-        MultivariateNoncentralHypergeometric.fit(torch.tensor([[3.0, 0.0], [3.0, 0.0]]), 5, 3)
+
+
+def test_fit_at_the_edges():
+    """What was never drawn has weight zero; the others are fitted as if it were not there."""
+    fit = MultivariateNoncentralHypergeometric.fit
+    m = torch.tensor([5, 4, 6, 3])
+    sizes = torch.tensor([[2.0, 0.0, 3.0, 1.0], [1.0, 0.0, 4.0, 1.0], [3.0, 0.0, 3.0, 0.0]], dtype=torch.float64)
+    fitted, others = fit(sizes, m, 6), fit(sizes[:, [0, 2, 3]], m[[0, 2, 3]], 6)
+    assert fitted.log_omega[1] == -torch.inf and torch.isfinite(fitted.log_prob(sizes)).all()
+    torch.testing.assert_close(fitted.log_omega[[0, 2, 3]], others.log_omega)
+    torch.testing.assert_close(fitted.mean, sizes.mean(0))
+    # one outcome, however the classes that were drawn are weighted
+    alone = fit(torch.tensor([[3.0, 0.0], [3.0, 0.0]]), 5, 3)
+    whole = fit(torch.tensor([[4.0, 2.0, 0.0]]), torch.tensor([4, 2, 3]), 6)
+    assert alone.log_omega.tolist() == [0.0, -torch.inf] and whole.log_omega.tolist() == [0.0, 0.0, -torch.inf]
+    assert alone.mean.tolist() == [3.0, 0.0] and whole.log_prob(torch.tensor([4.0, 2.0, 0.0])) == 0
+    with pytest.raises(ValueError, match=r"fit: sizes must have a mean below m in every class.*got class 1, always"):
+        fit(torch.tensor([[1.0, 2.0, 2.0], [2.0, 2.0, 1.0]]), torch.tensor([4, 2, 3]), 5)
+
+
+def test_sizes_beyond_float32_come_as_float64():
+    """Float32 can not hold them: samples had probability zero under their own law."""
+    n = 2**26
+    for law in (
+        MultivariateNoncentralHypergeometric(n, n, torch.zeros(3)),
+        RelaxedMultivariateNoncentralHypergeometric(0.5, n, n, torch.zeros(3), conditionals="merged"),
+    ):
+        for each in (law, law.expand((2,))):
+            sizes = each.sample((4,))
+            assert sizes.dtype == torch.float64 and (sizes.sum(-1) == n).all()
+            log_prob = each.log_prob(sizes)
+            assert log_prob.dtype == torch.float32 and torch.isfinite(log_prob).all()
+    assert MultivariateNoncentralHypergeometric(n, 5, torch.zeros(3)).sample().dtype == torch.float32
+    few = MultivariateNoncentralHypergeometric(torch.tensor([n, 1]), n, torch.zeros(2)).enumerate_support()
+    assert few.dtype == torch.float64 and few.tolist() == [[n - 1, 1], [n, 0]]
+
+
+def test_the_size_of_the_support_takes_no_memory():
+    law, equal = MultivariateNoncentralHypergeometric, torch.zeros(3)
+    for m, n in (
+        (10**8, 3),
+        (2**53, 3),
+        (10**8, 2 * 10**8),
+        (2**53, 2**52),
+        ([4, 5, 6], 9),
+        ([10**9, 2, 1], 5 * 10**8),
+    ):
+        one = law(torch.tensor(m) if isinstance(m, list) else m, n, equal)
+        counts = one.m.tolist()
+        least = min(n, sum(counts) - n)
+        if least < 100 or counts[1] < 100:
+            large = max(counts)
+            small = [min(c, least) for c in sorted(counts)[:2]]
+            ways = sum(0 <= least - x - y <= large for x in range(small[0] + 1) for y in range(small[1] + 1))
+            assert one.has_enumerate_support == (ways <= 100_000)
+            assert len(one.enumerate_support()) == ways
+        else:
+            assert not one.has_enumerate_support
+    assert not law(1, 100_000, torch.zeros(200_000)).has_enumerate_support
 
 
 def test_pyro_model_and_guide():
@@ -246,7 +303,6 @@ def test_moments_follow_the_parameters_and_the_support_prints_its_name(law):
         ([[-1.0, 4.0], [2.0, 1.0]], 3, r"fit: sizes must lie in \[0, m\], got some outside"),
         ([1.0, 2.0], 3, r"fit: sizes must be \(S, K\) with S >= 1, got \(2,\)"),
         ([[1.0, 2.0]], 9, "fit: n must be <= the sum of m, got 9 > 8"),
-        ([[0.0, 3.0]], 3, "fit: sizes must have means strictly between 0 and m in every class"),
     ],
 )
 def test_observations_that_cannot_be_are_refused(sizes, n, message):

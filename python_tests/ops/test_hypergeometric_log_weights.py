@@ -121,7 +121,7 @@ def test_opcheck():
         (
             dict(log_omega_left=torch.tensor(float("nan"))),
             ValueError,
-            "log_omega_left must be finite, got nan",
+            "log_omega_left must be finite or -inf, got nan",
         ),
         (dict(log_omega_left=torch.tensor(1)), TypeError, "log_omega_left must have a floating dtype"),
         (

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from drpm import reference
-from drpm.ops import gumbel_noise, mvhg_covariance, mvhg_draw, mvhg_log_prob, mvhg_mean, mvhg_sample
+from drpm.ops import gumbel_noise, mvhg_covariance, mvhg_log_prob, mvhg_mean, mvhg_sample
 from drpm.testing import FLOAT_DTYPES, assert_matches_reference
 from drpm.testing.memory import peak_memory
 
@@ -200,16 +200,13 @@ def test_relaxed_sampling_at_large_counts_takes_little_memory(n):
 
 
 @BOTH
-@pytest.mark.parametrize("n", [10**13, 10**17])
-def test_counts_whose_tables_would_not_fit_are_refused(conditionals, n, test_device):
+def test_counts_whose_tables_would_not_fit_are_refused(conditionals, test_device):
     if conditionals == "merged" and test_device != "cpu":
         pytest.skip("the device's merged chain regenerates its outcomes and keeps no tables")
     with pytest.raises(ValueError, match=r"mvhg_sample: n must be .* for tables of 4 GiB a (thread|block)"):
-        mvhg_sample(torch.zeros(10), n, n, conditionals=conditionals)
-    few = mvhg_sample(torch.zeros(10), n, 5, conditionals=conditionals)  # it is n that matters, not m
-    assert few.sum() == 5
-    draws = mvhg_draw(torch.zeros(10, dtype=torch.float64), n // 10**4, n // 10**4)
-    assert draws.sum() == n // 10**4
+        mvhg_sample(torch.zeros(10), 2**30, 2**30, 1e6, hard=False, conditionals=conditionals)
+    few = mvhg_sample(torch.zeros(10), 2**53, 5, 1e6, hard=False, conditionals=conditionals)  # n matters, not m
+    assert abs(few.sum() - 5) < 1e-5
 
 
 @pytest.mark.parametrize("hard", [True, False])
@@ -421,8 +418,8 @@ def test_fullgraph_compile_traces_the_public_function(conditionals):
         (dict(m=2.5), TypeError, "m must be whole"),
         (dict(tau=0.0), ValueError, "tau must be positive"),
         (dict(tau="1"), TypeError, "tau must be a float or a scalar tensor"),
-        (dict(log_omega=torch.tensor([0.0, 1.0, 2.0, float("nan")])), ValueError, "log_omega must be finite"),
-        (dict(log_omega=torch.tensor([0.0, 1.0, 2.0, -math.inf])), ValueError, "log_omega must be finite"),
+        (dict(log_omega=torch.tensor([0.0, 1.0, 2.0, float("nan")])), ValueError, "log_omega must be finite or -inf"),
+        (dict(log_omega=torch.tensor([0.0, 1.0, 2.0, math.inf])), ValueError, "log_omega must be finite or -inf"),
         (dict(log_omega=torch.zeros(4, dtype=torch.int64)), TypeError, "log_omega must have a floating dtype"),
         (dict(log_omega=torch.tensor(0.0)), ValueError, "log_omega must have at least one dimension"),
         (dict(log_omega=torch.zeros(2, 0)), ValueError, "log_omega must have at least one class"),

@@ -182,7 +182,7 @@ def test_device_rows_with_invalid_counts_give_nan():
         (torch.zeros(0), torch.zeros(5), None, ValueError, "log_omega must have at least one class"),
         (torch.zeros(2), torch.zeros(()), None, ValueError, "log_scores must have an element dimension"),
         (torch.zeros(3, 2), torch.zeros(2, 5), None, ValueError, "batch shapes must broadcast"),
-        (torch.tensor([0.0, math.nan]), torch.zeros(5), None, ValueError, "log_omega must be finite, got nan"),
+        (torch.tensor([0.0, math.nan]), torch.zeros(5), None, ValueError, "log_omega must be finite or -inf, got nan"),
         (torch.zeros(2), torch.tensor([0.0, math.inf]), None, ValueError, "log_scores must be finite, got inf"),
         (torch.zeros(2), torch.zeros(5).long(), None, TypeError, "log_scores must have a floating dtype"),
     ],

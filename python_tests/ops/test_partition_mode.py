@@ -105,7 +105,7 @@ def test_opcheck_and_invalid_device_counts():
     [
         (torch.zeros(2), torch.zeros(5), 2, ValueError, "n must be <= the sum of m"),
         (torch.zeros(2), torch.tensor([0.0, math.inf]), None, ValueError, "log_scores must be finite, got inf"),
-        (torch.tensor([math.nan]), torch.zeros(2), None, ValueError, "log_omega must be finite, got nan"),
+        (torch.tensor([math.nan]), torch.zeros(2), None, ValueError, "log_omega must be finite or -inf, got nan"),
         (torch.zeros(2).long(), torch.zeros(2), None, TypeError, "log_omega must have a floating dtype"),
         (torch.zeros(2), torch.zeros(()), None, ValueError, "log_scores must have an element dimension"),
     ],

@@ -17,6 +17,7 @@ VALUES = (math.nan, math.inf, -math.inf)
 # "never", or no bound; in MVHG weights -inf is a class of weight zero
 VALID = {("k_subset", "scores"): [-math.inf], ("sized_assignment", "affinities"): [-math.inf]}
 VALID |= {("sized_assignment", "relaxed_sizes"): [math.inf], ("", "log_omega"): [-math.inf]}
+VALID |= {("hypergeometric_log_weights", x): [-math.inf] for x in ("left", "right")}
 # What it does not enter: the sizes of a partition; gradients of a sum by its other term, or of what is linear.
 APART = {("random_partition", "scores"), *(("hypergeometric_log_weights", x) for x in ("left", "right"))}
 APART |= {(op, x) for op in ("random_partition_log_prob", "partition_log_prob_bounds") for x in ("log_omega", "scores")}

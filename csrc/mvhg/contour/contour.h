@@ -12,7 +12,7 @@ template <class T>
 struct MvhgNormalizerArgs {
   MvhgCounts counts;
   const T* log_omega;  // (B, K)
-  T* log_normalizer;   // (B); NaN where counts are invalid or weights not finite
+  T* log_normalizer;   // (B); NaN where counts are invalid, or a weight not a number or infinite
   T* mean;             // (B, K) or null
   double* scratch;     // of one task: contour_scratch(K)
 };
@@ -53,16 +53,16 @@ struct MvhgKlArgs {
 constexpr int64_t kContourNodes = 48;  // at most 34 are ever needed; padded to whole packs
 
 struct ContourArrays {
-  double *p, *q;          // (K)
-  double *cosine, *sine;  // of theta
-  double *real, *imag;    // c_j e^psi / sum of the real parts: the complex weights of < >
+  double *p, *q;           // (K)
+  double *versine, *sine;  // of theta: cos theta - 1, sin theta
+  double *real, *imag;     // c_j e^psi / sum of the real parts: the complex weights of < >
 };
 
 inline DRPM_HD ContourArrays place_contour_arrays(Carver* carver, int64_t classes) {
   ContourArrays out{};
   out.p = carver->take<double>(classes + 8);
   out.q = carver->take<double>(classes + 8);
-  out.cosine = carver->take<double>(kContourNodes);
+  out.versine = carver->take<double>(kContourNodes);
   out.sine = carver->take<double>(kContourNodes);
   out.real = carver->take<double>(kContourNodes);
   out.imag = carver->take<double>(kContourNodes);

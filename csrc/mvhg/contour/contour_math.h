@@ -4,7 +4,7 @@
 
 #include "mvhg/contour/contour.h"
 #include "mvhg/tilt.h"
-#include "special/gamma.h"
+#include "special/log_binomial.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -16,6 +16,7 @@ struct Contour : ContourArrays {
   MvhgRow row;
   double tilt, log_total;  // log P_S
   bool point;              // nothing is random
+  bool narrow;             // |theta| <= 2 kNarrow at all nodes
   int64_t nodes;           // padded
 };
 
@@ -65,6 +66,39 @@ DRPM_DEVICE inline void for_nodes(const Team& team, int64_t nodes, const Each& e
 template <class V, class Team>
 constexpr int kNodeSlots = (kContourNodes + Lane<V>::kWidth * Team::kSize - 1) / (Lane<V>::kWidth * Team::kSize);
 
+// arg(q + p e^{i theta}) - p theta = atan(d t) - d h with h = theta / 2, t = tan h, d = p - q: of the order of
+// p q theta^3, and accurate relative to p q however small that is.                                  (Eq. 12)
+template <class V>
+DRPM_HD inline V wide_binomial_phase(double p, double q, V half, V tangent) {
+  const double small = p < q ? p : q, apart = 1 - 2 * small;
+  const V square = tangent * tangent;
+  const V phase = atan_lane<V>(tangent * (2 * small) / (square * apart + 1.0)) - half * (2 * small);
+  return p < q ? phase : -phase;
+}
+
+// The same up to |h| = kNarrow, by the series 4 p q d t^3 (1/3 - t^2 (1 + d^2) / 5 + t^4 (1 + d^2 + d^4) / 7 - ...).
+constexpr double kNarrow = 0.1;
+template <class V>
+DRPM_HD inline V narrow_binomial_phase(double p, double q, V tangent) {
+  constexpr int kTerms = 8;
+  const double d = p - q, d2 = d * d;
+  const V square = tangent * tangent;
+  double sums[kTerms];  // 1 + d^2 + ... + d^2j
+  sums[0] = 1;
+#pragma GCC unroll 8
+  for (int j = 1; j < kTerms; ++j) sums[j] = sums[j - 1] * d2 + 1;
+  V series{};
+#pragma GCC unroll 8
+  for (int j = kTerms - 1; j >= 0; --j) series = splat<V>(sums[j] / (2 * j + 3)) - series * square;
+  return series * square * tangent * (4 * p * q * d);
+}
+
+template <class V>
+DRPM_HD inline V binomial_phase(const Contour& c, int64_t k, V half, V tangent) {
+  return c.narrow ? narrow_binomial_phase<V>(c.p[k], c.q[k], tangent)
+                  : wide_binomial_phase<V>(c.p[k], c.q[k], half, tangent);
+}
+
 // Evaluates c_j e^psi at the nodes and normalises.                                                   (Eq. 12)
 //   psi(theta) = sum_k m_k [ 1/2 log1p(-4 p_k q_k sin^2 h) + i (atan(d_k tan h) - d_k h) ] + i theta (sum m p - n),
 // with h = theta / 2 and d_k = p_k - q_k, as arg den_k = h + atan(d_k tan h).
@@ -83,6 +117,7 @@ DRPM_OUTLINED DRPM_DEVICE inline void solve_contour(const Team& team, Contour* c
   const TiltSums sums = tilt_sums(team, row, log_omega, c->tilt);
   const ContourGrid grid = contour_grid(sums.variance, row.total, cut);
   c->nodes = (grid.last + kWidth) / kWidth * kWidth;
+  c->narrow = 0.5 * grid.step * static_cast<double>(grid.last) <= kNarrow;
 
   double lane_index[kWidth];
   for (int64_t i = 0; i < kWidth; ++i) lane_index[i] = static_cast<double>(i);
@@ -95,13 +130,13 @@ DRPM_OUTLINED DRPM_DEVICE inline void solve_contour(const Team& team, Contour* c
     const V tangent = at_half.sin / at_half.cos, square = at_half.sin * at_half.sin * -4.0;
     V modulus{}, phase = half * (2 * sums.excess);
     for (int64_t k = 0; k < row.classes; ++k) {
-      const double m = static_cast<double>(row.m[k]), difference = c->p[k] - c->q[k];
+      const double m = static_cast<double>(row.m[k]);
       modulus += log1p_lane<V>(square * (c->p[k] * c->q[k])) * (0.5 * m);
-      phase += (atan_lane<V>(tangent * difference) - half * difference) * m;
+      phase += binomial_phase<V>(*c, k, half, tangent) * m;
     }
     const V weight = exp_lane<V>(modulus) * (index == splat<V>(0) ? splat<V>(1) : live * 2.0);
     const SinCos<V> turn = sincos_lane<V>(phase);
-    store<V>(c->cosine + j, splat<V>(1) + square * 0.5);
+    store<V>(c->versine + j, square * 0.5);
     store<V>(c->sine + j, at_half.sin * at_half.cos * 2.0);
     store<V>(c->real + j, weight * turn.cos);
     store<V>(c->imag + j, weight * turn.sin);
@@ -132,14 +167,14 @@ DRPM_HD inline V real_of_product(Complex<V> a, Complex<V> b) {
 }
 
 // rho_k = p_k q_k (e^{i theta} - 1) / den_k, the deviation of the class's complex probability r_k from p_k.
+// As (e^{i theta} - 1) conj(den_k) = (cos theta - 1)(q_k - p_k) + i sin theta, both parts are accurate at any theta.
 template <class V>
 DRPM_HD inline Complex<V> rho_at(const Contour& c, int64_t k, int64_t j) {
-  const V e_re = load<V>(c.cosine + j), e_im = load<V>(c.sine + j);
-  const double p = c.p[k], q = c.q[k], pq = p * q;
-  const V den_re = e_re * p + q, den_im = e_im * p;
-  const V scale = splat<V>(pq) / (den_re * den_re + den_im * den_im);
-  const V shift = e_re - 1.0;
-  return {(shift * den_re + e_im * den_im) * scale, (e_im * den_re - shift * den_im) * scale};
+  const V shift = load<V>(c.versine + j), e_im = load<V>(c.sine + j);
+  const double p = c.p[k], q = c.q[k];
+  const V den_re = shift * p + 1.0, den_im = e_im * p;
+  const V scale = splat<V>(p * q) / (den_re * den_re + den_im * den_im);
+  return {shift * (q - p) * scale, e_im * scale};
 }
 
 template <class V>
@@ -156,54 +191,21 @@ DRPM_OUTLINED DRPM_DEVICE inline double mean_rho(const Team& team, const Contour
   return team.sum(sum_lanes<V>(sum));
 }
 
-// log P0 = log P_S + sum m_k softplus(log omega_k + T) - n T                                        (Eq. 12)
+// log P0 = log P_S + sum m_k softplus(log omega_k + T) - n T; whole multiples of T cancel before they are rounded.
+//                                                                                                    (Eq. 12)
 template <class Team, class T>
 DRPM_DEVICE inline double log_normalizer_of(const Team& team, const Contour& c, const T* log_omega) {
   double sum = 0;
-  for (int64_t k = team.rank(); k < c.row.classes; k += Team::kSize)
-    sum += static_cast<double>(c.row.m[k]) * softplus(static_cast<double>(log_omega[k]) + c.tilt);
-  return c.log_total + (team.sum(sum) - static_cast<double>(c.row.n) * c.tilt);
-}
-
-// x log(x / y) + y - x without cancellation, x > 0, y > 0 (Loader 2000)
-DRPM_HD inline double deviance(double x, double y) {
-  const double difference = x - y, v = difference / (x + y);
-  if (v < 0.1 && v > -0.1) {
-    const double v2 = v * v;
-    double power = 2 * x * v * v2, sum = difference * v + power / 3;
-    for (int j = 5; j < 32; j += 2) {
-      power *= v2;
-      const double next = sum + power / j;
-      if (next == sum) break;
-      sum = next;
+  int64_t whole = 0;
+  for (int64_t k = team.rank(); k < c.row.classes; k += Team::kSize) {
+    const double m = static_cast<double>(c.row.m[k]), a = static_cast<double>(log_omega[k]) + c.tilt;
+    sum += m * softplus(a > 0 ? -a : a);
+    if (a > 0) {
+      whole += c.row.m[k];
+      sum += m * static_cast<double>(log_omega[k]);
     }
-    return sum;
   }
-  return x * log_lane<double>(x / y) - difference;
-}
-
-// log Gamma(x + 1) - [(x + 1/2) log x - x + log sqrt(2 pi)], x > 0: what Stirling's formula lacks
-DRPM_HD inline double stirling_error(double x) {
-  if (x >= 16) return stirling_series(x);
-  return log_gamma1p(x) - (x + 0.5) * log_lane<double>(x) + x - 0.91893853320467274178;
-}
-
-// log of the Binomial(m, p) probability at x, from log p and log q where p or q may underflow; relaxed x allowed.
-// Loader's saddle-point form: no differences of large log-factorials.                               (Eq. 14)
-DRPM_OUTLINED DRPM_HD inline double log_binomial_probability(double x, double m, double p, double q, double log_p,
-                                                             double log_q) {
-  const double y = m - x;
-  // Ends, and what rounding left of them: the tangent there, with the derivative of log C(m, x) at the end.
-  if (x < 1e-7 || y < 1e-7) {
-    if (m < 0.5) return 0;
-    const double harmonic = digamma1p(m) + 0.57721566490153286061;
-    return x < y ? m * log_q + x * (log_p - log_q + harmonic) : m * log_p + y * (log_q - log_p + harmonic);
-  }
-  // m p and m q as they stand lose nothing: p and q are accurate to the last place. Where one underflows, logs do.
-  const double to_x = p > 1e-290 ? deviance(x, m * p) : x * (log_lane<double>(x / m) - log_p) - x;
-  const double to_y = q > 1e-290 ? deviance(y, m * q) : y * (log_lane<double>(y / m) - log_q) - y;
-  return stirling_error(m) - stirling_error(x) - stirling_error(y) - to_x - to_y +
-         0.5 * log_lane<double>(m / (2 * kPi * x * y));
+  return c.log_total + (team.sum(sum) + static_cast<double>(team.sum(whole) - c.row.n) * c.tilt);
 }
 
 }  // namespace DRPM_ISA

@@ -13,9 +13,9 @@ template <class T>
 constexpr double kCut = sizeof(T) == 4 ? 20 : 38;
 
 template <class V, class Team, class T>
-DRPM_DEVICE inline void write_mean(const Team& team, const Contour& c, T* mean) {
+DRPM_DEVICE inline void write_mean(const Team& team, const Contour& c, const T* log_omega, T* mean) {
   for (int64_t k = 0; k < c.row.classes; ++k) {
-    const double m = static_cast<double>(c.row.m[k]);
+    const double m = static_cast<double>(possible_items(c.row.m, log_omega, k));
     const double expected = c.point ? (c.row.n == 0 ? 0 : m) : m * (c.p[k] + mean_rho<V>(team, c, k));
     if (team.first()) mean[k] = static_cast<T>(expected);
   }
@@ -38,10 +38,11 @@ DRPM_DEVICE inline void normalizer_row(const Team& team, const MvhgNormalizerArg
     solve_contour<V>(team, &c, log_omega, kCut<T>);
     log_normalizer = log_normalizer_of(team, c, log_omega);
   } else if (parameters.n > 0) {
-    for (int64_t k = 0; k < classes; ++k) log_normalizer += static_cast<double>(parameters.m[k]) * log_omega[k];
+    for (int64_t k = 0; k < classes; ++k)
+      if (log_omega[k] > -__builtin_huge_val()) log_normalizer += static_cast<double>(parameters.m[k]) * log_omega[k];
   }
   if (team.first()) args.log_normalizer[row] = static_cast<T>(log_normalizer);
-  if (mean != nullptr) write_mean<V>(team, c, mean);
+  if (mean != nullptr) write_mean<V>(team, c, log_omega, mean);
 }
 
 template <class V, class Team, class T>
@@ -58,17 +59,17 @@ DRPM_DEVICE inline void log_prob_row(const Team& team, const MvhgLogProbArgs<T>&
   }
   Contour c = place_contour(parameters, args.scratch);
   if (!c.point) solve_contour<V>(team, &c, log_omega, kCut<T>);
-  if (mean != nullptr) write_mean<V>(team, c, mean);
-  const double support = log_support(parameters.m, parameters.n, classes, sizes);
+  if (mean != nullptr) write_mean<V>(team, c, log_omega, mean);
+  const double support = log_support(parameters, log_omega, sizes);
   if (!(support == 0)) {
     if (team.first()) args.log_prob[row] = static_cast<T>(support);
     return;
   }
   double log_prob = 0;
   for (int64_t k = team.rank(); k < classes && !c.point; k += Team::kSize) {
+    const double m = static_cast<double>(possible_items(parameters.m, log_omega, k));
     const double a = static_cast<double>(log_omega[k]) + c.tilt;
-    log_prob += log_binomial_probability(sizes[k], static_cast<double>(parameters.m[k]), c.p[k], c.q[k], -softplus(-a),
-                                         -softplus(a));
+    if (m > 0) log_prob += log_binomial_probability(sizes[k], m, c.p[k], c.q[k], -softplus(-a), -softplus(a));
   }
   log_prob = team.sum(log_prob) - (c.point ? 0 : c.log_total);
   if (team.first()) args.log_prob[row] = static_cast<T>(log_prob);
@@ -151,15 +152,26 @@ DRPM_DEVICE inline void cumulant_row(const Team& team, const MvhgCumulantArgs<T>
   }
 }
 
-// Divergence of Bernoulli(a) from Bernoulli(b), times nothing; both sides from p and q, no cancellation.
+// Divergence of Bernoulli(a) from Bernoulli(b), times nothing; both sides from p and q, no cancellation. Log odds of a
+// may be infinite.
 DRPM_HD inline double bernoulli_kl(Odds a, Odds b, double log_odds_a, double log_odds_b) {
+  if (log_odds_a - log_odds_a != 0) return softplus(log_odds_a > 0 ? -log_odds_b : log_odds_b);
   if (b.p < 1e-290 || b.q < 1e-290 || a.p < 1e-290 || a.q < 1e-290)
     return a.p * (log_odds_a - log_odds_b) - (softplus(log_odds_a) - softplus(log_odds_b));
   return deviance(a.p, b.p) + deviance(a.q, b.q);
 }
 
+// Whether q draws from a class that p cannot draw from.
+template <class T>
+DRPM_HD inline bool draws_beyond(const MvhgRow& row, const T* log_q, const T* log_p) {
+  for (int64_t k = 0; k < row.classes && row.n > 0; ++k)
+    if (possible_items(row.m, log_q, k) > 0 && possible_items(row.m, log_p, k) == 0) return true;
+  return false;
+}
+
 // KL = sum_k m_k [ KL(Bernoulli p_k(q) || Bernoulli p_k(p)) + <rho_k>_q delta_k ] - log P_S(q) + log P_S(p),
 // delta_k the difference of the tilted log odds: the large terms of Eq. 12 cancel before they are rounded.  (Eq. 17)
+// A point mass q has infinite tilted log odds.
 template <class V, class Team, class T>
 DRPM_DEVICE inline void kl_row(const Team& team, const MvhgKlArgs<T>& args, int64_t row) {
   const int64_t classes = args.counts.classes;
@@ -174,20 +186,27 @@ DRPM_DEVICE inline void kl_row(const Team& team, const MvhgKlArgs<T>& args, int6
   }
   Contour q = place_contour(row_q, args.scratch);
   Contour p = place_contour(row_p, args.scratch + contour_scratch(classes));
+  const bool beyond = draws_beyond(row_q, log_q, log_p);
   double kl = 0;
-  if (!q.point) {
-    solve_contour<V>(team, &q, log_q, kCut<double>);  // a small divergence is a difference: always float64's precision
-    solve_contour<V>(team, &p, log_p, kCut<double>);
+  // a small divergence is a difference: always float64's precision
+  if (!q.point) solve_contour<V>(team, &q, log_q, kCut<double>);
+  if (!p.point) solve_contour<V>(team, &p, log_p, kCut<double>);
+  if (!p.point && !beyond) {
     for (int64_t k = 0; k < classes; ++k) {
-      const double a = log_q[k] + q.tilt, b = log_p[k] + p.tilt, rho = mean_rho<V>(team, q, k);
-      if (k % Team::kSize != team.rank()) continue;
-      kl += static_cast<double>(row_q.m[k]) * (bernoulli_kl({q.p[k], q.q[k]}, {p.p[k], p.q[k]}, a, b) + rho * (a - b));
+      const bool drawn = possible_items(row_q.m, log_q, k) > 0;
+      const double certain = drawn ? __builtin_huge_val() : -__builtin_huge_val();
+      const double a = q.point ? certain : log_q[k] + q.tilt, b = log_p[k] + p.tilt;
+      const double rho = q.point || !drawn ? 0 : mean_rho<V>(team, q, k);
+      if (k % Team::kSize != team.rank() || possible_items(row_p.m, log_p, k) == 0) continue;
+      const double own = bernoulli_kl(q.point ? Odds{} : Odds{q.p[k], q.q[k]}, {p.p[k], p.q[k]}, a, b);
+      kl += static_cast<double>(row_p.m[k]) * (own + (rho == 0 ? 0 : rho * (a - b)));
     }
     kl = team.sum(kl) + (p.log_total - q.log_total);
   }
+  if (beyond) kl = __builtin_huge_val();
   if (team.first()) args.kl[row] = static_cast<T>(kl < 0 ? 0 : kl);
-  write_mean<V>(team, q, args.mean_q + row * classes);
-  write_mean<V>(team, p, args.mean_p + row * classes);
+  write_mean<V>(team, q, log_q, args.mean_q + row * classes);
+  write_mean<V>(team, p, log_p, args.mean_p + row * classes);
 }
 
 }  // namespace DRPM_ISA

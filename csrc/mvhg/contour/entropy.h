@@ -16,10 +16,12 @@ struct MvhgEntropyArgs {
   T* entropy;          // (B), or null with v
   T* by_class;         // (B, K): gradient or product
   LogFactorialTable log_factorials;
-  double* contours;   // scratch of one task: entropy_scratch(K)
-  double *f, *log_f;  // scratch of one task of the CPU: widest + kTablePadding outcomes of one class
-  int64_t widest;
+  double* contours;  // scratch of one task: entropy_scratch(K)
+  double *f, *phi;   // scratch of one task of the CPU: kEntropyOutcomes of one class
 };
+
+constexpr int64_t kEntropyOutcomes = 256;     // whole packs beyond those of any stride
+constexpr int64_t kEntropyFactorials = 1024;  // of the table: differences beyond lose more than 1e-12
 
 inline DRPM_HD int64_t entropy_scratch(int64_t classes) { return contour_scratch(classes) + 2 * classes; }
 

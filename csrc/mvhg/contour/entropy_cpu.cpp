@@ -7,8 +7,8 @@ namespace {
 
 // f and phi of one class, in arrays.
 struct StoredOutcomes {
-  int64_t low, size, mode;
-  double mass;
+  int64_t low, stride, size, mode;
+  double mass, centre;
   const double *f, *phi;
   int64_t start;
 
@@ -17,28 +17,35 @@ struct StoredOutcomes {
 };
 
 template <class T>
-void entropy_item(const MvhgEntropyArgs<T>& args, int64_t parameters) {
-  double *f = args.f, *phi = args.log_f;
-  entropy_row<VD>(Alone(), args, parameters, [&](int64_t, int64_t m, double a) {
-    const TableWindow w = class_table(m, a, m, kPlainCut, args.widest, args.log_factorials, 0, phi);
-    exp_table(phi, w.size, f);
-    StoredOutcomes out{w.low, w.size, w.low, 0, f, phi, 0};
-    for (int64_t i = 0; i < w.size; ++i) {
-      out.mass += f[i];
-      out.mode = phi[i] > phi[out.mode - w.low] ? w.low + i : out.mode;
-    }
-    return out;
-  });
+StoredOutcomes open_class(const MvhgEntropyArgs<T>& args, int64_t m, double a) {
+  const ClassWeights w = class_weights(m, a, m, kPlainCut, m + 1, args.log_factorials);
+  const int64_t stride = outcome_stride(w.high - w.low + 1);
+  StoredOutcomes out{w.low, stride, (w.high - w.low) / stride + 1, w.mode, 0, 0, args.f, args.phi, 0};
+  class_log_weights(w, stride, out.size, args.log_factorials, args.phi);
+  exp_table(args.phi, out.size, args.f);
+  double sum = 0;
+  for (int64_t i = 0; i < out.size; ++i) {
+    out.mass += args.f[i];
+    sum += args.f[i] * static_cast<double>(w.low - w.mode + i * stride);
+  }
+  out.centre = sum / out.mass;
+  return out;
+}
+
+template <class T>
+void entropy_rows(const MvhgEntropyArgs<T>& args, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row)
+    entropy_row<VD>(Alone(), args, row, [&](int64_t, int64_t m, double a) { return open_class(args, m, a); });
 }
 
 }  // namespace
 
 void mvhg_entropy_rows(const MvhgEntropyArgs<float>& args, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; ++row) entropy_item(args, row);
+  entropy_rows(args, begin, end);
 }
 
 void mvhg_entropy_rows(const MvhgEntropyArgs<double>& args, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; ++row) entropy_item(args, row);
+  entropy_rows(args, begin, end);
 }
 
 }  // namespace DRPM_ISA

@@ -10,15 +10,15 @@ constexpr int kEntropyThreads = 128;  // four warps a block, each with its own r
 
 // f phi of one class, 32 outcomes at a time, one a lane.
 struct WarpOutcomes {
-  int64_t low, size, mode;
-  double mass;
+  int64_t low, stride, size, mode;
+  double mass, centre;
   ClassWeights weights;
   LogFactorialTable table;
   double own;
 
   __device__ void enter(int64_t i) {
-    const int64_t x = low + i + Warp().rank();
-    const double phi = x < low + size ? -class_drop(weights, x, table) : 0;
+    const int64_t own_index = i + Warp().rank();
+    const double phi = own_index < size ? -class_drop(weights, low + own_index * stride, table) : 0;
     own = exp_lane<double>(phi) * phi;
   }
   __device__ double at(int64_t t) const { return __shfl_sync(kFullWarp, own, static_cast<int>(t)); }
@@ -26,14 +26,18 @@ struct WarpOutcomes {
 
 template <class T>
 __device__ WarpOutcomes open_class(const MvhgEntropyArgs<T>& args, int64_t m, double a) {
-  WarpOutcomes out{0, 0, 0, 0, class_weights(m, a, m, kPlainCut, m + 1, args.log_factorials), args.log_factorials, 0};
-  out.low = out.weights.low;
-  out.size = out.weights.high - out.low + 1;
-  out.mode = out.weights.mode;
-  double mass = 0;
-  for (int64_t x = out.low + Warp().rank(); x <= out.weights.high; x += kWarpSize)
-    mass += exp_lane<double>(-class_drop(out.weights, x, args.log_factorials));
+  const ClassWeights w = class_weights(m, a, m, kPlainCut, m + 1, args.log_factorials);
+  const int64_t stride = outcome_stride(w.high - w.low + 1);
+  WarpOutcomes out{w.low, stride, (w.high - w.low) / stride + 1, w.mode, 0, 0, w, args.log_factorials, 0};
+  double mass = 0, sum = 0;
+  for (int64_t i = Warp().rank(); i < out.size; i += kWarpSize) {
+    const int64_t x = w.low + i * stride;
+    const double f = exp_lane<double>(-class_drop(w, x, args.log_factorials));
+    mass += f;
+    sum += f * static_cast<double>(x - w.mode);
+  }
   out.mass = Warp().sum(mass);
+  out.centre = Warp().sum(sum) / out.mass;
   return out;
 }
 

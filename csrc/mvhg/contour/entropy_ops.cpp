@@ -1,26 +1,23 @@
 #include <tuple>
 
+#include "glue/register.h"
+#include "glue/scratch.h"
+#include "mvhg/checked_counts.h"
 #include "mvhg/contour/entropy.h"
-#include "mvhg/tables/tables_ops.h"
 
 namespace drpm {
 namespace {
 
 struct Cpu {
   template <class T>
-  static void run(const char* op, MvhgEntropyArgs<T> args, const Tensor&) {
+  static void run(const char*, MvhgEntropyArgs<T> args, const Tensor&) {
     const int64_t classes = args.counts.classes;
-    MvhgExactArgs<T> tables{};
-    tables.counts = args.counts;
-    tables.use = TableUse::kEntropy;
-    const TableBounds bounds = checked_bounds(op, tables);
-    args.log_factorials = log_factorial_table(bounds.counts.max_m + 1);
-    args.widest = bounds.widest;
-    for_rows(args.counts.batch, classes * (2000 + 40 * args.widest), [&](int64_t begin, int64_t end) {
+    args.log_factorials = log_factorials_below(log_factorial_table(kEntropyFactorials), kEntropyFactorials);
+    for_rows(args.counts.batch, 10000 * classes, [&](int64_t begin, int64_t end) {
       MvhgEntropyArgs<T> task = args;
       const TaskScratch memory([&](Carver& c) {
-        task.f = c.take<double>(args.widest + kTablePadding);
-        task.log_f = c.take<double>(args.widest + kTablePadding);
+        task.f = c.take<double>(kEntropyOutcomes);
+        task.phi = c.take<double>(kEntropyOutcomes);
         task.contours = c.take<double>(entropy_scratch(classes));
       });
       mvhg_entropy_rows(task, begin, end);
@@ -33,7 +30,7 @@ struct Cuda {
   static void run(const char* op, MvhgEntropyArgs<T> args, const Tensor& like) {
     const int64_t doubles = entropy_rows_in_flight(args.counts.batch) * entropy_scratch(args.counts.classes);
     const Tensor memory = carve(like, [&](Carver& c) { args.contours = c.take<double>(doubles); });
-    launch_with_log_factorials(op, like, kExactTableSize, &args.log_factorials,
+    launch_with_log_factorials(op, like, kEntropyFactorials, &args.log_factorials,
                                [&](void* stream) { return mvhg_entropy_cuda(args, stream); });
   }
 };

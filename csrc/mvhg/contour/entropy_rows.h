@@ -17,30 +17,33 @@ struct OutcomeMoments {
 };
 
 // Sums over the outcomes of f(x) e^{i theta y} phi(x) y^a, divided by the class's characteristic function, which is
-// known without cancellation: phase m [atan(d tan h) - d h] + theta (m p - mode) as in Eq. 12.         (Eq. 23)
-// `outcomes` holds low, size, mode and mass (the sum of f); its enter(i) is called by the whole team, then at(t) gives
-// f phi at outcome low + i + t for t < kTurns.
+// known without cancellation: phase m [atan(d tan h) - d h] + theta E y as in Eq. 12.                   (Eq. 23)
+// Where there are many outcomes, every stride-th stands for all: sums over a smooth bell are as good, to any accuracy
+// of use, from a few points per standard deviation on (concave_window.h). `outcomes` holds low, stride, size, mode,
+// mass (the sum of f) and centre (its mean of y); its enter(i) is called by the whole team, then at(t) gives f phi at
+// outcome low + (i + t) stride for t < kTurns.
 constexpr int64_t kTurns = 32;  // steps of the recurrence for e^{i theta y} between two evaluations
 template <class V, class Team, class Outcomes>
 DRPM_DEVICE inline void outcome_moments(const Team& team, const Contour& c, int64_t k, Outcomes& outcomes,
                                         OutcomeMoments<V, Team>* out) {
   constexpr int64_t kStep = Lane<V>::kWidth * Team::kSize;
-  const double m = static_cast<double>(c.row.m[k]), p = c.p[k], q = c.q[k], difference = p - q;
-  const double shift = m * p - static_cast<double>(outcomes.mode);
+  const double m = static_cast<double>(c.row.m[k]), p = c.p[k], q = c.q[k];
+  const double shift = outcomes.centre, stride = static_cast<double>(outcomes.stride);
   for (int64_t slot = 0; slot * kStep < c.nodes; ++slot) {
     const int64_t own = slot * kStep + team.rank() * Lane<V>::kWidth;
     const int64_t j = own < c.nodes ? own : 0;  // members beyond the last node help with the outcomes
-    const V tangent = load<V>(c.sine + j) / (load<V>(c.cosine + j) + 1.0), half = atan_lane<V>(tangent);
-    const Complex<V> turn = {load<V>(c.cosine + j), load<V>(c.sine + j)};
+    const V tangent = load<V>(c.sine + j) / (load<V>(c.versine + j) + 2.0), half = atan_lane<V>(tangent);
+    const SinCos<V> step = sincos_lane<V>(half * (2.0 * stride));
+    const Complex<V> turn = {step.cos, step.sin};
     Complex<V> sum0{}, sum1{}, sum2{};
     for (int64_t i = 0; i < outcomes.size; i += kTurns) {
       outcomes.enter(i);
-      const double first = static_cast<double>(outcomes.low + i - outcomes.mode);
+      const double first = static_cast<double>(outcomes.low - outcomes.mode + i * outcomes.stride);
       const SinCos<V> at = sincos_lane<V>(half * (2.0 * first));
       Complex<V> e = {at.cos, at.sin};
       const int64_t turns = outcomes.size - i < kTurns ? outcomes.size - i : kTurns;
       for (int64_t t = 0; t < turns; ++t) {
-        const double y = first + static_cast<double>(t);
+        const double y = first + static_cast<double>(t) * stride;
         const Complex<V> term = scaled<V>(e, outcomes.at(t));
         sum0 = plus<V>(sum0, term);
         sum1 = plus<V>(sum1, scaled<V>(term, y));
@@ -50,7 +53,7 @@ DRPM_DEVICE inline void outcome_moments(const Team& team, const Contour& c, int6
     }
     const V square = tangent * tangent, sine_squared = square / (square + 1.0);  // sin^2 h
     const V modulus = log1p_lane<V>(sine_squared * (-4 * p * q)) * (0.5 * m);
-    const V phase = (atan_lane<V>(tangent * difference) - half * difference) * m + half * (2 * shift);
+    const V phase = binomial_phase<V>(c, k, half, tangent) * m + half * (2 * shift);
     const V scale = exp_lane<V>(-modulus) * (1 / outcomes.mass);
     const SinCos<V> back = sincos_lane<V>(phase);
     const Complex<V> inverse = {back.cos * scale, -back.sin * scale};
@@ -107,8 +110,8 @@ DRPM_DEVICE inline void entropy_row(const Team& team, const MvhgEntropyArgs<T>& 
   double log_z = c.log_total;
   for (int64_t k = 0; k < classes; ++k) {
     const double a = static_cast<double>(log_omega[k]) + c.tilt;
-    auto outcomes = open(k, row.m[k], a);
-    log_z += log_lane<double>(outcomes.mass);
+    auto outcomes = open(k, possible_items(row.m, log_omega, k), a);
+    log_z += log_lane<double>(outcomes.mass * static_cast<double>(outcomes.stride));
     OutcomeMoments<V, Team> x;
     outcome_moments<V>(team, c, k, outcomes, &x);
     for_nodes<V>(team, c.nodes, [&](int64_t, int64_t slot) {

@@ -25,8 +25,8 @@ DRPM_OUTLINED DRPM_DEVICE inline double log_total_probability(const Team& team, 
   double sum = 0;
   if (c.point) {
     for (int64_t l = 0; l < classes; ++l) {
-      const double a = log_omega[l] + tilt;
-      sum -= static_cast<double>(m[l]) * softplus(total == 0 ? a : -a);
+      const double a = log_omega[l] + tilt, items = static_cast<double>(possible_items(m, log_omega, l));
+      sum -= items == 0 ? 0 : items * softplus(total == 0 ? a : -a);
     }
     return sum;
   }
@@ -48,22 +48,23 @@ DRPM_DEVICE inline int64_t reject(const Team& team, const MvhgDrawArgs<T>& args,
   const T* weights = log_omega + k;
   double* scratch = args.contours;
   const MvhgRow here = mvhg_row(m, r, classes, weights);
-  if (r == 0 || r == here.total) return r == 0 ? 0 : m[0];
+  const int64_t own = possible_items(m, weights, 0);
+  if (r == 0 || own == 0 || r == here.total) return r == 0 ? 0 : own;
   const double log_all = log_total_probability<V>(team, m, weights, classes, r, tilt, scratch);
   const Odds odds = odds_of(weights[0] + tilt);
   const double a = weights[0] + tilt, log_p = -softplus(-a), log_q = -softplus(a);
   auto log_prob = [&](int64_t x) {
-    if (x < 0 || x > m[0] || x > r) return -__builtin_huge_val();
+    if (x < 0 || x > own || x > r) return -__builtin_huge_val();
     const double rest = log_total_probability<V>(team, m + 1, weights + 1, classes - 1, r - x, tilt, scratch);
-    return log_binomial_probability(static_cast<double>(x), static_cast<double>(m[0]), odds.p, odds.q, log_p, log_q) +
+    return log_binomial_probability(static_cast<double>(x), static_cast<double>(own), odds.p, odds.q, log_p, log_q) +
            rest - log_all;
   };
   Contour c = place_contour(here, scratch);
   solve_contour<V>(team, &c, weights, 38);
-  const double mean = static_cast<double>(m[0]) * (c.p[0] + mean_rho<V>(team, c, 0));
+  const double mean = static_cast<double>(own) * (c.p[0] + mean_rho<V>(team, c, 0));
   int64_t mode = static_cast<int64_t>(mean + 0.5);
-  const int64_t later = here.total - m[0];
-  const int64_t low = r > later ? r - later : 0, high = m[0] < r ? m[0] : r;
+  const int64_t later = here.total - own;
+  const int64_t low = r > later ? r - later : 0, high = own < r ? own : r;
   mode = mode < low ? low : (mode > high ? high : mode);
   double at_mode = log_prob(mode);
   for (int64_t direction = -1; direction <= 1; direction += 2) {
@@ -100,7 +101,7 @@ DRPM_DEVICE inline void draw_row(const Team& team, const MvhgDrawArgs<T>& args, 
     int64_t x = remaining;
     if (k < classes - 1) {
       if (is_point(group))
-        x = group.n == 0 ? 0 : group.m[k];
+        x = group.n == 0 ? 0 : possible_items(group.m, log_omega, k);
       else if (group.n <= args.largest_table)
         x = table_draw(k, remaining, draw_uniform(at, k, 0));
       else

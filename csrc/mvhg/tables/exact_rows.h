@@ -16,9 +16,10 @@ DRPM_DEVICE inline void sample_exact_row(const Team& team, const MvhgSampleExact
   const ChainOutput<T> out{args.sizes + at, args.statistics == nullptr ? nullptr : args.statistics + 3 * at, 3,
                            args.common.hard, args.common.tau};
   const bool point = is_point(group);
+  const T* log_omega = args.common.log_omega + row % args.common.counts.batch * group.classes;
   sample_chain(team, group, out, [&](int64_t p, int64_t remaining, int64_t k) {
     if (!point) return draw(p, remaining, k);
-    const int64_t x = group.n == 0 ? 0 : group.m[k];
+    const int64_t x = group.n == 0 ? 0 : possible_items(group.m, log_omega, k);
     return RelaxedOutcome{x, static_cast<double>(x), 0, 0};
   });
 }

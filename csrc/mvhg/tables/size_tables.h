@@ -6,6 +6,7 @@
 #include "mvhg/concave_window.h"
 #include "mvhg/tables/tables.h"
 #include "mvhg/tilt.h"
+#include "special/log_binomial.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -39,7 +40,7 @@ constexpr double kPlainCut = 45;  // below the resolution of a uniform
 
 template <class T>
 DRPM_HD inline double table_cut(const MvhgExactArgs<T>& args) {
-  return args.use == TableUse::kPlain || args.use == TableUse::kEntropy ? kPlainCut : outcome_cut(args) + kMargin<T>;
+  return args.use == TableUse::kPlain ? kPlainCut : outcome_cut(args) + kMargin<T>;
 }
 
 // Weights below e^-640 of the largest would leave the doubles once multiplied.
@@ -50,6 +51,7 @@ struct ClassWeights {
   double m, a;  // items, tilted log odds
   int64_t low, high, mode;
   double log_factorials_at_mode;
+  double slope;  // of log f at the mode, where m lies beyond the table
 };
 
 DRPM_HD inline double class_log_factorials(const ClassWeights& f, int64_t x, const LogFactorialTable& table) {
@@ -58,7 +60,11 @@ DRPM_HD inline double class_log_factorials(const ClassWeights& f, int64_t x, con
 
 // -log f(x), where log f(x) = log C(m, x) + x a, relative to its value at the mode.                   (Eq. 18)
 DRPM_HD inline double class_drop(const ClassWeights& f, int64_t x, const LogFactorialTable& table) {
-  return class_log_factorials(f, x, table) - f.log_factorials_at_mode - static_cast<double>(x - f.mode) * f.a;
+  const double distance = static_cast<double>(x - f.mode), drawn = static_cast<double>(x);
+  if (f.m < static_cast<double>(table.size))
+    return class_log_factorials(f, x, table) - f.log_factorials_at_mode - distance * f.a;
+  const double mode = static_cast<double>(f.mode);
+  return log_factorial_bend(drawn, mode) + log_factorial_bend(f.m - drawn, f.m - mode) - distance * f.slope;
 }
 
 // The outcomes within `cut` of the mode, up to the limit.
@@ -66,8 +72,13 @@ DRPM_OUTLINED DRPM_HD inline ClassWeights class_weights(int64_t m, double a, int
                                                         const LogFactorialTable& table) {
   const int64_t high = m < limit ? m : limit;
   const int64_t mode = static_cast<int64_t>(static_cast<double>(m + 1) * odds_of(a).p);
-  ClassWeights f{static_cast<double>(m), a, 0, 0, mode < high ? mode : high, 0};
-  f.log_factorials_at_mode = class_log_factorials(f, f.mode, table);
+  ClassWeights f{static_cast<double>(m), m == 0 ? 0 : a, 0, 0, mode < high ? mode : high, 0, 0};
+  if (m < table.size) {
+    f.log_factorials_at_mode = class_log_factorials(f, f.mode, table);
+  } else {
+    const double drawn = static_cast<double>(f.mode), left = f.m - drawn;
+    f.slope = a - log_lane<double>((drawn > 1 ? drawn : 1) / (left > 1 ? left : 1));
+  }
   const OutcomeWindow window = concave_window(f.mode, 0, high, cut, [&](int64_t x) { return class_drop(f, x, table); });
   f.low = window.low;
   f.high = window.high;
@@ -77,15 +88,6 @@ DRPM_OUTLINED DRPM_HD inline ClassWeights class_weights(int64_t m, double a, int
   }
   return f;
 }
-
-// How far a sum of independent Bernoulli variables strays from its mean, at most, where it is at most c nats below
-// probability 1: Bernstein's inequality d^2 / (2 (variance + d / 3)) <= c.                            (Eq. 19a)
-DRPM_HD inline double farthest(double variance, double c) {
-  return c / 3 + __builtin_sqrt(c * c / 9 + 2 * c * variance);
-}
-
-// Of the likeliest value's probability, at most this is missing to 1, in nats.
-DRPM_HD inline double peak_loss(double variance) { return 0.5 * log_lane<double>(1 + 12 * variance); }
 
 // The same for the total of the classes after some position, in a draw that is at most `cut` nats less probable than
 // the likeliest: the classes before must stray as far the other way.

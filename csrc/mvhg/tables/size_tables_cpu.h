@@ -59,19 +59,40 @@ inline void log_table(const double* x, int64_t size, double* log_x) {
   for (int64_t i = 0; i < size; i += kVD) store<VD>(log_x + i, log_lane<VD>(load<VD>(x + i)));
 }
 
+// log f at every stride-th outcome of the window; whole packs.
+inline void class_log_weights(const ClassWeights& f, int64_t stride, int64_t count, const LogFactorialTable& table,
+                              double* log_f) {
+  const double m = f.m, mode = static_cast<double>(f.mode), low = static_cast<double>(f.low);
+  const double step = static_cast<double>(stride), high = low + static_cast<double>(count - 1) * step;
+  if (m < static_cast<double>(table.size)) {
+    const double *up = table.value + f.low, *down = table.value + (static_cast<int64_t>(m) - f.low);
+    const auto fill = [&](int64_t by) __attribute__((always_inline)) {
+      for (int64_t i = 0; i < count; ++i)
+        log_f[i] = (low - mode + static_cast<double>(i) * step) * f.a -
+                   ((up[i * by] + down[-i * by]) - f.log_factorials_at_mode);
+    };
+    stride == 1 ? fill(1) : fill(stride);
+    return;
+  }
+  if (mode < kBendFrom || m - mode < kBendFrom || low < 16 || m - high < 16) {
+    for (int64_t i = 0; i < count; ++i) log_f[i] = -class_drop(f, f.low + i * stride, table);
+    return;
+  }
+  double lane_index[kVD];
+  for (int64_t i = 0; i < kVD; ++i) lane_index[i] = static_cast<double>(i);
+  for (int64_t i = 0; i < count; i += kVD) {
+    const VD x = min_lane<VD>((load<VD>(lane_index) + static_cast<double>(i)) * step + low, splat<VD>(high));
+    const VD drop = large_factorial_bend<VD>(x, mode) + large_factorial_bend<VD>(m - x, m - mode);
+    store<VD>(log_f + i, (x - mode) * f.slope - drop);
+  }
+}
+
 // Fills log_f; whole packs.
 inline TableWindow class_table(int64_t m, double a, int64_t limit, double cut, int64_t widest,
                                const LogFactorialTable& table, int64_t at, double* log_f) {
   const ClassWeights f = class_weights(m, a, limit, cut, widest, table);
   const int64_t size = f.high - f.low + 1;
-  if (m < table.size) {
-    const double *up = table.value + f.low, *down = table.value + (m - f.low);
-    const double start = static_cast<double>(f.low - f.mode);
-    for (int64_t i = 0; i < size; ++i)
-      log_f[at + i] = (start + static_cast<double>(i)) * a - ((up[i] + down[-i]) - f.log_factorials_at_mode);
-  } else {
-    for (int64_t i = 0; i < size; ++i) log_f[at + i] = -class_drop(f, f.low + i, table);
-  }
+  class_log_weights(f, 1, size, table, log_f + at);
   for (int64_t i = size; i % kVD != 0; ++i) log_f[at + i] = 0;
   return {f.low, size, at};
 }
@@ -138,9 +159,7 @@ inline void set_table_bounds(const MvhgTableBoundsArgs<T>& args) {
   TableBounds& out = *args.bounds;
   out.counts = count_bounds(args.common.counts, args.largest_n);
   const auto [max_m, max_n, max_total, outcomes] = out.counts;
-  // entropy sums whole binomials, also what cannot be drawn
-  const int64_t most = args.common.use == TableUse::kEntropy ? max_m + 1 : max_n + 2;
-  out.widest = table_width(max_m, max_n, max_total, table_cut(args.common), most);
+  out.widest = table_width(max_m, max_n, max_total, table_cut(args.common), max_n + 2);
 }
 
 // b_{K-2} = f_{K-1};  b_p = f_{p+1} * b_{p+1}, up to the total n + 1 that slopes at n look at.            (Eq. 19)
@@ -173,7 +192,8 @@ inline SizeTables build_tables(const MvhgExactArgs<T>& args, const MvhgRow& row,
     const int64_t k = class_at(row, p);
     const double a = static_cast<double>(log_omega[k]) + tilt;
     add_class(row.m[k], a, &moments);
-    const TableWindow w = class_table(row.m[k], a, row.n + 1, cut, scratch.widest, args.log_factorials, at, t.log_f);
+    const int64_t m = possible_items(row.m, log_omega, k);
+    const TableWindow w = class_table(m, a, row.n + 1, cut, scratch.widest, args.log_factorials, at, t.log_f);
     t.f_low[p] = w.low;
     t.f_size[p] = w.size;
     t.f_at[p] = at;

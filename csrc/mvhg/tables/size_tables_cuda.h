@@ -114,8 +114,8 @@ DRPM_OUTLINED __device__ void build_tables_block(const MvhgExactArgs<T>& args, c
   __syncthreads();  // the tables may still be read for the group before
   for (int64_t p = warp; p < classes; p += warps) {
     const int64_t k = class_at(row, p);
-    const ClassWeights f =
-        class_weights(row.m[k], static_cast<double>(log_omega[k]) + tilt, row.n + 1, cut, stride, args.log_factorials);
+    const ClassWeights f = class_weights(possible_items(row.m, log_omega, k), static_cast<double>(log_omega[k]) + tilt,
+                                         row.n + 1, cut, stride, args.log_factorials);
     for (int64_t x = f.low + Warp().rank(); x <= f.high; x += kWarpSize) {
       const double log_f = -class_drop(f, x, args.log_factorials);
       t.log_f[p * stride + (x - f.low)] = log_f;

@@ -25,7 +25,7 @@ struct TableScratch {
 };
 
 // What the tables are for decides how far they reach.
-enum class TableUse { kSample, kRelaxedSample, kPlain, kEntropy };
+enum class TableUse { kSample, kRelaxedSample, kPlain };
 
 template <class T>
 struct MvhgExactArgs {
@@ -84,7 +84,7 @@ void place_tables(Carver* carver, const TableBounds& bounds, bool backward, Mvhg
 // tables are laid out for this many draws, and a row that draws more is a row of NaN.
 constexpr int64_t kLargestUnknownN = int64_t{1} << 20;
 
-// Entries of the log-factorial table on the device; Stirling's series takes over beyond.
+// Entries of the log-factorial table on the device; classes of more items take another form (size_tables.h).
 constexpr int64_t kExactTableSize = 4096;
 
 constexpr int kExactThreads = 128;

@@ -8,13 +8,15 @@ namespace {
 template <class T>
 void log_weights_row(const HypergeometricLogWeightsArgs<T>& args, int64_t row) {
   const int64_t m_left = args.m_left[row], m_right = args.m_right[row], n = args.n[row];
+  const int64_t left_items = possible_items(args.m_left, args.log_omega_left, row);
+  const int64_t right_items = possible_items(args.m_right, args.log_omega_right, row);
   const double left = args.log_omega_left[row], right = args.log_omega_right[row];
   T* out = args.log_weights + row * args.width;
-  if (!hypergeometric_counts_are_valid(m_left, m_right, n) || !hypergeometric_weights_are_valid(left, right)) {
+  if (!hypergeometric_counts_are_valid(left_items, right_items, n) || !hypergeometric_weights_are_valid(left, right)) {
     for (int64_t x = 0; x < args.width; ++x) out[x] = static_cast<T>(__builtin_nan(""));
     return;
   }
-  const SupportRange support = hypergeometric_support(m_left, m_right, n);
+  const SupportRange support = hypergeometric_support(left_items, right_items, n);
   const T outside = static_cast<T>(-__builtin_huge_val());
   for (int64_t x = 0; x < support.low; ++x) out[x] = outside;
   for (int64_t x = support.high + 1; x < args.width; ++x) out[x] = outside;

@@ -22,8 +22,10 @@ struct MvhgSampleMergedArgs {
   LogFactorialTable log_factorials;
   T* outcomes;      // scratch of one task: (2, width)
   double* classes;  // scratch of one task: (2, K)
-  int64_t width;    // >= max m + 1, rounded up to whole noise blocks and packs
+  int64_t width;    // outcomes that a class looks at, at most, and whole noise blocks and packs beyond
 };
+
+constexpr int64_t kSummedOutcomes = 256;  // whole packs beyond those of any stride
 
 template <class T>
 struct MvhgSampleMergedBackwardArgs {
@@ -43,9 +45,8 @@ struct MvhgLogProbMergedArgs {
   T* log_prob;         // (B); -inf outside the support, NaN where counts are invalid
   double* statistics;  // (B, K, 2): E x, E d, by class
   LogFactorialTable log_factorials;
-  double* outcomes;  // scratch of one task: (2, width)
+  double* outcomes;  // scratch of one task of the CPU: (2, kSummedOutcomes)
   double* classes;   // scratch of one task: (2, K)
-  int64_t width;
 };
 
 template <class T>
@@ -70,8 +71,11 @@ DRPM_DECLARE_KERNEL(mvhg_log_prob_merged_rows, MvhgLogProbMergedArgs<double>)
 DRPM_DECLARE_KERNEL(mvhg_log_prob_merged_backward_rows, MvhgLogProbMergedBackwardArgs<float>)
 DRPM_DECLARE_KERNEL(mvhg_log_prob_merged_backward_rows, MvhgLogProbMergedBackwardArgs<double>)
 
-// Entries of the log-factorial table on the device: counts are not known to the host, so its size is fixed; Stirling's
-// series takes over beyond (16 is exact enough). 16 KB stay in the first cache.
+// Log-factorials above are not subtracted in a log-probability: they would lose more than 1e-12.
+constexpr int64_t kLargestSummedFactorials = 2048;
+
+// Entries of the log-factorial table on the device: counts are not known to the host, so its size is fixed. 16 KB stay
+// in the first cache.
 constexpr int64_t kMergedTableSize = 2048;
 
 // Rows in flight (`warps`) or threads, each with its own part of `classes`.

@@ -66,12 +66,18 @@ __device__ TwoClassSums sum_two_class(const TwoClass& c, double cut, const LogFa
   TwoClassSums out{0, 0, 0, two_class_window(c, cut, table)};
   const TwoClassWindow& window = out.window;
   if (window.low == window.high) return out;
+  const int64_t stride = outcome_stride(window.high - window.low + 1);
+  const double at_low = stride == 1 ? 0 : remainder_slope(c, static_cast<double>(window.low));
   double s0 = 0, sy = 0, sd = 0, slope_of_tile = 0;
-  for (int64_t tile = window.low; tile <= window.high; tile += kWarpSize) {
-    const int64_t x = tile + Warp().rank();
-    double total;
-    const double slope = slope_of_tile + warp_exclusive_sum(x < window.high ? remainder_slope_step(c, x) : 0, &total);
-    slope_of_tile += total;
+  for (int64_t tile = window.low; tile <= window.high; tile += kWarpSize * stride) {
+    const int64_t x = tile + Warp().rank() * stride;
+    double slope, total;
+    if (stride == 1) {
+      slope = slope_of_tile + warp_exclusive_sum(x < window.high ? remainder_slope_step(c, x) : 0, &total);
+      slope_of_tile += total;
+    } else {
+      slope = remainder_slope(c, static_cast<double>(x < window.high ? x : window.high)) - at_low;
+    }
     if (x > window.high) continue;
     const double w = exp_lane<double>(-two_class_drop(c, window, x, table));
     s0 += w;
@@ -79,7 +85,7 @@ __device__ TwoClassSums sum_two_class(const TwoClass& c, double cut, const LogFa
     sd += w * slope;
   }
   s0 = Warp().sum(s0);
-  out.log_sum = log_lane<double>(s0);
+  out.log_sum = log_lane<double>(s0 * static_cast<double>(stride));
   out.mean = Warp().sum(sy) / s0;
   out.slope = Warp().sum(sd) / s0;
   return out;

@@ -17,7 +17,8 @@ DRPM_HD inline void merged_masses(const MvhgRow& row, const T* log_omega, double
   double later = none;
   for (int64_t p = row.classes - 1; p >= 0; --p) {
     const int64_t k = class_at(row, p);
-    log_mass[p] = row.m[k] == 0 ? none : log_lane<double>(static_cast<double>(row.m[k])) + log_omega[k];
+    const int64_t m = possible_items(row.m, log_omega, k);
+    log_mass[p] = m == 0 ? none : log_lane<double>(static_cast<double>(m)) + log_omega[k];
     log_later[p] = later;
     later = log_add(later, log_mass[p]);
   }
@@ -39,7 +40,8 @@ DRPM_HD inline void spread_merged_gradient(const MvhgRow& row, const double* log
     const int64_t k = class_at(row, p);
     const double carried = p == 1 || spread == 0 ? 0 : exp_lane<double>(log_later[p - 1] - log_later[p - 2]);
     spread = c[p - 1] + spread * carried;
-    if (row.m[k] > 0) grad[k] = static_cast<T>(grad[k] + spread * exp_lane<double>(log_mass[p] - log_later[p - 1]));
+    if (log_mass[p] == -__builtin_huge_val()) continue;  // nothing can be drawn
+    grad[k] = static_cast<T>(grad[k] + spread * exp_lane<double>(log_mass[p] - log_later[p - 1]));
   }
 }
 
@@ -63,11 +65,6 @@ DRPM_HD inline void sample_backward_row(const MvhgSampleMergedBackwardArgs<T>& a
     c[p] = -direct;
   });
   spread_merged_gradient(parameters, log_mass, log_later, c, grad);
-}
-
-// The x-dependent part of d log w(x) / d r at x: psi(m_R - r + x + 1) - psi(r - x + 1).
-DRPM_HD inline double remainder_slope(const TwoClass& c, double x) {
-  return digamma1p(c.m_right - c.r + x) - digamma1p(c.r - x);
 }
 
 // d/dlog omega_k = x - E x, d/dlog omega_R = -(x - E x); with u = log omega_R + d(x), the slope of the chosen term in
@@ -94,13 +91,15 @@ DRPM_HD inline void log_prob_backward_row(const MvhgLogProbMergedBackwardArgs<T>
   int64_t m_right = 0;
   double grad_remaining = 0;
   for (int64_t k = classes - 2; k >= 0; --k) {
-    m_right += parameters.m[k + 1];
+    m_right += possible_items(parameters.m, log_omega, k + 1);
     const double x = sizes[k], merged = merged_log_omega(log_later[k], m_right);
     const double slope = digamma1p(static_cast<double>(m_right) - remaining) - digamma1p(remaining);  // d at x
     const double direct = upstream * (x - statistics[2 * k]);
     grad[k] = static_cast<T>(direct);
     c[k] = -direct;
-    const double own = log_omega[k] + digamma1p(static_cast<double>(parameters.m[k]) - x) - digamma1p(x);
+    const int64_t m = possible_items(parameters.m, log_omega, k);
+    const double weight = log_omega[k] > -__builtin_huge_val() ? log_omega[k] : 0;
+    const double own = weight + digamma1p(static_cast<double>(m) - x) - digamma1p(x);
     grad_sizes[k] = static_cast<T>(upstream * (own - (grad_remaining + merged + slope)));
     grad_remaining += slope - statistics[2 * k + 1];
     remaining += x;

@@ -50,8 +50,7 @@ std::tuple<Tensor, Tensor> mvhg_log_prob_merged(const Tensor& sizes, const Tenso
                                         statistics.mutable_data_ptr<double>(),
                                         {},
                                         nullptr,
-                                        nullptr,
-                                        0};
+                                        nullptr};
     Backend::log_prob(args, log_omega);
   });
   return {log_prob, statistics};

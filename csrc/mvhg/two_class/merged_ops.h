@@ -6,6 +6,7 @@
 #include "glue/register.h"
 #include "glue/scratch.h"
 #include "glue/sum_rows.h"
+#include "mvhg/concave_window.h"
 #include "mvhg/outcome.h"
 #include "mvhg/sizes_ops.h"
 #include "mvhg/task_memory.h"
@@ -18,7 +19,12 @@ constexpr const char* kMvhgLogProb = "mvhg_log_prob";
 struct MergedCpu {
   template <class T>
   static void sample(MvhgSampleMergedArgs<T> args, int64_t rows, const Tensor&) {
-    const int64_t cost = 20 * size_outcomes(kMvhgSample, &args);
+    const CountBounds bounds = DRPM_ISA::count_bounds(args.counts, INT64_MAX);
+    const double cut = DRPM_ISA::outcome_cut<T>(args.noise, !args.hard || args.statistics != nullptr, args.tau);
+    args.width = DRPM_ISA::widest_window(std::min(bounds.max_m, bounds.max_n), cut) + kOutcomePadding;
+    check_task_memory(kMvhgSample, 2.0 * sizeof(T) * static_cast<double>(args.width), bounds.max_n,
+                      args.counts.classes);
+    const int64_t cost = 20 * size_outcomes(bounds, &args);
     for_rows(rows, cost, [&](int64_t begin, int64_t end) {
       MvhgSampleMergedArgs<T> task = args;
       const TaskScratch memory([&](Carver& c) {
@@ -40,11 +46,12 @@ struct MergedCpu {
 
   template <class T>
   static void log_prob(MvhgLogProbMergedArgs<T> args, const Tensor&) {
-    const int64_t cost = 10 * size_outcomes(kMvhgLogProb, &args);
+    const int64_t cost = 10 * size_outcomes(DRPM_ISA::count_bounds(args.counts, INT64_MAX), &args);
+    args.log_factorials = log_factorials_below(args.log_factorials, kLargestSummedFactorials);
     for_rows(args.counts.batch, cost, [&](int64_t begin, int64_t end) {
       MvhgLogProbMergedArgs<T> task = args;
       const TaskScratch memory([&](Carver& c) {
-        task.outcomes = c.take<double>(2 * args.width);
+        task.outcomes = c.take<double>(2 * kSummedOutcomes);
         task.classes = c.take<double>(2 * args.counts.classes);
       });
       mvhg_log_prob_merged_rows(task, begin, end);
@@ -64,15 +71,10 @@ struct MergedCpu {
   // What depends on how large the counts are; returns the outcomes that a row looks at, roughly: the windows grow with
   // the square root of the counts.
   template <class Args>
-  static int64_t size_outcomes(const char* op, Args* args) {
-    const int64_t classes = args->counts.classes;
-    const CountBounds bounds = DRPM_ISA::count_bounds(args->counts, INT64_MAX);
-    args->width = std::min(bounds.max_m, bounds.max_n) + 2 + kOutcomePadding;
-    check_task_memory(op, 2.0 * sizeof(double) * static_cast<double>(args->width), bounds.max_n, classes);
+  static int64_t size_outcomes(const CountBounds& bounds, Args* args) {
     args->log_factorials = log_factorial_table(bounds.max_total + 1);
-    int64_t root = 1;
-    while (root * root < bounds.max_m) ++root;
-    return classes * std::min(bounds.max_m + 1, 16 + 8 * root);
+    const double root = __builtin_sqrt(static_cast<double>(bounds.max_m));
+    return args->counts.classes * std::min(bounds.max_m + 1, 16 + 8 * static_cast<int64_t>(root));
   }
 };
 

@@ -23,9 +23,10 @@ DRPM_DEVICE inline void sample_row(const Team& team, const MvhgSampleMergedArgs<
   int64_t m_right = parameters.total;
   sample_chain(team, parameters, ChainOutput<T>{args.sizes + row * classes, statistics, 2, args.hard, args.tau},
                [&](int64_t p, int64_t remaining, int64_t k) {
-                 m_right -= parameters.m[k];
-                 const TwoClass c = make_two_class(log_omega[k], merged_log_omega(log_later[p], m_right),
-                                                   parameters.m[k], m_right, static_cast<double>(remaining));
+                 const int64_t m = possible_items(parameters.m, log_omega, k);
+                 m_right -= m;
+                 const TwoClass c = make_two_class(log_omega[k], merged_log_omega(log_later[p], m_right), m, m_right,
+                                                   static_cast<double>(remaining));
                  return draw(c, row, k, !args.hard || statistics != nullptr);
                });
 }
@@ -39,7 +40,7 @@ DRPM_DEVICE inline void log_prob_row(const Team& team, const MvhgLogProbMergedAr
   const T* sizes = args.sizes + row * classes;
   double* statistics = args.statistics + row * classes * 2;
   const MvhgRow parameters = mvhg_row(args.counts, row, log_omega);
-  const double support = parameters.valid ? log_support(parameters.m, parameters.n, classes, sizes) : kNaN;
+  const double support = parameters.valid ? log_support(parameters, log_omega, sizes) : kNaN;
   team_fill(team, statistics, 2 * classes, 0);
   if (!(support == 0)) {
     if (team.first()) args.log_prob[row] = static_cast<T>(support);
@@ -52,13 +53,12 @@ DRPM_DEVICE inline void log_prob_row(const Team& team, const MvhgLogProbMergedAr
   int64_t m_right = parameters.total;
   double remaining = static_cast<double>(parameters.n), log_prob = 0;
   for (int64_t k = 0; k < classes - 1; ++k) {
-    m_right -= parameters.m[k];
-    const TwoClass c =
-        make_two_class(log_omega[k], merged_log_omega(log_later[k], m_right), parameters.m[k], m_right, remaining);
+    const int64_t m = possible_items(parameters.m, log_omega, k);
+    m_right -= m;
+    const TwoClass c = make_two_class(log_omega[k], merged_log_omega(log_later[k], m_right), m, m_right, remaining);
     const TwoClassSums sums = sum(c);
     const double x = sizes[k];
-    log_prob += (x - static_cast<double>(sums.window.mode)) * c.log_odds -
-                (log_factorials_at_size(c, x, args.log_factorials) - sums.window.log_factorials_at_mode) - sums.log_sum;
+    log_prob -= two_class_drop_at_size(c, sums.window, x, args.log_factorials) + sums.log_sum;
     if (team.first()) {
       statistics[2 * k] = static_cast<double>(sums.window.mode) + sums.mean;
       statistics[2 * k + 1] = remainder_slope(c, static_cast<double>(sums.window.low)) + sums.slope;

@@ -4,7 +4,7 @@
 
 #include "mvhg/concave_window.h"
 #include "mvhg/two_class/hypergeometric_log_weights_math.h"
-#include "special/gamma.h"
+#include "special/log_binomial.h"
 
 namespace drpm {
 namespace DRPM_ISA {
@@ -15,13 +15,25 @@ struct TwoClass {
   double r;           // items drawn from the two classes; whole, or real where sizes are relaxed
   int64_t low, high;  // support of x at the nearest whole r
   bool whole;
+  int64_t items;  // together
 };
 
 DRPM_HD inline TwoClass make_two_class(double log_left, double log_right, int64_t m_left, int64_t m_right, double r) {
   const int64_t nearest = static_cast<int64_t>(r + 0.5);
   const SupportRange support = hypergeometric_support(m_left, m_right, nearest);
-  return {log_left - log_right, static_cast<double>(m_left),      static_cast<double>(m_right), r, support.low,
-          support.high,         r == static_cast<double>(nearest)};
+  return {(log_left > -__builtin_huge_val() ? log_left : 0) - log_right,
+          static_cast<double>(m_left),
+          static_cast<double>(m_right),
+          r,
+          support.low,
+          support.high,
+          r == static_cast<double>(nearest),
+          m_left + m_right};
+}
+
+// Log-factorials are subtracted from one another up to the end of the table only, as their rounding would show.
+DRPM_HD inline bool subtracts_directly(const TwoClass& c, const LogFactorialTable& table) {
+  return c.items < table.size;
 }
 
 // log Gamma(a + 1), from the table at whole a.
@@ -49,47 +61,62 @@ DRPM_HD inline int64_t two_class_mode(const TwoClass& c) {
 struct TwoClassWindow {
   int64_t low, high, mode;
   double log_factorials_at_mode;
+  double slope;  // of log w at the mode, where log-factorials are not subtracted from one another
 };
 
+DRPM_HD inline double at_least_one(double x) { return x > 1 ? x : 1; }
+
+// log [x! (m_L - x)! (r - x)! (m_R - r + x)!] at a size that a relaxation may have made real.
+DRPM_HD inline double log_factorials_at_size(const TwoClass& c, double x, const LogFactorialTable& table) {
+  if (x == static_cast<double>(static_cast<int64_t>(x))) return two_class_log_factorials(c, x, table);
+  return (log_gamma1p(x) + log_gamma1p(c.m_left - x)) + (log_gamma1p(c.r - x) + log_gamma1p(c.m_right - c.r + x));
+}
+
+// log w(mode) - log w(x), x whole or real.
+DRPM_OUTLINED DRPM_HD inline double two_class_bend(const TwoClass& c, const TwoClassWindow& window, double x) {
+  const double mode = static_cast<double>(window.mode), rest = c.m_right - c.r;
+  return (log_factorial_bend(x, mode) + log_factorial_bend(c.m_left - x, c.m_left - mode)) +
+         (log_factorial_bend(c.r - x, c.r - mode) + log_factorial_bend(rest + x, rest + mode)) -
+         (x - mode) * window.slope;
+}
+
 DRPM_HD inline double two_class_drop(const TwoClass& c, const TwoClassWindow& window, int64_t x,
-                                     const LogFactorialTable& table) {  // log w(mode) - log w(x)
+                                     const LogFactorialTable& table) {
+  if (!subtracts_directly(c, table)) return two_class_bend(c, window, static_cast<double>(x));
   return two_class_log_factorials(c, static_cast<double>(x), table) - window.log_factorials_at_mode -
          static_cast<double>(x - window.mode) * c.log_odds;
 }
 
-// Outcomes whose log weight is at most `cut` below the mode's: contiguous, as log w is concave.
-DRPM_HD inline TwoClassWindow two_class_window(const TwoClass& c, double cut, const LogFactorialTable& table) {
+DRPM_HD inline double two_class_drop_at_size(const TwoClass& c, const TwoClassWindow& window, double x,
+                                             const LogFactorialTable& table) {
+  if (!subtracts_directly(c, table)) return two_class_bend(c, window, x);
+  return log_factorials_at_size(c, x, table) - window.log_factorials_at_mode -
+         (x - static_cast<double>(window.mode)) * c.log_odds;
+}
+
+// The window at the mode alone.
+DRPM_HD inline TwoClassWindow two_class_peak(const TwoClass& c, const LogFactorialTable& table) {
   const int64_t mode = two_class_mode(c);
-  TwoClassWindow window{mode, mode, mode, two_class_log_factorials(c, static_cast<double>(mode), table)};
-  if (cut <= 0) return window;
-  const OutcomeWindow range =
-      concave_window(mode, c.low, c.high, cut, [&](int64_t x) { return two_class_drop(c, window, x, table); });
-  window.low = range.low;
-  window.high = range.high;
+  TwoClassWindow window{mode, mode, mode, 0, 0};
+  const double x = static_cast<double>(mode);
+  if (subtracts_directly(c, table)) {
+    window.log_factorials_at_mode = two_class_log_factorials(c, x, table);
+  } else {
+    const double left = at_least_one(c.m_left - x) / at_least_one(x);
+    window.slope = c.log_odds + log_lane<double>(left * (at_least_one(c.r - x) / at_least_one(c.m_right - c.r + x)));
+  }
   return window;
 }
 
-// log w(x) - log w(mode) for x = low .. low + count - 1
-template <class T>
-inline void two_class_log_weights(const TwoClass& c, const TwoClassWindow& window, int64_t low, int64_t count,
-                                  const LogFactorialTable& table, T* out) {
-  const double odds = c.log_odds, at_mode = window.log_factorials_at_mode;
-  const double start = static_cast<double>(low - window.mode);
-  const double largest = c.m_left > c.r ? c.m_left : c.r;
-  if (c.whole && (c.m_right > largest ? c.m_right : largest) < static_cast<double>(table.size)) {
-    const int64_t r = static_cast<int64_t>(c.r), m_left = static_cast<int64_t>(c.m_left);
-    const double* drawn = table.value + low;
-    const double* left = table.value + (m_left - low);
-    const double* right_drawn = table.value + (r - low);
-    const double* right = table.value + (static_cast<int64_t>(c.m_right) - r + low);
-    for (int64_t i = 0; i < count; ++i)
-      out[i] = static_cast<T>((start + static_cast<double>(i)) * odds -
-                              (((drawn[i] + left[-i]) + (right_drawn[-i] + right[i])) - at_mode));
-    return;
-  }
-  for (int64_t i = 0; i < count; ++i)
-    out[i] = static_cast<T>((start + static_cast<double>(i)) * odds -
-                            (two_class_log_factorials(c, static_cast<double>(low + i), table) - at_mode));
+// Outcomes whose log weight is at most `cut` below the mode's: contiguous, as log w is concave.
+DRPM_HD inline TwoClassWindow two_class_window(const TwoClass& c, double cut, const LogFactorialTable& table) {
+  TwoClassWindow window = two_class_peak(c, table);
+  if (cut <= 0) return window;
+  const OutcomeWindow range =
+      concave_window(window.mode, c.low, c.high, cut, [&](int64_t x) { return two_class_drop(c, window, x, table); });
+  window.low = range.low;
+  window.high = range.high;
+  return window;
 }
 
 // The part of d log w(x) / d r that depends on x: d(x) = psi(m_R - r + x + 1) - psi(r - x + 1). Here its step
@@ -109,17 +136,16 @@ inline void two_class_remainder_slopes(const TwoClass& c, int64_t low, int64_t c
   }
 }
 
+// psi(m_R - r + x + 1) - psi(r - x + 1)
+DRPM_HD inline double remainder_slope(const TwoClass& c, double x) {
+  return digamma1p(c.m_right - c.r + x) - digamma1p(c.r - x);
+}
+
 // log sum_x exp(log w(x) - log w(mode)), and the means of x - mode and d(x) - d(low), over a window.
 struct TwoClassSums {
   double log_sum, mean, slope;
   TwoClassWindow window;
 };
-
-// log [x! (m_L - x)! (r - x)! (m_R - r + x)!] at a size that a relaxation may have made real.
-DRPM_HD inline double log_factorials_at_size(const TwoClass& c, double x, const LogFactorialTable& table) {
-  if (x == static_cast<double>(static_cast<int64_t>(x))) return two_class_log_factorials(c, x, table);
-  return (log_gamma1p(x) + log_gamma1p(c.m_left - x)) + (log_gamma1p(c.r - x) + log_gamma1p(c.m_right - c.r + x));
-}
 
 }  // namespace DRPM_ISA
 }  // namespace drpm

@@ -140,11 +140,10 @@ class Check {
   }
 
   void entropy() {
-    common_.use = drpm::TableUse::kEntropy;
-    common_.noise = false;
     common_.counts.order = nullptr;
     common_.counts.order_stride = 0;
     const drpm::MvhgExactArgs<T> host = on_host();
+    Buffer<double> outcomes(2 * drpm::kEntropyOutcomes);
     const auto v = random_.template normals<T>(batch_ * classes_, 1);
     for (const bool hessian : {false, true}) {
       auto want = poisoned<T>(batch_), got = want, want_class = poisoned<T>(batch_ * classes_), got_class = want_class;
@@ -154,16 +153,15 @@ class Check {
                                     hessian ? v.data() : nullptr,
                                     hessian ? nullptr : want.data(),
                                     want_class.data(),
-                                    host.log_factorials,
+                                    drpm::log_factorials_below(host.log_factorials, drpm::kEntropyFactorials),
                                     contours_.data(),
-                                    host.scratch.f,
-                                    host.scratch.log_f,
-                                    host.scratch.widest};
+                                    outcomes.data(),
+                                    outcomes.data() + drpm::kEntropyOutcomes};
       drpm::mvhg_entropy_rows(args, 0, batch_);
       if (!hessian) args.entropy = got.data();
       args.by_class = got_class.data();
-      args.log_factorials = {table_.data(), drpm::kExactTableSize};
-      args.f = args.log_f = nullptr;
+      args.log_factorials = {table_.data(), drpm::kEntropyFactorials};
+      args.f = args.phi = nullptr;
       scratch_.assign(drpm::entropy_rows_in_flight(batch_) * drpm::entropy_scratch(classes_), NAN);
       args.contours = scratch_.data();
       expect_launched("entropy", drpm::mvhg_entropy_cuda(args, nullptr));

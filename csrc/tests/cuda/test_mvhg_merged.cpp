@@ -92,12 +92,12 @@ class Check {
     }
     auto got = poisoned<T>(batch_), want = poisoned<T>(batch_);
     auto got_statistics = poisoned<double>(2 * size), want_statistics = poisoned<double>(2 * size);
-    Buffer<double> outcomes(2 * width_);
+    Buffer<double> outcomes(2 * drpm::kSummedOutcomes);
     drpm::MvhgCounts natural = counts_;
     natural.order = nullptr;
     drpm::MvhgLogProbMergedArgs<T> args{natural,         sizes.data(),           log_omega_.data(),
                                         want.data(),     want_statistics.data(), host_,
-                                        outcomes.data(), scratch_.data(),        width_};
+                                        outcomes.data(), scratch_.data()};
     drpm::mvhg_log_prob_merged_rows(args, 0, batch_);
     args.log_prob = got.data();
     args.statistics = got_statistics.data();
