@@ -5,7 +5,7 @@ BIN := .venv/bin
 BUILD_INPUTS := $(shell find csrc _build cmake -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.py' -o -name '*.cmake' \)) CMakeLists.txt setup.py pyproject.toml
 
 .PHONY: demo data test test-cpp test-python test-cuda test-gpu fuzz mutate-cuda cuda-report lint format bench bench-gpu \
-  bench-peers clean
+  bench-peers docs docs-serve docs-test release-check clean
 demo: .venv/.installed-demo
 	$(BIN)/python -m drpm demo $(ARGS)
 
@@ -66,6 +66,22 @@ bench-gpu: .venv/.installed-bench
 
 bench-peers: .venv/.installed-bench .venv/.peers
 	$(BIN)/python -m benchmarks --peers $(ARGS)
+
+# The site, into build/site. A warning is an error: a broken link, a page outside the index, an example that fails or
+# takes too long, a public name without a docstring.
+docs: .venv/.installed-docs
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
+
+docs-serve: docs
+	$(BIN)/python -m http.server --directory build/site --bind 127.0.0.1 8000
+
+# Every page in headless Chromium; screenshots go to build/site-pictures.
+docs-test: docs .venv/.extra-docs-test
+	$(BIN)/python tools/check_site.py $(ARGS)
+
+# sdist and wheel, each in a fresh environment: `drpm check` and the README's lines.
+release-check: .venv/.installed .venv/.extra-release
+	$(BIN)/python tools/check_release.py --torch '$(TORCH)' $(ARGS)
 
 # torch first, pinned and from the default index; drpm then compiles against it.
 .venv/.torch:

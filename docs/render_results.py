@@ -68,6 +68,24 @@ def benchmark_leads(file: str) -> str:
     return "\n\n".join([head_line(results), lead_table(series_of(results)), limits(results)])
 
 
+def short_leads(file: str, rows: dict[str, str]) -> str:
+    """Of the leads over the whole grid those of a few contestants, under names that say what they are."""
+    path = ROOT / file
+    if not path.exists():
+        return "_No results yet._"
+    results = Results.load(path)
+    lines = [
+        "| times slower than the kernel | forward: smallest, median, largest | forward + backward |",
+        "|---|---|---|",
+    ]
+    for line in lead_table(series_of(results)).splitlines()[2:]:
+        op, contestant, _, forward, both, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        if f"{op}: {contestant}" in rows:
+            cells = (re.sub(r" \(.*?\)", "", cell) for cell in (forward, both))
+            lines.append(f"| {rows[f'{op}: {contestant}']} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", head_line(results).partition(" Medians in ms")[0]])
+
+
 def script_table(file: str, table: Callable[[dict], str]) -> str:
     """The table that a script of benchmarks/ makes of its own result file."""
     path = ROOT / file
@@ -94,6 +112,15 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "partition benchmark": lambda: benchmark_table(SMALL, "partition"),
     "relaxed_sort benchmark": lambda: benchmark_table(SMALL, "relaxed_sort"),
     "leads of the full grid": lambda: benchmark_leads(FULL),
+    "speed in short": lambda: short_leads(
+        FULL,
+        {
+            "partition, hard: reference": "plain PyTorch (`drpm.reference`)",
+            "partition, hard: compiled reference": "the same under `torch.compile`",
+            "partition, hard: softtorch neuralsort": "SoftTorch's NeuralSort",
+            "partition, hard: diffsort bitonic": "diffsort's sorting network",
+        },
+    ),
     **{
         f"{op} on the full grid": lambda op=op: benchmark_table(FULL, op)  # type: ignore[misc]
         for op in ("partition", "relaxed_sort", "relaxed_sort_matmul")

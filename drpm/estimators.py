@@ -30,7 +30,7 @@ from drpm.ops.random_partition_log_prob import partition_sizes
 
 __all__ = ["METHODS", "PartitionKL", "expectation", "leave_one_out", "partition_kl", "partition_kl_bound"]
 
-METHODS = ("marginals", "score", "straight-through")
+METHODS = ("marginals", "score", "straight-through")  # what `expectation` knows
 
 
 def leave_one_out(

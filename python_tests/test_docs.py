@@ -1,5 +1,7 @@
-"""README and docs: the example runs, every table is what results/ holds, every link leads somewhere."""
+"""README and docs: examples run and print what is shown, tables are what results/ holds, links lead somewhere."""
 
+import contextlib
+import io
 import re
 import subprocess
 import sys
@@ -28,6 +30,28 @@ def test_examples_run(page):
     assert blocks
     for block in blocks:
         exec(compile(block, page, "exec"), {})
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "docs/index.md", *(f"docs/guides/{page.name}" for page in (ROOT / "docs/guides").glob("*.md"))],
+)
+def test_examples_print_what_is_shown(page):
+    """Blocks of a page follow each other; a block of text right after one is what it prints."""
+    blocks = re.findall(
+        r"```python\n(.*?)```(?:\n+(?:prints\n+)?```text\n(.*?)```)?", (ROOT / page).read_text(), re.DOTALL
+    )
+    assert blocks
+    names = {}
+    for code, shown in blocks:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, page, "exec"), names)
+        assert printed.getvalue() == shown, code
+
+
+def test_readme_fits_on_a_page():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 90
 
 
 def test_tables_match_results():

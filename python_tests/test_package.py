@@ -1,5 +1,6 @@
 """What `import drpm` gives."""
 
+import ast
 import inspect
 import os
 import shutil
@@ -94,3 +95,10 @@ def test_the_package_does_not_know_the_experiments():
                 if line.lstrip().startswith(("from ", "import "))
             ]
             assert not [word for word in words if word.split(".")[0] in unknown], path
+
+
+def test_stub_names_what_the_compiled_module_has():
+    stub = ast.parse((ROOT / "drpm" / "_C.pyi").read_text())
+    named = {node.target.id for node in stub.body if isinstance(node, ast.AnnAssign)}
+    named |= {node.name for node in stub.body if isinstance(node, ast.FunctionDef)}
+    assert named == {name for name in dir(drpm._build_info._C) if not name.startswith("_")}

@@ -91,6 +91,7 @@ def partition_loss(
 
 @torch.no_grad()
 def embed_all(model: VariationalPartitionClustering, x: Tensor) -> Tensor:  # (N, num_features) -> (N, latent_dim)
+    """Latent means of all rows, in parts that fit into memory."""
     return torch.cat([model.embed(part) for part in x.split(_CHUNK)])
 
 

@@ -49,6 +49,8 @@ class Latents(NamedTuple):
 
 
 class Posterior(Protocol):
+    """What the objectives ask of a posterior over shared and private variables."""
+
     def sample(self, samples: int, generator: torch.Generator | None = None) -> tuple[list[Tensor], Latents]:
         """Draw: what each decoder reads (L, B, shared + private_m), and the variables."""
         ...
@@ -64,6 +66,7 @@ class Posterior(Protocol):
 
 
 def normal_noise(samples: int, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal noise (samples, *like.shape)."""
     return torch.randn(samples, *like.shape, generator=generator).to(like)
 
 
@@ -76,6 +79,7 @@ def sample_private(experts: Experts, samples: int, generator: torch.Generator | 
 
 
 def private_log_ratio(experts: Experts, private: list[Tensor]) -> Tensor:  # -> (L, B)
+    """log q - log p of private variables, summed over the modalities."""
     parts = [
         (gaussian_log_density(w, mean, log_variance) - gaussian_log_density(w, 0.0, 0.0)).sum(-1)
         for w, (mean, log_variance) in zip(private, experts.private, strict=True)

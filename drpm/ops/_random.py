@@ -8,9 +8,9 @@ from torch import Tensor
 from drpm._build_info import _C
 from drpm.ops._arguments import argument_error, plain_int
 
-STREAM_SIZES: int = _C.noise_streams["sizes"]
-STREAM_ORDER: int = _C.noise_streams["order"]
-STREAM_ASSIGNMENT: int = _C.noise_streams["assignment"]
+STREAM_SIZES: int = _C.noise_streams["sizes"]  # noise of subset sizes, for `gumbel_noise`
+STREAM_ORDER: int = _C.noise_streams["order"]  # noise of orders, for `gumbel_noise`
+STREAM_ASSIGNMENT: int = _C.noise_streams["assignment"]  # noise of assignments by rows, for `gumbel_noise`
 STREAM_CLASS_ORDER: int = _C.noise_streams["class_order"]
 CPU = torch.device("cpu")
 

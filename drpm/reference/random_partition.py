@@ -12,6 +12,8 @@ from .relaxed_sort import sort_order
 
 
 class Partition(NamedTuple):
+    """What `random_partition` returns."""
+
     assignment: Tensor  # (*, K, n)
     sizes: Tensor  # (*, K)
     order: Tensor  # (*, n) int64

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
+# CUDA kernels compiled for the CPU, built by `make test-cuda`.
 EMULATED_LIBRARY = Path(__file__).parents[2] / "build/cuda-plain/csrc/tests/cuda/libdrpm_emulated.so"
-TEST_DEVICES = ("cpu", "emulated", "cuda")
+TEST_DEVICES = ("cpu", "emulated", "cuda")  # where tests of an op can run
 
 
 @contextmanager

@@ -66,6 +66,7 @@ def peak_memory(function: Callable[[], object]) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, of Python, torch or C++, says that memory ran out."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(
         sign in text for sign in ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")

@@ -22,6 +22,8 @@ Inputs = dict[str, Any]
 
 
 class Shape(NamedTuple):
+    """Sizes of the inputs of a sample."""
+
     batch: tuple[int, ...] = (2,)
     elements: int = 7
     classes: int = 3
@@ -186,6 +188,7 @@ def draw_inputs(
 
 
 def outputs_of(result: Any) -> tuple[Tensor, ...]:
+    """The tensors that an op gave, one or several, as a tuple."""
     return tuple(result) if isinstance(result, tuple) else (result,)
 
 
