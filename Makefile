@@ -70,7 +70,8 @@ bench-peers: .venv/.installed-bench .venv/.peers
 # The site, into build/site. A warning is an error: a broken link, a page outside the index, an example that fails or
 # takes too long, a public name without a docstring.
 docs: .venv/.installed-docs
-	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
+	rm -rf build/site
+	$(BIN)/sphinx-build -q -W --keep-going -b html -d build/doctrees docs build/site
 
 docs-serve: docs
 	$(BIN)/python -m http.server --directory build/site --bind 127.0.0.1 8000

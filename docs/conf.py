@@ -43,6 +43,7 @@ myst_dmath_double_inline = True
 mathjax3_config = {"tex": {"tags": "none"}, "options": {"enableMenu": False}}
 
 autodoc_typehints = "none"  # arguments say shapes and types
+autodoc_inherit_docstrings = False  # what a method of torch says is not in this template
 autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 

@@ -80,7 +80,7 @@ def test_the_wheel_holds_the_package_alone(tmp_path):
     package = {name for name in names if name.parts[0] == "drpm"}
     others = {name.parts[0] for name in set(names) - package}
     assert len(others) == 1 and others.pop().endswith(".dist-info")
-    assert {name.suffix for name in package} == {".py", ".typed"}
+    assert {name.suffix for name in package} == {".py", ".pyi", ".typed"}
     assert Path("drpm/training/provenance.py") in package
 
 
@@ -98,7 +98,7 @@ def test_the_package_does_not_know_the_experiments():
 
 
 def test_stub_names_what_the_compiled_module_has():
-    stub = ast.parse((ROOT / "drpm" / "_C.pyi").read_text())
+    stub = ast.parse((Path(__file__).parents[1] / "drpm" / "_C.pyi").read_text())
     named = {node.target.id for node in stub.body if isinstance(node, ast.AnnAssign)}
     named |= {node.name for node in stub.body if isinstance(node, ast.FunctionDef)}
     assert named == {name for name in dir(drpm._build_info._C) if not name.startswith("_")}
