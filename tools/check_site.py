@@ -33,7 +33,10 @@ READ = """() => ({
   typeset: document.querySelectorAll('.math mjx-container').length,
   wrong: [...document.querySelectorAll('mjx-merror')].map(e => e.title || e.textContent),
   pictures: [...document.images].filter(i => i.loading !== 'lazy' || i.complete)
-    .map(i => ({source: i.src, alt: i.alt || i.closest('.sphx-glr-thumbcontainer')?.textContent, width: i.naturalWidth})),
+    .map(i => ({
+      source: i.src, width: i.naturalWidth,
+      alt: i.alt || i.closest('.sphx-glr-thumbcontainer')?.textContent,  // a card says beside it what it shows
+    })),
   width: document.documentElement.scrollWidth,
 })"""
 
