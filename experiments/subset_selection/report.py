@@ -50,7 +50,6 @@ def figures(results: Path, docs: Path) -> list[Path]:
     chosen = {
         (title, row_title(f"{data}_{method}")): runs[0]["metrics"]["chosen"][0]
         for data, title in IMAGES.items()
-        if not data.endswith("published")
         for method in (*METHODS, "learned")
         if (runs := read_runs(results / f"{data}_{method}"))
     }
