@@ -12,7 +12,7 @@ namespace {
 struct Cpu {
   template <class Args>
   static void run(const char*, const Tensor&, const Args& args, int64_t rows, int64_t doubles) {
-    for_rows(rows, 1500 * args.counts.classes, [&](int64_t begin, int64_t end) {
+    for_rows(rows, 500 * args.counts.classes, [&](int64_t begin, int64_t end) {
       Args task = args;
       const TaskScratch memory([&](Carver& c) { task.scratch = c.take<double>(doubles); });
       mvhg_contour_rows(task, begin, end);

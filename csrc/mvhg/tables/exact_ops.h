@@ -27,7 +27,7 @@ struct ExactCpu {
     MvhgExactArgs<T>& common = args.common;
     const TableBounds bounds = checked_bounds(kMvhgSample, common);
     common.log_factorials = log_factorial_table(bounds.counts.max_m + 1);
-    const int64_t cost = 4 * table_cost(bounds, common.counts.classes);
+    const int64_t cost = reverse_table_cost(bounds, common.counts.classes);
     for_rows(common.counts.batch * args.chunks, cost, [&](int64_t begin, int64_t end) {
       MvhgSampleExactBackwardArgs<T> task = args;
       const TaskScratch memory([&](Carver& c) { place_tables(&c, bounds, true, &task.common); });

@@ -37,7 +37,7 @@ struct MergedCpu {
 
   template <class T>
   static void sample_backward(const MvhgSampleMergedBackwardArgs<T>& args, int64_t rows, const Tensor&) {
-    for_rows(rows, 100 * args.counts.classes, [&](int64_t begin, int64_t end) {
+    for_rows(rows, 200 * args.counts.classes, [&](int64_t begin, int64_t end) {
       MvhgSampleMergedBackwardArgs<T> task = args;
       const TaskScratch memory([&](Carver& c) { task.classes = c.take<double>(3 * args.counts.classes); });
       mvhg_sample_merged_backward_rows(task, begin, end);
