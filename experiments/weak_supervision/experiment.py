@@ -339,7 +339,7 @@ class WeakSupervision(Experiment):
         config, model = self.config, self.model.eval()
         targets, pieces = self.data.scored(test, count, config.seed)
         generator = torch.Generator().manual_seed(config.seed)
-        kept: dict[str, list[Tensor]] = {"masks": [], "sizes": [], "means": [], "kl": []}
+        kept: dict[str, list[Tensor]] = {"masks": [], "sizes": [], "means": [], "log_variances": [], "kl": []}
         bounds = []
         seen = 0
         for piece in pieces:
@@ -352,7 +352,8 @@ class WeakSupervision(Experiment):
                 found = model.bound_of(views, selection, posterior, config.beta, config.gamma, generator)
                 bounds.append(torch.stack(found) * len(views[0]))
             kl = gaussian_kl(posterior.means, posterior.log_variances, 0.0, 0.0)
-            for name, value in zip(kept, (selection.masks, selection.sizes, posterior.means, kl), strict=True):
+            found_here = (selection.masks, selection.sizes, posterior.means, posterior.log_variances, kl)
+            for name, value in zip(kept, found_here, strict=True):
                 kept[name].append(value.cpu())
         described: dict[str, Any] = {name: torch.cat(values) for name, values in kept.items()}
         described["targets"] = targets

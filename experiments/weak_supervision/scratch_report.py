@@ -1,5 +1,6 @@
 """Tables and the figure of the runs from scratch, docs/experiments/weak_supervision.md."""
 
+import json
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any
 from drpm.training.figures import pyplot, save_figure
 from experiments.runner.configuration import read_row
 from experiments.runner.records import read_runs, runs_line
+from experiments.weak_supervision import parts
 from experiments.weak_supervision.accuracy import THESIS, Runs, nats_shared, part_accuracy, probes_accuracy, spread
 
 _NAME = "weak_supervision"
@@ -24,6 +26,7 @@ def tables(results: Path) -> dict[str, Callable[[], str]]:
         "weak supervision diagnosis": partial(diagnosis_table, results),
         "weak supervision probes": partial(probe_table, results),
         "weak supervision nats": partial(nats_table, results),
+        "weak supervision shared part": partial(_parts_table, results / "parts.json"),
     }
 
 
@@ -104,6 +107,10 @@ def nats_table(results: Path) -> str:
             lines.append(f"| {n} | {title} | {sizes} | {shares} | {accuracy} | {_seeds(runs)} |")
             every += runs
     return "\n".join([*lines, "", runs_line(every)]) if every else _NONE
+
+
+def _parts_table(path: Path) -> str:
+    return parts.table(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else _NONE
 
 
 def _curve(runs: Runs, value: Callable[[dict[str, Any]], float | None]) -> list[tuple[int, float | None]]:

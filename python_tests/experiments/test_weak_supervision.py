@@ -20,8 +20,8 @@ from drpm.training.interrupt import Interrupted
 from drpm.training.loop import Options
 from experiments.runner.configuration import build, read_row, rows
 from experiments.runner.runner import run
+from experiments.weak_supervision import parts, scratch_report
 from experiments.weak_supervision import report as weak_supervision_report
-from experiments.weak_supervision import scratch_report
 from experiments.weak_supervision.accuracy import nats_shared
 from experiments.weak_supervision.arm_scene import ArmScene, render_all
 from experiments.weak_supervision.data import open_factor_images
@@ -139,6 +139,13 @@ def test_the_oracle_shares_what_the_pair_shares_and_training_is_probed(root: Pat
     assert made_tables["weak supervision from scratch"]() == "_No results yet._"
     (drawn,) = weak_supervision_report.figures(tmp_path / "results", tmp_path)
     assert drawn.stat().st_size > 10_000
+    shutil.copytree(tmp_path, tmp_path / "runs" / "scratch_n3_oracle" / "seed0", ignore=lambda *_: ["runs", "results"])
+    arguments = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path), "--root", str(root)]
+    assert parts.main([*arguments, "--rows", "scratch_n3_oracle", "--tuples", "400", "200"]) == 0
+    (kept,) = json.loads((tmp_path / "weak_supervision" / "parts.json").read_text())["runs"]
+    assert kept["scores"].keys() == parts.VARIANTS.keys()
+    table = scratch_report.tables(tmp_path / "weak_supervision")["weak supervision shared part"]()
+    assert table.splitlines()[-1].startswith("| oracle | ") and table.endswith("| 0 |")
     # Ten dimensions of seven factors, the last three factors with two each.
     assert found["test"]["sizes"][0]["mean"] == pytest.approx(30 / 7, rel=0.2)
     assert [point["step"] for point in found["probed"]] == [2, 4]
