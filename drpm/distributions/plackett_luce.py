@@ -13,18 +13,20 @@ from torch.distributions import Distribution, constraints
 from drpm.distributions.constraints import permutation
 from drpm.ops import STREAM_ORDER, gumbel_noise, partition_marginals, plackett_luce_log_prob
 from drpm.ops._arguments import as_shape, check_floating
+from drpm.ops._lengths import reduced
 from drpm.ops._random import seed_tensor
 
 _ENUMERATED = 8  # 40,320 orders
 
 
 def perturbed(op: str, log_scores: Tensor, sample_shape: Any) -> Tensor:  # (*, n) -> sample_shape + (*, n)
-    """log_scores + standard Gumbel noise, from torch's own generator; their decreasing sort is Plackett-Luce."""
+    """log_scores, up to a constant, + standard Gumbel noise, from torch's own generator; their decreasing sort is
+    Plackett-Luce."""
     shape = torch.Size(as_shape(op, sample_shape)) + log_scores.shape
     dtype = log_scores.dtype if log_scores.dtype == torch.float64 else torch.float32
     seed = seed_tensor(op, log_scores.device, generator=None, seed=None)
     noise = gumbel_noise(seed, (math.prod(shape[:-1]), 1, shape[-1]), stream=STREAM_ORDER, dtype=dtype)
-    return log_scores + noise.reshape(shape)
+    return reduced(log_scores) + noise.reshape(shape)
 
 
 class PlackettLuce(Distribution):

@@ -14,6 +14,11 @@ from drpm._build_info import _C
 from drpm.ops._arguments import Counts, counts_tensor, is_readable, require
 
 
+def reduced(scores: Tensor) -> Tensor:  # (*, n)
+    """Less the largest of their row, which shifts nothing: next to it, noise would be lost in rounding."""
+    return scores - scores.detach().amax(-1, keepdim=True) if scores.shape[-1] else scores
+
+
 def row_lengths(op: str, lengths: Counts, n: int, device: torch.device) -> tuple[Tensor, Tensor]:  # (*), (*, n)
     """The lengths as int64, and which elements count."""
     counts = row_counts(op, lengths, n, device)

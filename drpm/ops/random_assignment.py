@@ -168,14 +168,16 @@ def assignment_chain(
     y_k = ρ_k u_k, ρ_{k+1} = ρ_k (1 − u_k), y_K = ρ_K                               (Eq. 6–8, docs/math/assignment.md)
     """
     num_subsets, n = noisy.shape[-2:]
-    rest = torch.ones_like(noisy[:, 0])
+    # scores that are not finite make all planes NaN, whatever remains when their turn comes
+    finite = noisy.detach()[:, :-1].isfinite().all(-1).all(-1, keepdim=True)  # (B, 1)
+    poison = torch.where(finite, 0.0, torch.nan).to(noisy.dtype)
+    rest = torch.ones_like(noisy[:, 0]) + poison
     planes = []
     for k in range(num_subsets - 1):
         row, here, remains = noisy[:, k], labels == k, labels >= k
         least = torch.where(here, row.detach(), torch.inf).amin(-1, keepdim=True) if n else row.detach()
         elsewhere = as_dtype(row.detach() > least, rest.dtype)  # would it be taken here, were it still here?
-        finite = row.detach().isfinite().all(-1, keepdim=True)  # a row that is not stays NaN, whatever remains of it
-        scores = torch.where(finite, pad_scores(row, remains, SORT_SPACING * tau), torch.nan)
+        scores = pad_scores(row, remains, SORT_SPACING * tau) + poison
 
         def first_plane(size: Tensor, scores: Tensor = scores, remains: Tensor = remains) -> Tensor:
             both = torch.stack([size, n - size], dim=-1)

@@ -1,26 +1,42 @@
-"""Scores and weights of any magnitude: only differences count."""
+"""Scores and weights of any magnitude: adding a constant to those of a row changes nothing beyond their rounding."""
 
 import pytest
 import torch
 
-LABELS, ORDER = torch.tensor([[0, 1, 2, 1]] * 3), torch.tensor([[2, 0, 1, 3]] * 3)
-M = torch.full((3, 3), 4)
+from drpm import ops
+from drpm.testing import FLOAT_DTYPES
+from drpm.testing.samples import SAMPLES, Shape, value_and_gradients
+
+SHAPE = Shape((3,), 5, 4)
+SHIFTED = {"scores": ("scores",), "log_omega": ("log_omega", "log_omega_p")}
+# The law's own constant is moved, or what is told apart is not the differences.
+MOVED = {
+    "mvhg_log_normalizer": "n times the constant is added",
+    "mvhg_log_prob, relaxed sizes": "the gradient w.r.t. sizes holds the constant",
+    "mvhg_log_prob, merged": "the gradient w.r.t. sizes holds the constant",
+    "plackett_luce_log_prob, relaxed permutation": "its rows do not sum to one",
+}
+CASES = [
+    (sample, name)
+    for sample in SAMPLES
+    for name in SHIFTED
+    if name in sample.arguments and sample.name not in MOVED and sample.op not in MOVED
+    if name != "log_omega" or not ("merged" in sample.variant or "relaxed" in sample.variant)
+    if name != "log_omega" or sample.name != "random_assignment, each row's length"
+]
+OFFSETS = {torch.float32: (1e3, -1e6, 1e12), torch.float64: (1e6, -1e12, 1e18)}
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 
 
-@pytest.mark.parametrize("offset", [1e6, 1e12, 1e18, 1e20])
-def test_log_probabilities_do_not_depend_on_an_offset(offset):
-    ops = torch.ops.drpm
-    log_scores = torch.randn(3, 4).double().add(offset).sub(offset)  # what is left when the offset is there
-    for x, y in [
-        (
-            ops.plackett_luce_log_prob(log_scores + offset, ORDER, True),
-            ops.plackett_luce_log_prob(log_scores, ORDER, True),
-        ),
-        (
-            ops.partition_log_prob(log_scores + offset, LABELS, 3, True),
-            ops.partition_log_prob(log_scores, LABELS, 3, True),
-        ),
-    ]:
-        assert torch.equal(x[0], y[0]) and torch.equal(x[1], y[1])
-    mode, shifted = ops.partition_mode(torch.zeros(3, 3).double(), M, log_scores), log_scores + offset
-    assert torch.equal(ops.partition_mode(torch.full((3, 3), offset).double(), M, shifted), mode)
+@pytest.mark.parametrize("dtype", FLOAT_DTYPES)
+@pytest.mark.parametrize(("sample", "name"), CASES, ids=lambda x: getattr(x, "name", x))
+def test_a_constant_changes_nothing(sample, name, dtype):
+    clean = sample.inputs(SHAPE, dtype, torch.get_default_device(), spread=3.0)
+    for offset in OFFSETS[dtype]:  # the largest leave ties and gaps
+        shifted, rounded = dict(clean), dict(clean)
+        for x in set(SHIFTED[name]) & set(clean):
+            shifted[x] = clean[x] + offset
+            rounded[x] = shifted[x] - offset
+        want, got = (value_and_gradients(sample.of(ops), x, sample.leaves(x)) for x in (rounded, shifted))
+        for y, z in zip([*want[0], *want[1]], [*got[0], *got[1]], strict=True):
+            torch.testing.assert_close(z, y, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])

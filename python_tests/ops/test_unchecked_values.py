@@ -21,6 +21,12 @@ VALID |= {("hypergeometric_log_weights", x): [-math.inf] for x in ("left", "righ
 # What it does not enter: the sizes of a partition; gradients of a sum by its other term, or of what is linear.
 APART = {("random_partition", "scores"), *(("hypergeometric_log_weights", x) for x in ("left", "right"))}
 APART |= {(op, x) for op in ("random_partition_log_prob", "partition_log_prob_bounds") for x in ("log_omega", "scores")}
+APART |= {
+    ("random_assignment", "affinities"),
+    *(("random_assignment_log_prob", x) for x in ("log_omega", "affinities")),
+}
+# The last row of these scores never counts, and has no gradient.
+LAST_ROW_IS_FREE = ("random_assignment", "assignment_log_prob", "random_assignment_log_prob")
 
 ROWWISE = [s for s in SAMPLES if s.op != "gumbel_noise"]
 BANDED = [s for s in SAMPLES if s.op.startswith(("relaxed_sort", "partition")) and not s.op.startswith("partition_")]
@@ -55,10 +61,12 @@ def floating(inputs):
 def assert_poisoned(sample, name, got, want, length):
     if not got.is_floating_point():
         assert ((got >= -1) & (got <= ELEMENTS)).all(), (name, got)
-    elif (sample.op, name) in APART:
+    elif sample.op in LAST_ROW_IS_FREE:  # elements that are taken already have no gradient; sizes, and terms, are apart
+        assert (got.isnan() | (got == 0) | (got == want)).all(), (name, got)
+    elif length == 0 or (sample.op, name) in APART:
         assert (got.isnan() | (got == want)).all(), (name, got)
     elif length is not None:  # beyond it all is 0
-        assert (got.isnan() | ((got == 0) & (want == 0))).all() and (got.isnan().any() or length == 0), (name, got)
+        assert (got.isnan() | ((got == 0) & (want == 0))).all() and got.isnan().any(), (name, got)
     else:
         assert got.isnan().all(), (name, got)
 
@@ -87,13 +95,17 @@ def test_rows_that_are_not_finite_are_nan_and_others_do_not_notice(sample, dtype
                 length = inputs["lengths"][0, case, ROW] if "lengths" in inputs else None
                 element = position // inputs[name].shape[-1] if name == "values" else position % ELEMENTS
                 here, before = y[case, ROW], z[case, ROW]
-                if length is not None and name not in OF_CLASSES and element >= length:  # it does not count
+                free = length is not None and name not in OF_CLASSES and element >= length
+                if name == "affinities" and sample.op in LAST_ROW_IS_FREE:
+                    free = free or position >= (CLASSES - 1) * ELEMENTS
+                if free and here.is_floating_point():
                     assert torch.equal(here, before), (name, here)
                 elif name == "values":  # as in a product of matrices: where they are weighed into
                     assert index > 0 or not here.isfinite().all(), (name, here)
                 else:
                     assert_poisoned(sample, name, here, before, length)
-                    assert index > 0 or length is not None or not here.is_floating_point() or here.isnan().all()
+                    known = free or length is not None or not here.is_floating_point()
+                    assert index > 0 or known or here.isnan().all(), (name, here)
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
