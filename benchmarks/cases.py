@@ -77,6 +77,8 @@ VARIANTS = {
     "hypergeometric_log_weights": ("exact",),
     "plackett_luce_log_prob": ("order",),
     "partition_log_prob": ("exact",),
+    "random_assignment": ("exact",),
+    "assignment_log_prob": ("exact",),
 }
 
 # "tiny" is for tests. "small": the first table; "full": sorting without the n x n matrix; "large": where only the
@@ -98,7 +100,13 @@ DEFAULT_OPS = {
     "tiny": tuple(VARIANTS),
     "small": tuple(VARIANTS),
     "full": ("random_partition", "partition", "relaxed_sort", "relaxed_sort_matmul"),
-    "large": ("partition", "relaxed_sort_matmul", "plackett_luce_log_prob", "partition_log_prob"),
+    "large": (
+        "partition",
+        "relaxed_sort_matmul",
+        "plackett_luce_log_prob",
+        "partition_log_prob",
+        "assignment_log_prob",
+    ),
     "mvhg": MVHG_OPS,
 }
 

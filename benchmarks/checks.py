@@ -19,7 +19,7 @@ from drpm.testing import TOLERANCE, relative_error
 
 # Elements that the float64 reference may hold at a time (several temporaries each): 64 MB apiece.
 ORACLE_ELEMENTS = 8_000_000
-SORTING = ("random_partition", "partition", "relaxed_sort", "relaxed_sort_matmul")
+SORTING = ("random_partition", "random_assignment", "partition", "relaxed_sort", "relaxed_sort_matmul")
 SMALL_BATCH_ROWS = 8  # so many rows of noisy ops are checked at least, over several seeds
 
 
@@ -40,11 +40,11 @@ def _elements_per_row(case: Case) -> int:
         return n + 1
     if case.op == "plackett_luce_log_prob":
         return n
-    if case.op == "partition_log_prob":
+    if case.op in ("partition_log_prob", "assignment_log_prob"):
         return case["K"] * n * 160  # quadrature nodes
     if case.op in MVHG_OPS:
         return case["K"] * (n * case["m"] if case.variant == "exact" else case["m"])
-    if case.op == "random_partition" and case.variant == "exact":
+    if case.op in ("random_partition", "random_assignment") and case.variant == "exact":
         return case["K"] * n * n
     return n * n
 

@@ -29,7 +29,7 @@ def _prepare(function: Callable, p: Problem, noise: Callable[[Problem], dict]) -
         scores = p["scores"]
         return lambda: function(scores, scores.unsqueeze(-1), **keywords).squeeze(-1)
     positional = [p[name] for name in ARGUMENTS[p.case.op]]
-    if p.case.op == "random_partition":
+    if p.case.op in ("random_partition", "random_assignment"):
         return lambda: function(*positional, **keywords, **noise(p)).assignment
     return lambda: function(*positional, **keywords, **noise(p))
 
@@ -43,7 +43,7 @@ def _kernel_noise(p: Problem) -> dict:
 
 
 def _reference_noise(p: Problem) -> dict:
-    if p.case.op == "random_partition":
+    if p.case.op in ("random_partition", "random_assignment"):
         return {"size_gumbel": p.size_noise(), "score_gumbel": p.score_noise()}
     if p.case.op == "mvhg_sample":
         return {"gumbel": p.size_noise()}

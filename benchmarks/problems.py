@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases import Case
-from drpm.ops import STREAM_ORDER, STREAM_SIZES, gumbel_noise
+from drpm.ops import STREAM_ASSIGNMENT, STREAM_ORDER, STREAM_SIZES, gumbel_noise
 from drpm.testing.samples import Shape, draw_inputs
 
 ARGUMENTS = {  # positional, of the public function and of its twin
@@ -23,9 +23,16 @@ ARGUMENTS = {  # positional, of the public function and of its twin
     "hypergeometric_log_weights": ("log_omega_left", "log_omega_right", "m", "m_right", "n"),
     "plackett_luce_log_prob": ("order", "log_scores"),
     "partition_log_prob": ("labels", "log_scores", "num_subsets"),
+    "random_assignment": ("log_omega", "score_matrix"),
+    "assignment_log_prob": ("labels", "score_matrix"),
 }
-SAMPLED_AS = {"log_scores": "scores", "log_omega_left": "left", "log_omega_right": "right"}
-NOISY = ("random_partition", "mvhg_sample")
+SAMPLED_AS = {
+    "log_scores": "scores",
+    "log_omega_left": "left",
+    "log_omega_right": "right",
+    "score_matrix": "affinities",
+}
+NOISY = ("random_partition", "random_assignment", "mvhg_sample")
 
 
 @dataclass
@@ -65,7 +72,9 @@ class Problem:
         shape = (self.case["B"], self.case["K"] - 1, int(self["m"]) + 1)
         return self._gumbel(shape, STREAM_SIZES)
 
-    def score_noise(self) -> Tensor | None:  # (B, n)
+    def score_noise(self) -> Tensor | None:  # (B, n); of a matrix of scores (B, K, n)
+        if self.case.op == "random_assignment":
+            return self._gumbel((self.case["B"], self.case["K"], self.case["n"]), STREAM_ASSIGNMENT)
         noise = self._gumbel((self.case["B"], 1, self.case["n"]), STREAM_ORDER)
         return None if noise is None else noise.squeeze(1)
 
