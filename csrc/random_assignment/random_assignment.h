@@ -8,7 +8,7 @@
 
 namespace drpm {
 
-// The noisy scores of a row: log_scores, and with `noise` the Gumbel variates of its (class, element).
+// The noisy scores of a row: log_scores; with `noise` less their largest, plus the Gumbel variates of (class, element).
 template <class T>
 struct NoisyScores {
   const T* log_scores;  // (B, K, n)
@@ -28,7 +28,8 @@ struct RandomAssignmentArgs {
   SortItem* items;       // (2 n)
   uint64_t* keys;        // (n) of the remaining elements
   uint64_t* candidates;  // (n)
-  T* noise;              // (n)
+  T* noise;              // (n and a tile)
+  int32_t* elements;     // (n) taken by the subset
   int32_t* left;         // (n) elements that no subset has taken yet, by index
 };
 
@@ -48,6 +49,7 @@ struct RandomAssignmentBackwardArgs {
   T* grad_scores;         // (K, n)
   T* grad_sizes;          // (K)
   // scratch
+  double* largest;      // (K) score of its row, NaN where one is not finite
   SortItem* items;      // (2 n)
   T* noisy;             // (n) scores of the step
   double* grad_rest;    // (n) gradient of rho_{k+1}, then of rho_k
@@ -65,5 +67,51 @@ struct RandomAssignmentBackwardArgs {
 DRPM_DECLARE_KERNELS(random_assignment_begin, RandomAssignmentBackwardArgs)   // any one item: before all steps
 DRPM_DECLARE_KERNELS(random_assignment_rank, RandomAssignmentBackwardArgs)    // item: the step
 DRPM_DECLARE_KERNELS(random_assignment_settle, RandomAssignmentBackwardArgs)  // item: the step, after its backward
+
+// ---- CUDA ----
+template <class T>
+struct RandomAssignmentCudaArgs {
+  NoisyScores<T> scores;
+  int64_t rows;
+  const T* sizes;   // (B, K) whole numbers
+  int64_t* labels;  // (B, n)
+  T* own;           // (B, n) noisy score of each element for its subset
+  T* assignment;    // (B, K, n) as on the CPU
+};
+
+// A step of all rows: a partition of all n elements into two, in which those that are gone lie far below the others.
+template <class T>
+struct RandomAssignmentStepCudaArgs {
+  NoisyScores<T> scores;
+  int64_t rows, step;
+  double tau;
+  const T* sizes;         // (B, K)
+  const T* grad;          // (B, K, n)
+  const int64_t* labels;  // (B, n)
+  T* grad_scores;         // (B, K, n)
+  T* grad_sizes;          // (B, K)
+  // scratch
+  T* ranked;                  // (B, n) scores of the partition
+  T* grad_planes;             // (B, 2, n) gradient of its planes
+  T* plane_sizes;             // (B, 2)
+  const T* grad_ranked;       // (B, n)
+  const T* grad_plane_sizes;  // (B, 2)
+  double* grad_rest;          // (B, n) gradient of rho_{k+1}, then of rho_k
+  T* origin;                  // (B) what was taken off the scores of the step
+  double* least;              // (B) smallest selected score
+  T* invalid;                 // (B) 0, or NaN
+};
+
+#define DRPM_DECLARE_ASSIGNMENT(T)                                                               \
+  int random_assignment_labels_cuda(const RandomAssignmentCudaArgs<T>& args, void* stream);      \
+  int random_assignment_begin_cuda(const RandomAssignmentStepCudaArgs<T>& args, void* stream);   \
+  int random_assignment_prepare_cuda(const RandomAssignmentStepCudaArgs<T>& args, void* stream); \
+  int random_assignment_settle_cuda(const RandomAssignmentStepCudaArgs<T>& args, void* stream);
+DRPM_DECLARE_ASSIGNMENT(float)
+DRPM_DECLARE_ASSIGNMENT(double)
+#undef DRPM_DECLARE_ASSIGNMENT
+
+// value[row, i] = table[row, index[row, i]]
+int gather_rows_cuda(const int64_t* table, const int64_t* index, int64_t rows, int64_t n, int64_t* value, void* stream);
 
 }  // namespace drpm

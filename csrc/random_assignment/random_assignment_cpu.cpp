@@ -1,6 +1,6 @@
 #include "noise/noise_tile.h"
 #include "partition/partition_math.h"
-#include "random_assignment/random_assignment.h"
+#include "random_assignment/random_assignment_math.h"
 #include "sort/sort_math.h"
 #include "special/score_rows.h"
 
@@ -8,36 +8,31 @@ namespace drpm {
 namespace DRPM_ISA {
 namespace {
 
-// noise[j] = the variate of element left[j] in class k, of increasing elements; packs run over the end of `noise`.
+// The variates of class k, of the tiles that hold an element of `left`; `noise` has room for whole tiles. A variate
+// that is not wanted costs less than leaving it out.
 template <class T>
 void noise_of(const NoisyScores<T>& scores, int64_t row, int64_t k, const int32_t* left, int64_t count, T* noise) {
-  using V = Pack<T>;
   constexpr int64_t kTile = kNoiseTile<T>;
   const NoiseRow at = noise_row(scores.seeds, row);
-  T tile[kTile];
+  const auto fill = [&](int64_t first) {
+    gumbel_tile<T>(at, kStreamAssignment, static_cast<uint32_t>(k), static_cast<uint64_t>(first), scores.n - first,
+                   noise + first);
+  };
+  if (count * kTile >= scores.n) {
+    for (int64_t first = 0; first < scores.n; first += kTile) fill(first);
+    return;
+  }
   for (int64_t j = 0; j < count;) {
     const int64_t first = left[j] / kTile * kTile;
-    uniform_tile<T>(at, kStreamAssignment, static_cast<uint32_t>(k), static_cast<uint64_t>(first), tile);
-    for (; j < count && left[j] < first + kTile; ++j) noise[j] = tile[left[j] - first];
+    fill(first);
+    while (j < count && left[j] < first + kTile) ++j;
   }
-  for (int64_t j = count; j % Lane<V>::kWidth != 0; ++j) noise[j] = T(0.5);
-  for (int64_t j = 0; j < count; j += Lane<V>::kWidth) store<V>(noise + j, gumbel_of_uniform<V>(load<V>(noise + j)));
 }
 
 template <class T>
-const T* scores_of(const NoisyScores<T>& scores, int64_t row, int64_t k) {
-  return scores.log_scores + (row * scores.classes + k) * scores.n;
-}
-
-// Whether what a row is drawn from are numbers; the last row of scores orders its subset and nothing else.
-template <class T>
-bool row_is_finite(const NoisyScores<T>& scores, const T* sizes, int64_t row) {
-  for (int64_t k = 0; k < scores.classes; ++k)
+bool sizes_are_finite(const T* sizes, int64_t classes) {
+  for (int64_t k = 0; k < classes; ++k)
     if (!is_finite(sizes[k])) return false;
-  for (int64_t k = 0; k + 1 < scores.classes; ++k) {
-    const double largest = finite_largest<Pack<T>>(scores_of(scores, row, k), scores.n);
-    if (largest != largest) return false;
-  }
   return true;
 }
 
@@ -78,9 +73,10 @@ uint64_t key_at(const uint64_t* keys, int64_t n, int64_t position, uint64_t* can
   return keys[0];
 }
 
-// Moves the `taken` of `count` remaining elements with the smallest keys (ties by index) to `out`; the others stay.
+// Moves the `taken` of `count` remaining elements with the smallest keys (ties by index) to `elements`, their keys to
+// `candidates`; the others stay.
 template <class T>
-void take_smallest(const RandomAssignmentArgs<T>& args, int64_t count, int64_t taken, SortItem* out) {
+void take_smallest(const RandomAssignmentArgs<T>& args, int64_t count, int64_t taken) {
   constexpr int64_t kFew = 1024;  // whose digits are shorter: counting them costs more than looking twice
   constexpr int kKeyBits = 8 * sizeof(T);
   int64_t ties;
@@ -92,18 +88,31 @@ void take_smallest(const RandomAssignmentArgs<T>& args, int64_t count, int64_t t
     const int32_t element = args.left[i];
     const bool take = key < last || (key == last && ties > 0);
     ties -= key == last;
-    out[in] = {key, static_cast<uint64_t>(element)};
+    args.candidates[in] = key;
+    args.elements[in] = element;
     args.left[stay] = element;
     in += take;
     stay += !take;
   }
 }
 
-// A drawn size as a count of what remains.
+// order[r] = the element whose key is the r-th smallest, equal ones in their order.
 template <class T>
-int64_t whole_size(T size, int64_t left) {
-  if (!(size > 0)) return 0;
-  return size >= static_cast<T>(left) ? left : static_cast<int64_t>(static_cast<double>(size) + 0.5);
+void order_by_key(const uint64_t* keys, const int32_t* elements, int64_t count, SortItem* items, int64_t* order) {
+  constexpr int64_t kFew = 128;  // of which each is compared with all others, a pack at a time
+  if (count <= kFew) {
+    for (int64_t i = 0; i < count; ++i) {
+      const uint64_t key = keys[i];
+      int64_t rank = 0;
+      for (int64_t j = 0; j < i; ++j) rank += keys[j] <= key;
+      for (int64_t j = i + 1; j < count; ++j) rank += keys[j] < key;
+      order[rank] = elements[i];
+    }
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) items[i] = {keys[i], static_cast<uint64_t>(elements[i])};
+  const SortItem* sorted = sort_items<T>(items, items + count, count);
+  for (int64_t i = 0; i < count; ++i) order[i] = static_cast<int64_t>(sorted[i].index);
 }
 
 // The n_k best of the remaining elements go to subset k, by a selection; only they are sorted.         (Eq. 1)
@@ -113,32 +122,37 @@ void draw_row(const RandomAssignmentArgs<T>& args, int64_t row) {
   int64_t *order = args.order + row * n, *labels = args.labels + row * n;
   const T* sizes = args.sizes + row * classes;
   int64_t count = n;
+  bool finite = sizes_are_finite(sizes, classes);
   for (int64_t i = 0; i < n; ++i) args.left[i] = static_cast<int32_t>(i);
-  for (int64_t k = 0; k < classes && count > 0; ++k) {
+  for (int64_t k = 0; k < classes; ++k) {
     const bool last = k + 1 == classes;
+    const double largest = finite_largest<Pack<T>>(scores_of(args.scores, row, k), n);
+    finite = finite && (last || largest == largest);
     const int64_t taken = last ? count : whole_size(sizes[k], count);
     if (taken == 0) continue;
     const T* scores = scores_of(args.scores, row, k);
     if (args.scores.noise) {
+      const T origin = noise_origin<T>(largest);
       noise_of(args.scores, row, k, args.left, count, args.noise);
-      for (int64_t j = 0; j < count; ++j) args.keys[j] = decreasing_key(scores[args.left[j]] + args.noise[j]);
+      for (int64_t j = 0; j < count; ++j) {
+        const int32_t i = args.left[j];
+        args.keys[j] = decreasing_key((scores[i] - origin) + args.noise[i]);
+      }
     } else {
       for (int64_t j = 0; j < count; ++j) args.keys[j] = decreasing_key(scores[args.left[j]]);
     }
-    if (taken < count)
-      take_smallest(args, count, taken, args.items);
-    else
-      for (int64_t j = 0; j < count; ++j) args.items[j] = {args.keys[j], static_cast<uint64_t>(args.left[j])};
-    const SortItem* mine = sort_items<T>(args.items, args.items + n, taken);
-    for (int64_t i = 0; i < taken; ++i) {
-      const int64_t element = static_cast<int64_t>(mine[i].index);
-      *order++ = element;
-      labels[element] = k;
+    if (taken < count) {
+      take_smallest(args, count, taken);
+      order_by_key<T>(args.candidates, args.elements, taken, args.items, order);
+    } else {
+      order_by_key<T>(args.keys, args.left, taken, args.items, order);
     }
+    for (int64_t i = 0; i < taken; ++i) labels[order[i]] = k;
+    order += taken;
     count -= taken;
   }
   T* planes = args.assignment + row * classes * n;
-  const T fill = row_is_finite(args.scores, sizes, row) ? T(0) : static_cast<T>(__builtin_nan(""));
+  const T fill = finite ? T(0) : static_cast<T>(__builtin_nan(""));
   for (int64_t i = 0; i < classes * n; ++i) planes[i] = fill;
   if (fill != 0) return;
   for (int64_t i = 0; i < n; ++i) planes[labels[i] * n + i] = 1;
@@ -147,7 +161,11 @@ void draw_row(const RandomAssignmentArgs<T>& args, int64_t row) {
 template <class T>
 void begin_backward(const RandomAssignmentBackwardArgs<T>& args) {
   const int64_t n = args.scores.n, classes = args.scores.classes;
-  *args.finite = row_is_finite(args.scores, args.sizes, args.row);
+  *args.finite = sizes_are_finite(args.sizes, classes);
+  for (int64_t k = 0; k + 1 < classes; ++k) {
+    const double largest = args.largest[k] = finite_largest<Pack<T>>(scores_of(args.scores, args.row, k), n);
+    *args.finite = *args.finite && largest == largest;
+  }
   const T fill = *args.finite ? T(0) : static_cast<T>(__builtin_nan(""));
   for (int64_t i = 0; i < classes * n; ++i) args.grad_scores[i] = fill;
   for (int64_t k = 0; k < classes; ++k) args.grad_sizes[k] = fill;
@@ -178,15 +196,17 @@ template <class T>
 void rank_step(const RandomAssignmentBackwardArgs<T>& args, int64_t k) {
   const int64_t n = args.scores.n;
   const T *scores = scores_of(args.scores, args.row, k), *grad = args.grad + k * n;
-  for (int64_t i = 0; i < n; ++i) args.noisy[i] = scores[i];
-  if (args.scores.noise) {
+  if (!args.scores.noise) {
+    for (int64_t i = 0; i < n; ++i) args.noisy[i] = scores[i];
+  } else {
+    const T origin = noise_origin<T>(args.largest[k]);
     constexpr int64_t kTile = kNoiseTile<T>;
     T tile[kTile];
     for (int64_t first = 0; first < n; first += kTile) {
       const int64_t end = first + kTile < n ? first + kTile : n;
       gumbel_tile<T>(noise_row(args.scores.seeds, args.row), kStreamAssignment, static_cast<uint32_t>(k),
                      static_cast<uint64_t>(first), n - first, tile);
-      for (int64_t i = first; i < end; ++i) args.noisy[i] += tile[i - first];
+      for (int64_t i = first; i < end; ++i) args.noisy[i] = (scores[i] - origin) + tile[i - first];
     }
   }
   int64_t count = 0, taken = 0;

@@ -115,44 +115,23 @@ def random_assignment(
     count = math.prod(shape)
     flat = scores.expand(*shape, num_subsets, n).reshape(count, num_subsets, n).contiguous()
     flat_sizes = as_dtype(sizes, flat.dtype).reshape(count, num_subsets)
-    has_kernel = flat.device.type in ("cpu", "meta")
-    if hard and has_kernel:
+    if hard:
         assignment, order, labels = _kernel(flat, flat_sizes, drawn, tau, noise)
     else:
-        noisy = flat + _noise_of(flat, drawn) if noise else flat
         with torch.no_grad():
-            whole = flat_sizes if hard else as_dtype(draw_sizes(True), flat.dtype).reshape(count, num_subsets)
-            if has_kernel:
-                _, order, labels = _kernel(flat, whole, drawn, tau, noise)
-            else:
-                order, labels = composed_draw(noisy, whole)
-        assignment = assignment_chain(noisy, labels, flat_sizes, tau, hard=hard)
+            whole = as_dtype(draw_sizes(True), flat.dtype).reshape(count, num_subsets)
+            _, order, labels = _kernel(flat, whole, drawn, tau, noise)
+        if noise:
+            shape_of_noise = (count, num_subsets, n)
+            largest = flat.detach().amax(-1, keepdim=True) if n else 0.0  # noise counts whatever the magnitude
+            flat = (flat - largest) + gumbel_noise(drawn, shape_of_noise, stream=STREAM_ASSIGNMENT, dtype=flat.dtype)
+        assignment = assignment_chain(flat, labels, flat_sizes, tau, hard=False)
     assignment = assignment.reshape(*shape, num_subsets, n)
     order, labels = order.reshape(*shape, n), labels.reshape(*shape, n)
     if mask is not None:
         assignment = torch.where(mask.unsqueeze(-2), assignment, 0.0)
         labels = torch.where(mask, labels, -1)
     return Partition(as_dtype(assignment, log_scores.dtype), sizes, order, labels)
-
-
-def _noise_of(scores: Tensor, seed: Tensor) -> Tensor:  # (B, K, n) -> (B, K, n)
-    return gumbel_noise(seed, tuple(scores.shape), stream=STREAM_ASSIGNMENT, dtype=scores.dtype)  # type: ignore[arg-type]
-
-
-def composed_draw(noisy: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:  # (B, K, n), (B, K) -> (B, n), (B, n)
-    """Order and labels of a hard draw where there is no kernel of its own: K sorts of all elements."""
-    num_subsets, n = noisy.shape[-2:]
-    fixed = noisy.detach()
-    labels = torch.full_like(fixed[:, 0], num_subsets - 1, dtype=torch.int64)
-    for k in range(num_subsets - 1):
-        remains = labels == num_subsets - 1
-        order = torch.where(remains, fixed[:, k], -torch.inf).sort(dim=-1, descending=True, stable=True).indices
-        rank = torch.zeros_like(order).scatter(-1, order, torch.arange(n, device=order.device).expand_as(order))
-        size = sizes.detach()[:, k, None].nan_to_num(0.0).round().long()
-        labels = torch.where(remains & (rank < torch.minimum(size, remains.sum(-1, keepdim=True))), k, labels)
-    own = fixed.gather(-2, labels.unsqueeze(-2)).squeeze(-2)
-    order = own.sort(dim=-1, descending=True, stable=True).indices
-    return order.gather(-1, labels.gather(-1, order).sort(dim=-1, stable=True).indices), labels
 
 
 def assignment_chain(

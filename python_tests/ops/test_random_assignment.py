@@ -15,7 +15,7 @@ from drpm.ops import (
     random_assignment_log_prob,
     random_partition,
 )
-from drpm.ops.random_assignment import assignment_chain, composed_draw
+from drpm.ops.random_assignment import assignment_chain
 from drpm.testing import FLOAT_DTYPES, assert_matches_reference
 from python_tests.reference.enumeration import all_labels
 
@@ -51,9 +51,9 @@ def test_matches_the_reference_on_the_same_noise(hard, dtype, n, num_subsets, ta
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
-@pytest.mark.parametrize(("n", "num_subsets", "spread"), [(40, 4, 1.0), (700, 3, 0.0), (5000, 6, 3.0)])
-def test_the_composed_draw_is_that_of_the_kernel(n, num_subsets, spread, dtype):
-    """What devices without the kernel run, value and gradient; long rows, where the reference is too slow."""
+@pytest.mark.parametrize(("n", "num_subsets", "spread"), [(40, 4, 1.0), (300, 3, 0.0), (1500, 4, 3.0)])
+def test_the_gradient_is_that_of_the_chain_of_partitions(n, num_subsets, spread, dtype):
+    """Long rows, where the reference is too slow: every step as a partition of all elements."""
     scores = (spread * torch.randn(2, num_subsets, n)).to(dtype)
     sizes = torch.distributions.Multinomial(n, torch.ones(num_subsets)).sample((2,)).to(dtype)
     seed, weight = torch.tensor([3]), torch.randn(2, num_subsets, n).to(dtype)
@@ -62,9 +62,9 @@ def test_the_composed_draw_is_that_of_the_kernel(n, num_subsets, spread, dtype):
     grads = torch.autograd.grad((planes * weight).sum(), given)
     again = [x.clone().requires_grad_() for x in (scores, sizes)]
     noise = gumbel_noise(seed, tuple(scores.shape), stream=STREAM_ASSIGNMENT, dtype=dtype)
-    composed_order, composed_labels = composed_draw(again[0] + noise, again[1])
-    composed = assignment_chain(again[0] + noise, labels, again[1], 0.7, hard=True)
-    assert torch.equal(labels, composed_labels) and torch.equal(order, composed_order)
+    noisy = (again[0] - scores.amax(-1, keepdim=True)) + noise
+    composed = assignment_chain(noisy, labels, again[1], 0.7, hard=True)
+    assert torch.equal(labels.gather(-1, order), labels.sort(-1).values)
     assert torch.equal(planes, composed)
     for got, want in zip(grads, torch.autograd.grad((composed * weight).sum(), again), strict=True):
         assert_matches_reference(got, want.double(), gradient=True)
@@ -82,7 +82,7 @@ def test_one_seed_draws_sizes_and_rows_independently():
 
 
 @pytest.mark.parametrize("m", [None, torch.tensor([2, 2, 3])])
-def test_samples_follow_log_prob(m):
+def test_goodness_of_fit_to_log_prob(m):
     log_omega, log_scores = torch.randn(3).double(), torch.randn(3, 5).double()
     labels = all_labels(5, 3)
     draws, base = 60000, torch.tensor([81, 27, 9, 3, 1])
@@ -98,7 +98,7 @@ def test_samples_follow_log_prob(m):
     assert scipy.stats.chisquare(seen[kept], wanted[kept] * seen.sum() / wanted.sum()).pvalue > SMALLEST_P
 
 
-def test_equal_rows_follow_the_law_of_one_order():
+def test_goodness_of_fit_of_equal_rows_to_one_order():
     log_omega, row = torch.randn(3).double(), torch.randn(4).double()
     draws, base = 40000, torch.tensor([27, 9, 3, 1])
     options = {"sample_shape": (draws,)}
@@ -220,6 +220,22 @@ def test_what_nobody_checked_gives_nan(value, dtype):
         assert ((got[2][1] >= 0) & (got[2][1] < 3)).all()
 
 
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("offset", [1e4, 1e6, 1e12])
+def test_an_offset_of_a_row_of_scores_does_not_matter(offset, hard):
+    log_omega = torch.randn(3, 4).double()
+    log_scores = torch.randn(3, 4, 30).double().add(offset).sub(offset)  # what is left when the offset is there
+    moved = log_scores + offset * torch.tensor([[0.0], [1.0], [-1.0], [1.0]])
+    results = []
+    for scores in (log_scores.requires_grad_(), moved.detach().requires_grad_()):
+        drawn = random_assignment(log_omega, scores, 0.7, hard=hard, seed=1)
+        results.append(
+            [*drawn, *torch.autograd.grad((drawn.assignment * torch.linspace(0, 9, 30).cos()).sum(), scores)]
+        )
+    for one, two in zip(*results, strict=True):
+        assert torch.allclose(one.double(), two.double(), rtol=1e-9, atol=1e-9)
+
+
 def test_threads_do_not_change_the_result():
     log_omega, log_scores = torch.randn(6, 4), torch.randn(6, 4, 3000, requires_grad=True)
     before, results = torch.get_num_threads(), []
@@ -234,7 +250,7 @@ def test_threads_do_not_change_the_result():
     assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
 
 
-def test_counterfactual_shows_an_earlier_choice_its_cost():
+def test_goodness_of_fit_of_the_gradient_that_sees_what_a_choice_costs_later():
     """f = -(element 0 in subset 2): all that a choice for subset 1 changes lies in a later step."""
     draws, log_omega = 20000, torch.tensor([0.0, 0.0, 0.0], dtype=torch.float64)
     log_scores = torch.tensor([[0.5, 0, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.float64)
