@@ -96,20 +96,43 @@ void take_smallest(const RandomAssignmentArgs<T>& args, int64_t count, int64_t t
   }
 }
 
-// order[r] = the element whose key is the r-th smallest, equal ones in their order.
+constexpr int64_t kFewKeys = 128;  // of which each is compared with all others, in lanes
+
+// order[r] = the element whose key is the r-th smallest, equal ones in their order; at most kFewKeys.
+template <class T>
+void order_of_few(const uint64_t* keys, const int32_t* elements, int64_t count, int64_t* order) {
+  using V = Pack<T>;
+  using Key = IntOf<T>;
+  constexpr int kWidth = Lane<V>::kWidth, kTogether = 4;
+  constexpr uint64_t kSign = uint64_t{1} << (8 * sizeof(T) - 1);
+  Key key[kFewKeys + kWidth];  // whose signed order is that of the keys
+  uint8_t equal[kFewKeys + 1] = {};
+  for (int64_t i = 0; i < count; ++i) key[i] = static_cast<Key>(keys[i] ^ kSign);
+  for (int64_t i = count; i < count + kWidth; ++i) key[i] = static_cast<Key>(kSign - 1);  // below none
+  for (int64_t i = 0; i < count; i += kTogether) {
+    IntOf<V> own[kTogether], smaller[kTogether];
+    for (int t = 0; t < kTogether; ++t) {
+      own[t] = IntOf<V>{} + key[i + t < count ? i + t : count - 1];
+      smaller[t] = IntOf<V>{};
+    }
+    for (int64_t j = 0; j < count; j += kWidth) {
+      IntOf<V> other;
+      memcpy(&other, key + j, sizeof(other));
+      for (int t = 0; t < kTogether; ++t) smaller[t] -= other < own[t];
+    }
+    for (int t = 0; t < kTogether && i + t < count; ++t) {
+      Key part[kWidth];
+      memcpy(part, &smaller[t], sizeof(part));
+      int64_t rank = 0;
+      for (int lane = 0; lane < kWidth; ++lane) rank += part[lane];
+      order[rank + equal[rank]++] = elements[i + t];
+    }
+  }
+}
+
 template <class T>
 void order_by_key(const uint64_t* keys, const int32_t* elements, int64_t count, SortItem* items, int64_t* order) {
-  constexpr int64_t kFew = 128;  // of which each is compared with all others, a pack at a time
-  if (count <= kFew) {
-    for (int64_t i = 0; i < count; ++i) {
-      const uint64_t key = keys[i];
-      int64_t rank = 0;
-      for (int64_t j = 0; j < i; ++j) rank += keys[j] <= key;
-      for (int64_t j = i + 1; j < count; ++j) rank += keys[j] < key;
-      order[rank] = elements[i];
-    }
-    return;
-  }
+  if (count <= kFewKeys) return order_of_few<T>(keys, elements, count, order);
   for (int64_t i = 0; i < count; ++i) items[i] = {keys[i], static_cast<uint64_t>(elements[i])};
   const SortItem* sorted = sort_items<T>(items, items + count, count);
   for (int64_t i = 0; i < count; ++i) order[i] = static_cast<int64_t>(sorted[i].index);
