@@ -61,7 +61,7 @@ class SelectKFeatures(SelectorMixin, BaseEstimator):  # type: ignore[misc]
         max_iter: int >= 1, steps.
         batch_size: int >= 1, rows a step.
         learning_rate: float > 0, of the model's weights (Adam); those of the law move half as fast.
-        random_state: int, RandomState or None; the same gives the same columns, on any number of threads.
+        random_state: int, RandomState or None; the same gives the same columns.
     Attributes: k_, support_ (n_features,) bool, scores_ (n_features,) log weights of the law, larger ones are chosen;
         n_features_in_, feature_names_in_, n_iter_.
     Reference: docs/sklearn.md; Ahmed et al., SIMPLE: a gradient estimator for k-subset sampling, 2023.
