@@ -23,7 +23,7 @@ from sphinx.util.docutils import SphinxDirective
 
 
 def link_targets() -> dict[str, str]:
-    """What code in prose may mean: full names, and short ones that mean one thing."""
+    """What code in prose may mean: full names, and the bare ones of ops, classes and estimators that mean one thing."""
     targets: dict[str, str] = {}
     ambiguous = set()
     for package in PACKAGES:
@@ -33,14 +33,12 @@ def link_targets() -> dict[str, str]:
             for name in names:
                 full = f"{module}.{name}"
                 targets[full] = full
-                for short in (full.removeprefix("drpm."), name):
-                    if targets.setdefault(short, full) != full:
-                        ambiguous.add(short)
-    for short in ambiguous:
-        del targets[short]
-    # An op's name means the op, also where a layer or law is called alike.
-    targets |= {name: f"drpm.ops.{name}" for name in public_names("drpm.ops")["drpm.ops"]}
-    return {short: full for short, full in targets.items() if short not in ("fit", "partition.partition")}
+                bare = name[0].isupper() or package == "drpm.estimators"
+                if bare and targets.setdefault(name, full) != full:
+                    ambiguous.add(name)
+    for name in ambiguous:
+        del targets[name]
+    return targets | {name: f"drpm.ops.{name}" for name in public_names("drpm.ops")["drpm.ops"]}
 
 
 TARGETS = link_targets()
