@@ -21,9 +21,12 @@ from public_names import PACKAGES, documentation, fields, public_names
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+# Of models and tools only full names are links: `GaussianMixture` may be scikit-learn's.
+BARE = ("drpm.distributions", "drpm.nn", "drpm.sklearn", "drpm.estimators")
+
 
 def link_targets() -> dict[str, str]:
-    """What code in prose may mean: full names, and the bare ones of ops, classes and estimators that mean one thing."""
+    """What code in prose may mean: full names, and those bare ones of the main packages that mean one thing."""
     targets: dict[str, str] = {}
     ambiguous = set()
     for package in PACKAGES:
@@ -33,8 +36,7 @@ def link_targets() -> dict[str, str]:
             for name in names:
                 full = f"{module}.{name}"
                 targets[full] = full
-                bare = name[0].isupper() or package == "drpm.estimators"
-                if bare and targets.setdefault(name, full) != full:
+                if package in BARE and targets.setdefault(name, full) != full:
                     ambiguous.add(name)
     for name in ambiguous:
         del targets[name]
