@@ -48,7 +48,8 @@ def pad_scores(scores: Tensor, mask: Tensor, spacing: float | Tensor) -> Tensor:
     # steps that survive rounding at the magnitude of the scores
     step = spacing + 16 * torch.finfo(scores.dtype).eps * (lowest.abs() + spacing * n)
     beyond = torch.cumsum(~mask, -1)
-    return torch.where(mask, scores, lowest - step * beyond)
+    below = (lowest - step * beyond).clamp(min=torch.finfo(scores.dtype).min)  # next to which steps count for nothing
+    return torch.where(mask, scores, below)
 
 
 SORT_SPACING: float = _C.sort_spacing

@@ -297,7 +297,7 @@ def test_chain_takes_relaxed_sizes_of_hard_labels():
         ((torch.zeros(2), torch.zeros(4)), {}, ValueError, r"log_scores must be \(\*, K, n\) with K >= 1"),
         ((torch.zeros(2), torch.zeros(2, 4).long()), {}, TypeError, "log_scores must have a floating dtype"),
         ((torch.zeros(2), torch.tensor([[math.nan], [0]])), {}, ValueError, "log_scores must be finite, got nan"),
-        ((torch.tensor([0, math.inf]), torch.zeros(2, 4)), {}, ValueError, "log_omega must be finite, got inf"),
+        ((torch.tensor([0, math.inf]), torch.zeros(2, 4)), {}, ValueError, "log_omega must be finite or -inf, got inf"),
         ((torch.zeros(2), torch.zeros(2, 4), 0.0), {}, ValueError, "tau must be positive and finite, got 0.0"),
         ((torch.zeros(2), torch.zeros(2, 4)), {"noise": False, "seed": 1}, ValueError, "seed must be None with noise"),
         ((torch.zeros(2), torch.zeros(2, 4)), {"lengths": 5}, ValueError, "lengths must be <= 4, got 5"),
