@@ -41,8 +41,9 @@ DRPM_OUTLINED DRPM_DEVICE inline double log_total_probability(const Team& team, 
 
 // Rejection for a log-concave law whose mode and its probability are known (Devroye 1987): about 4 trials.
 template <class V, class Team, class T>
-DRPM_DEVICE inline int64_t reject(const Team& team, const MvhgDrawArgs<T>& args, const MvhgRow& row, const T* log_omega,
-                                  int64_t k, int64_t r, double tilt, const NoiseRow& at) {
+DRPM_OUTLINED DRPM_DEVICE inline int64_t reject(const Team& team, const MvhgDrawArgs<T>& args, const MvhgRow& row,
+                                                const T* log_omega, int64_t k, int64_t r, double tilt,
+                                                const NoiseRow& at) {
   const int64_t classes = row.classes - k;
   const int64_t* m = row.m + k;
   const T* weights = log_omega + k;
@@ -90,8 +91,9 @@ DRPM_DEVICE inline int64_t reject(const Team& team, const MvhgDrawArgs<T>& args,
 // `table_draw(k, remaining, u)` inverts the conditional in the tables; rows beyond them are drawn by rejection. `tilt`
 // is that of the row.
 template <class V, class Team, class T, class TableDraw>
-DRPM_DEVICE inline void draw_row(const Team& team, const MvhgDrawArgs<T>& args, const MvhgRow& group, double tilt,
-                                 const T* log_omega, int64_t row, const TableDraw& table_draw) {
+DRPM_OUTLINED DRPM_DEVICE inline void draw_row(const Team& team, const MvhgDrawArgs<T>& args, const MvhgRow& group,
+                                               double tilt, const T* log_omega, int64_t row,
+                                               const TableDraw& table_draw) {
   const int64_t classes = group.classes;
   T* sizes = args.sizes + row * classes;
   if (!group.valid) return team_fill(team, sizes, classes, kNaN);
