@@ -137,7 +137,9 @@ class SizedSolver {
     return false;
   }
 
-  double spread() const { return std::max(scan_.highest - scan_.lowest, 0.0); }
+  double spread() const {  // beyond the range of double it stays a number
+    return std::min(std::max(scan_.highest - scan_.lowest, 0.0), 1e300);
+  }
 
   // Where the search begins: at the prices that are given, or at those of few elements at falling temperatures.
   void start(const Elements<T>& all) {
