@@ -26,9 +26,12 @@ def calls(omega, scores, labels):
     """A call of every op."""
     n, classes = scores.shape[-1], omega.shape[-1]
     values = scores.unsqueeze(-1) * torch.linspace(0.5, 2.0, 5, dtype=scores.dtype)
-    matrix = scores.unsqueeze(-2) * torch.linspace(-1.0, 2.0, classes, dtype=scores.dtype).unsqueeze(-1)
     sizes = torch.nn.functional.one_hot(labels, classes).sum(-2).to(omega.dtype)
     order = scores.argsort(-1, descending=True)
+
+    def matrix():  # a graph of its own for each call
+        return scores.unsqueeze(-2) * torch.linspace(-1.0, 2.0, classes, dtype=scores.dtype).unsqueeze(-1)
+
     return {
         "hypergeometric_log_weights": lambda: ops.hypergeometric_log_weights(omega[:, 0], omega[:, 1], n, 2 * n, n),
         "mvhg_sample": lambda: ops.mvhg_sample(omega, n, n, 0.7, sample_shape=4, seed=1),
@@ -54,9 +57,9 @@ def calls(omega, scores, labels):
         "plackett_luce_log_prob, matrix": lambda: ops.plackett_luce_log_prob(ops.relaxed_sort(scores), scores),
         "partition_log_prob": lambda: ops.partition_log_prob(labels, scores, classes),
         "random_partition_log_prob": lambda: ops.random_partition_log_prob(labels, omega, scores),
-        "random_assignment": lambda: ops.random_assignment(omega, matrix, 0.5, sample_shape=2, seed=5).assignment,
-        "assignment_log_prob": lambda: ops.assignment_log_prob(labels, matrix),
-        "random_assignment_log_prob": lambda: ops.random_assignment_log_prob(labels, omega, matrix),
+        "random_assignment": lambda: ops.random_assignment(omega, matrix(), 0.5, sample_shape=2, seed=5).assignment,
+        "assignment_log_prob": lambda: ops.assignment_log_prob(labels, matrix()),
+        "random_assignment_log_prob": lambda: ops.random_assignment_log_prob(labels, omega, matrix()),
         "partition_log_prob_bounds": lambda: torch.stack(ops.partition_log_prob_bounds(labels, omega, scores)),
         "partition_marginals": lambda: ops.partition_marginals(omega, scores),
         "partition_mode": lambda: ops.partition_mode(omega, scores),
