@@ -31,7 +31,7 @@ def mvhg_entropy(
     Returns: (*) of log_omega's dtype, >= 0; NaN where device counts are invalid.
     Gradient: exact, −Cov(n, log p); twice differentiable.
     Numerics: float64 inside; at most 34 contour nodes times 192 outcomes a class, whatever the counts: of more, every
-        j-th stands for all. Error below 1e-12, of the gradient 1e-11 + 1e-15 √v (v the largest variance), for counts
+        j-th stands for all. Error below 1e-11, of the gradient 1e-11 + 1e-15 √v (v the largest variance), for counts
         up to 2^53. Tested for weights within ±80.
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.
     Reference: docs/math/mvhg.md, section 4.

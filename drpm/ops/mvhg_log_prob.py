@@ -43,7 +43,7 @@ def mvhg_log_prob(
     Gradient: exact, w.r.t. log_omega and floating sizes (merged: none for the last class); zero where −inf.
         exact: w.r.t. sizes log ω_k + ψ(m_k − n_k + 1) − ψ(n_k + 1), w.r.t. log_omega n − E n; twice differentiable.
     Numerics: float64 inside for every dtype; at most 34 contour nodes (merged: 192 outcomes a class), whatever the
-        counts. Up to 2^53, the error is below 1e-13 (merged: 1e-12) max(1, |log p|) and what rounding the weights to
+        counts. Up to 2^53, the error is below 1e-13 (merged: 1e-10) max(1, |log p|) and what rounding the weights to
         float64 costs, 1e-15 Σ |n_k − E n_k| (1 + |log ω_k|). Sizes in float64, and n above 2^24 as a Python number,
         are taken in float64 for weights of any dtype. Tested for log_omega within ±80.
     Raises: ValueError for values out of range (CPU, eager), TypeError for wrong dtypes.

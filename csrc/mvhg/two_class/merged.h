@@ -71,8 +71,8 @@ DRPM_DECLARE_KERNEL(mvhg_log_prob_merged_rows, MvhgLogProbMergedArgs<double>)
 DRPM_DECLARE_KERNEL(mvhg_log_prob_merged_backward_rows, MvhgLogProbMergedBackwardArgs<float>)
 DRPM_DECLARE_KERNEL(mvhg_log_prob_merged_backward_rows, MvhgLogProbMergedBackwardArgs<double>)
 
-// Log-factorials above are not subtracted in a log-probability: they would lose more than 1e-12.
-constexpr int64_t kLargestSummedFactorials = 2048;
+// Log-factorials above are not subtracted in a log-probability: they would lose more than 1e-10, and are no faster.
+constexpr int64_t kLargestSummedFactorials = int64_t{1} << 16;
 
 // Entries of the log-factorial table on the device: counts are not known to the host, so its size is fixed. 16 KB stay
 // in the first cache.
