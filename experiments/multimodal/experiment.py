@@ -153,6 +153,9 @@ class Multimodal(Experiment):
     def __init__(self, config: MultimodalRun, world: World) -> None:
         self.config, self.world, self.steps = config, world, config.steps
         self.data = open_data(config.data, config.root, 0, config.folder, config.svhn)
+        place = Path(config.classifiers) / f"{config.data}.pt"
+        self.classifiers = load_classifiers(place, self.data)  # before training: a run without them is lost
+        torch.manual_seed(config.seed)  # the same first weights, however many numbers the classifiers drew
         self.model = make_model(config, self.data).to(world.device)
         self.observed: Tensor | None = None
         self.kept = torch.arange(len(self.data.train))
@@ -225,8 +228,7 @@ class Multimodal(Experiment):
     # Scores.
 
     def results(self) -> dict[str, Any]:
-        classifiers = load_classifiers(Path(self.config.classifiers) / f"{self.config.data}.pt", self.data)
-        found = Scorer(self.model, self.data, classifiers, self.config.score_sizes).scores()
+        found = Scorer(self.model, self.data, self.classifiers, self.config.score_sizes).scores()
         if self.observed is not None:
             found["complete_share"] = float(self.observed.all(-1).double().mean())
         found["train_tuples"] = len(self.kept)
