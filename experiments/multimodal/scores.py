@@ -295,14 +295,18 @@ def pattern_means(posterior: SharingPosterior) -> list[Tensor]:
 
 
 def probe(x: np.ndarray, labels: Tensor, y: np.ndarray, truth: Tensor, iterations: int = 100) -> float:
-    """Accuracy on (y, truth) of a logistic regression fitted to (x, labels), features standardised."""
+    """Accuracy on (y, truth) of a logistic regression fitted to (x, labels), features standardised; of the most
+    frequent label where nothing varies."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    scale = x.std(0)
-    scale = np.where(scale > 1e-6, scale, np.inf)
+    deviation, mean = x.std(0), x.mean(0)
+    varied = deviation > 1e-6
+    if not varied.any():
+        return float((truth == labels.mode().values).double().mean())
+    x, y = ((part[:, varied] - mean[varied]) / deviation[varied] for part in (x, y))
     classifier = LogisticRegression(max_iter=iterations)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        classifier.fit((x - x.mean(0)) / scale, labels.numpy())
-    return float((classifier.predict((y - x.mean(0)) / scale) == truth.numpy()).mean())
+        classifier.fit(x, labels.numpy())
+    return float((classifier.predict(y) == truth.numpy()).mean())

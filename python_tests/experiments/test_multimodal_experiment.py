@@ -314,6 +314,8 @@ def test_small_parts_of_scoring() -> None:
     labels = torch.arange(200) % 4
     x = torch.nn.functional.one_hot(labels, 5).float().numpy()
     assert probe(x[:100], labels[:100], x[100:], labels[100:]) == 1.0
+    constant = np.ones((100, 3), dtype=np.float32)
+    assert probe(constant, labels[:100] * 0, constant, labels[100:]) == 0.25
     assert flatness([{"objective": -100.0 / (k + 1)} for k in range(40)]) < 0.02
     assert flatness([{"objective": float(k)} for k in range(40)]) > 0.1
 
