@@ -372,3 +372,12 @@ def test_smoke_the_digit_is_shared(root: Path, tmp_path: Path) -> None:
         made_one = model.eval().generate({"m0": x["m0"]})["m1"][0]
         right = ((made_one - x["m1"]).abs().flatten(1).mean(1) < 0.25).double().mean()
         assert right > 0.9
+
+
+@pytest.mark.slow
+def test_speed_is_measured(tmp_path: Path) -> None:
+    from experiments.multimodal import speed
+
+    assert speed.main(["--out", str(tmp_path / "speed.json"), "--batch", "4", "--repeats", "1"]) == 0
+    found = json.loads((tmp_path / "speed.json").read_text())
+    assert 0 < found["half missing / full"] < 5 and found["likelihood of 512 samples, more MiB at the peak"] < 2048
