@@ -22,6 +22,7 @@ from experiments.multimodal.drawing import Partners, drawn, hashed
 from experiments.multimodal.street import (
     Face,
     is_for_tests,
+    legible,
     load_street,
     read_face,
     read_faces,
@@ -164,6 +165,12 @@ def test_fonts_are_split_by_family() -> None:
     assert not {face.family for face in train} & {face.family for face in test}
     with pytest.raises(ValueError, match="street: fonts must have a family for"):
         split_faces(faces[:1], "train" if is_for_tests(faces[0].family) else "test")
+
+
+def test_faces_whose_digits_are_symbols_are_left_out() -> None:
+    symbols = read_face((FONTS / "cmsy10.ttf").read_bytes(), "cmsy10.ttf")
+    faces = [*fonts() * 4, symbols]
+    assert legible(faces) == faces[:-1]
 
 
 def test_fonts_without_digits_are_refused(tmp_path: Path) -> None:
