@@ -181,7 +181,8 @@ class SizedSolver {
 
   // Falling temperatures down to `tau`, which is left to the caller.
   void anneal(const Elements<T>& elements, const SizedBounds& bounds, double tau) {
-    for (double t = spread() / 2; t > 4 * tau; t /= 8) solve_prices(elements, bounds, t, 1e-3, 15, &prices_);
+    for (double t = std::min(spread() / 2, 1e30 * tau); t > 4 * tau; t /= 8)
+      solve_prices(elements, bounds, t, 1e-3, 15, &prices_);
     solve_prices(elements, bounds, tau, 1e-4, 15, &prices_);
   }
 
