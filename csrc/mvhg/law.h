@@ -37,12 +37,21 @@ struct MvhgRow {
   int64_t n, classes;
   int64_t total;  // of the items that can be drawn
   bool valid;
+  double origin;  // the largest log omega that items can be drawn with: the law does not know it
 };
 
 // Items of class k that can be drawn: none where its weight is zero, log omega = -inf.
 template <class T>
 DRPM_HD inline int64_t possible_items(const int64_t* m, const T* log_omega, int64_t k) {
   return log_omega[k] == -__builtin_huge_val() ? 0 : m[k];
+}
+
+// log omega_k less the row's largest: beyond double's range a number, -inf where nothing can be drawn.
+template <class T>
+DRPM_HD inline double log_weight(const MvhgRow& row, const T* log_omega, int64_t k) {
+  const double whole = static_cast<double>(log_omega[k]), less = whole - row.origin;
+  if (less > 1e300) return 1e300;
+  return less > -1e300 || whole == -__builtin_huge_val() ? less : -1e300;
 }
 
 DRPM_HD inline int64_t class_at(const MvhgRow& row, int64_t position) {
@@ -58,13 +67,16 @@ DRPM_HD inline bool is_point(const MvhgRow& row) { return row.classes == 1 || is
 // `log_omega` is the row's own (K).
 template <class T>
 DRPM_HD inline MvhgRow mvhg_row(const int64_t* m, int64_t n, int64_t classes, const T* log_omega) {
-  MvhgRow row{m, nullptr, n, classes, 0, true};
+  MvhgRow row{m, nullptr, n, classes, 0, true, 0};
+  double largest = -__builtin_huge_val();
   for (int64_t k = 0; k < classes; ++k) {
     if (m[k] < 0 || m[k] > kLargestCount || !(log_omega[k] < __builtin_huge_val()) || row.total > kLargestTotal)
       row.valid = false;
     else
       row.total += possible_items(m, log_omega, k);
+    if (m[k] > 0 && log_omega[k] > largest) largest = log_omega[k];
   }
+  if (largest > -__builtin_huge_val()) row.origin = largest;
   if (n < 0 || n > row.total || n > kLargestCount || row.total > kLargestTotal) row.valid = false;
   return row;
 }

@@ -1,5 +1,6 @@
 // The exponential tilt of the MVHG: independent binomials with success probabilities p_k = sigmoid(log omega_k + T),
-// where sum m_k p_k = n, conditioned on their total (docs/math/mvhg.md, section 4).
+// where sum m_k p_k = n, conditioned on their total (docs/math/mvhg.md, section 4). log omega is log_weight(): less the
+// row's largest, so that T keeps its digits whatever the magnitude.
 #pragma once
 
 #include "lanes/lane_math.h"
@@ -39,7 +40,7 @@ DRPM_OUTLINED DRPM_DEVICE inline TiltSums tilt_sums(const Team& team, const Mvhg
   double small = 0, variance = 0;
   int64_t whole = 0;
   for (int64_t k = team.rank(); k < row.classes; k += Team::kSize) {
-    const double m = static_cast<double>(row.m[k]), a = static_cast<double>(log_omega[k]) + tilt;
+    const double m = static_cast<double>(row.m[k]), a = log_weight(row, log_omega, k) + tilt;
     const Odds odds = odds_of(a);
     if (a > 0) {
       whole += row.m[k];
@@ -79,7 +80,7 @@ DRPM_OUTLINED DRPM_DEVICE inline double solve_tilt(const Team& team, const MvhgR
   double highest = -__builtin_huge_val(), lowest = __builtin_huge_val();
   for (int64_t k = 0; k < row.classes; ++k) {
     if (possible_items(row.m, log_omega, k) == 0) continue;
-    const double a = log_omega[k];
+    const double a = log_weight(row, log_omega, k);
     highest = a > highest ? a : highest;
     lowest = a < lowest ? a : lowest;
   }

@@ -45,12 +45,19 @@ def mvhg_mean(log_omega: Tensor, m: Counts, n: Counts) -> Tensor:  # (*, K) -> (
 def mvhg_covariance(log_omega: Tensor, m: Counts, n: Counts) -> Tensor:  # (*, K) -> (*, K, K)
     """Covariance of the subset sizes: the Hessian of log P0 in log omega.
 
+    Where nearly all of the mass is in one place, E n_k n_l - E n_k E n_l would lose its digits. It is the Hessian of
+    log P0 - sum_k c_k log omega_k as well, with c the rounded mean: of outcomes counted from c.
+
     Gradient: exact (third cumulants).
     """
     parameter, m, n = expand_parameters(log_omega, m, n)
     with torch.enable_grad():
         node = _as_node(parameter)
-        mean = _derivative(mvhg_log_normalizer(node, m, n), node)
+        centre = mvhg_mean(parameter, m, n).detach().round().nan_to_num()
+        plain = log_outcome_weights(torch.zeros_like(parameter), m)
+        from_centre = torch.arange(plain.shape[-1], dtype=node.dtype, device=node.device) - centre.unsqueeze(-1)
+        weights = plain + from_centre * node.unsqueeze(-1)
+        mean = _derivative(log_normalizer_of_weights(weights, m, n), node)
         covariance = torch.stack([_derivative(mean[..., k], node) for k in range(mean.shape[-1])], dim=-2)
     return _finish(covariance, m, n, log_omega.requires_grad)
 

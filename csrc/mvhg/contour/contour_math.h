@@ -109,7 +109,7 @@ DRPM_OUTLINED DRPM_DEVICE inline void solve_contour(const Team& team, Contour* c
   c->tilt = solve_tilt(team, row, log_omega);
   team.sync();  // p and q may still be read for the row before
   for (int64_t k = team.rank(); k < row.classes; k += Team::kSize) {
-    const Odds odds = odds_of(static_cast<double>(log_omega[k]) + c->tilt);
+    const Odds odds = odds_of(log_weight(row, log_omega, k) + c->tilt);
     c->p[k] = odds.p;
     c->q[k] = odds.q;
   }
@@ -191,21 +191,23 @@ DRPM_OUTLINED DRPM_DEVICE inline double mean_rho(const Team& team, const Contour
   return team.sum(sum_lanes<V>(sum));
 }
 
-// log P0 = log P_S + sum m_k softplus(log omega_k + T) - n T; whole multiples of T cancel before they are rounded.
+// log P0 = log P_S + sum m_k softplus(log omega_k + T) - n T, n origin more for weights less the largest; whole
+// multiples of T cancel before they are rounded.
 //                                                                                                    (Eq. 12)
 template <class Team, class T>
 DRPM_DEVICE inline double log_normalizer_of(const Team& team, const Contour& c, const T* log_omega) {
   double sum = 0;
   int64_t whole = 0;
   for (int64_t k = team.rank(); k < c.row.classes; k += Team::kSize) {
-    const double m = static_cast<double>(c.row.m[k]), a = static_cast<double>(log_omega[k]) + c.tilt;
+    const double m = static_cast<double>(c.row.m[k]), w = log_weight(c.row, log_omega, k), a = w + c.tilt;
     sum += m * softplus(a > 0 ? -a : a);
     if (a > 0) {
       whole += c.row.m[k];
-      sum += m * static_cast<double>(log_omega[k]);
+      sum += m * w;
     }
   }
-  return c.log_total + (team.sum(sum) + static_cast<double>(team.sum(whole) - c.row.n) * c.tilt);
+  const double relative = team.sum(sum) + static_cast<double>(team.sum(whole) - c.row.n) * c.tilt;
+  return c.log_total + (relative + static_cast<double>(c.row.n) * c.row.origin);
 }
 
 }  // namespace DRPM_ISA

@@ -68,7 +68,7 @@ DRPM_DEVICE inline void log_prob_row(const Team& team, const MvhgLogProbArgs<T>&
   double log_prob = 0;
   for (int64_t k = team.rank(); k < classes && !c.point; k += Team::kSize) {
     const double m = static_cast<double>(possible_items(parameters.m, log_omega, k));
-    const double a = static_cast<double>(log_omega[k]) + c.tilt;
+    const double a = log_weight(c.row, log_omega, k) + c.tilt;
     if (m > 0) log_prob += log_binomial_probability(sizes[k], m, c.p[k], c.q[k], -softplus(-a), -softplus(a));
   }
   log_prob = team.sum(log_prob) - (c.point ? 0 : c.log_total);
@@ -195,7 +195,8 @@ DRPM_DEVICE inline void kl_row(const Team& team, const MvhgKlArgs<T>& args, int6
     for (int64_t k = 0; k < classes; ++k) {
       const bool drawn = possible_items(row_q.m, log_q, k) > 0;
       const double certain = drawn ? __builtin_huge_val() : -__builtin_huge_val();
-      const double a = q.point ? certain : log_q[k] + q.tilt, b = log_p[k] + p.tilt;
+      const double a = q.point ? certain : log_weight(row_q, log_q, k) + q.tilt,
+                   b = log_weight(row_p, log_p, k) + p.tilt;
       const double rho = q.point || !drawn ? 0 : mean_rho<V>(team, q, k);
       if (k % Team::kSize != team.rank() || possible_items(row_p.m, log_p, k) == 0) continue;
       const double own = bernoulli_kl(q.point ? Odds{} : Odds{q.p[k], q.q[k]}, {p.p[k], p.q[k]}, a, b);

@@ -109,7 +109,7 @@ DRPM_DEVICE inline void entropy_row(const Team& team, const MvhgEntropyArgs<T>& 
   if (v != nullptr) total_along(team, c, rho_mean, v, &along);
   double log_z = c.log_total;
   for (int64_t k = 0; k < classes; ++k) {
-    const double a = static_cast<double>(log_omega[k]) + c.tilt;
+    const double a = log_weight(c.row, log_omega, k) + c.tilt;
     auto outcomes = open(k, possible_items(row.m, log_omega, k), a);
     log_z += log_lane<double>(outcomes.mass * static_cast<double>(outcomes.stride));
     OutcomeMoments<V, Team> x;

@@ -13,19 +13,21 @@ DRPM_HD inline double draw_uniform(const NoiseRow& at, int64_t klass, int64_t tr
   return uniform_at<double>(at, kStreamDraw, static_cast<uint32_t>(klass), static_cast<uint64_t>(trial));
 }
 
-// log Pr[X_0 + ... = total] for independent X_l ~ Binomial(m_l, sigmoid(log_omega_l + tilt)), by a contour that is
-// tilted to this total; the difference of the tilts enters through log1p, not as a difference of large terms.
+// log Pr[X_0 + ... = total] for independent X_l ~ Binomial(m_l, sigmoid(log_omega_l - origin + tilt)), by a contour
+// that is tilted to this total; the difference of the tilts enters through log1p, not as a difference of large terms.
 template <class V, class Team, class T>
 DRPM_OUTLINED DRPM_DEVICE inline double log_total_probability(const Team& team, const int64_t* m, const T* log_omega,
                                                               int64_t classes, int64_t total, double tilt,
-                                                              double* scratch) {
-  const MvhgRow row = mvhg_row(m, total, classes, log_omega);
+                                                              double origin, double* scratch) {
+  MvhgRow row = mvhg_row(m, total, classes, log_omega);
   if (!row.valid) return -__builtin_huge_val();
+  row.origin = origin;
   Contour c = place_contour(row, scratch);
   double sum = 0;
   if (c.point) {
     for (int64_t l = 0; l < classes; ++l) {
-      const double a = log_omega[l] + tilt, items = static_cast<double>(possible_items(m, log_omega, l));
+      const double a = log_weight(row, log_omega, l) + tilt,
+                   items = static_cast<double>(possible_items(m, log_omega, l));
       sum -= items == 0 ? 0 : items * softplus(total == 0 ? a : -a);
     }
     return sum;
@@ -33,7 +35,7 @@ DRPM_OUTLINED DRPM_DEVICE inline double log_total_probability(const Team& team, 
   solve_contour<V>(team, &c, log_omega, 38);
   const double shift = c.tilt - tilt;
   for (int64_t l = 0; l < classes; ++l) {
-    const double p = odds_of(log_omega[l] + tilt).p;
+    const double p = odds_of(log_weight(row, log_omega, l) + tilt).p;
     sum += static_cast<double>(m[l]) * log1p_lane<double>(p * expm1_lane<double>(shift));
   }
   return c.log_total + (sum - static_cast<double>(total) * shift);
@@ -51,12 +53,14 @@ DRPM_OUTLINED DRPM_DEVICE inline int64_t reject(const Team& team, const MvhgDraw
   const MvhgRow here = mvhg_row(m, r, classes, weights);
   const int64_t own = possible_items(m, weights, 0);
   if (r == 0 || own == 0 || r == here.total) return r == 0 ? 0 : own;
-  const double log_all = log_total_probability<V>(team, m, weights, classes, r, tilt, scratch);
-  const Odds odds = odds_of(weights[0] + tilt);
-  const double a = weights[0] + tilt, log_p = -softplus(-a), log_q = -softplus(a);
+  const double log_all = log_total_probability<V>(team, m, weights, classes, r, tilt, row.origin, scratch);
+  const double a = log_weight(row, log_omega, k) + tilt;
+  const Odds odds = odds_of(a);
+  const double log_p = -softplus(-a), log_q = -softplus(a);
   auto log_prob = [&](int64_t x) {
     if (x < 0 || x > own || x > r) return -__builtin_huge_val();
-    const double rest = log_total_probability<V>(team, m + 1, weights + 1, classes - 1, r - x, tilt, scratch);
+    const double rest =
+        log_total_probability<V>(team, m + 1, weights + 1, classes - 1, r - x, tilt, row.origin, scratch);
     return log_binomial_probability(static_cast<double>(x), static_cast<double>(own), odds.p, odds.q, log_p, log_q) +
            rest - log_all;
   };

@@ -190,7 +190,7 @@ inline SizeTables build_tables(const MvhgExactArgs<T>& args, const MvhgRow& row,
   TotalMoments moments{};
   for (int64_t p = 0; p < classes; ++p) {
     const int64_t k = class_at(row, p);
-    const double a = static_cast<double>(log_omega[k]) + tilt;
+    const double a = log_weight(row, log_omega, k) + tilt;
     add_class(row.m[k], a, &moments);
     const int64_t m = possible_items(row.m, log_omega, k);
     const TableWindow w = class_table(m, a, row.n + 1, cut, scratch.widest, args.log_factorials, at, t.log_f);
@@ -209,7 +209,7 @@ inline SizeTables build_tables(const MvhgExactArgs<T>& args, const MvhgRow& row,
   moments = {0, 0, moments.after};
   for (int64_t p = classes - 2; p >= 0; --p) {
     const int64_t k = class_at(row, p + 1);
-    add_class(row.m[k], static_cast<double>(log_omega[k]) + tilt, &moments);
+    add_class(row.m[k], log_weight(row, log_omega, k) + tilt, &moments);
     t.b_at[p] = at;
     const TotalStretch stretch = total_stretch(t, p, row.n, moments, cut, scratch.widest);
     const int64_t low = stretch.low, size = stretch.size, skipped = stretch.skipped;

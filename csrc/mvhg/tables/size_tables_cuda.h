@@ -114,7 +114,7 @@ DRPM_OUTLINED __device__ void build_tables_block(const MvhgExactArgs<T>& args, c
   __syncthreads();  // the tables may still be read for the group before
   for (int64_t p = warp; p < classes; p += warps) {
     const int64_t k = class_at(row, p);
-    const ClassWeights f = class_weights(possible_items(row.m, log_omega, k), static_cast<double>(log_omega[k]) + tilt,
+    const ClassWeights f = class_weights(possible_items(row.m, log_omega, k), log_weight(row, log_omega, k) + tilt,
                                          row.n + 1, cut, stride, args.log_factorials);
     for (int64_t x = f.low + Warp().rank(); x <= f.high; x += kWarpSize) {
       const double log_f = -class_drop(f, x, args.log_factorials);
@@ -139,7 +139,7 @@ DRPM_OUTLINED __device__ void build_tables_block(const MvhgExactArgs<T>& args, c
   double* work = scratch->work;
   for (int64_t p = classes - 2; p >= 0; --p) {
     const int64_t k = class_at(row, p + 1);
-    add_class(row.m[k], static_cast<double>(log_omega[k]) + tilt, &moments);
+    add_class(row.m[k], log_weight(row, log_omega, k) + tilt, &moments);
     const TotalStretch stretch = total_stretch(t, p, row.n, moments, cut, stride);
     const double* f = (t.linear ? t.f : t.log_f) + t.f_at[p + 1];
     if (p == classes - 2) {

@@ -10,7 +10,7 @@ namespace drpm {
 namespace DRPM_ISA {
 
 // By position: log_mass[p] = log(m omega) of the class at p, log_later[p] = log of the sum of m omega over the later
-// classes.                                                                     (Eq. 5, thesis Eq. 5.3, 5.5)
+// classes, both by log_weight().                                               (Eq. 5, thesis Eq. 5.3, 5.5)
 template <class T>
 DRPM_HD inline void merged_masses(const MvhgRow& row, const T* log_omega, double* log_mass, double* log_later) {
   const double none = -__builtin_huge_val();
@@ -18,15 +18,15 @@ DRPM_HD inline void merged_masses(const MvhgRow& row, const T* log_omega, double
   for (int64_t p = row.classes - 1; p >= 0; --p) {
     const int64_t k = class_at(row, p);
     const int64_t m = possible_items(row.m, log_omega, k);
-    log_mass[p] = m == 0 ? none : log_lane<double>(static_cast<double>(m)) + log_omega[k];
+    log_mass[p] = m == 0 ? none : log_lane<double>(static_cast<double>(m)) + log_weight(row, log_omega, k);
     log_later[p] = later;
     later = log_add(later, log_mass[p]);
   }
 }
 
-// Log mean weight of the later classes; nothing can be drawn from an empty one.
-DRPM_HD inline double merged_log_omega(double log_later, int64_t m_right) {
-  return m_right == 0 ? 0 : log_later - log_lane<double>(static_cast<double>(m_right));
+// Log mean weight of the later classes, as log_weight(); nothing can be drawn from an empty one, whose log omega is 0.
+DRPM_HD inline double merged_log_omega(const MvhgRow& row, double log_later, int64_t m_right) {
+  return m_right == 0 ? -row.origin : log_later - log_lane<double>(static_cast<double>(m_right));
 }
 
 // Spreads cotangents c[p] of the merged log omega after position p over the later classes, adding to grad:
@@ -92,13 +92,13 @@ DRPM_HD inline void log_prob_backward_row(const MvhgLogProbMergedBackwardArgs<T>
   double grad_remaining = 0;
   for (int64_t k = classes - 2; k >= 0; --k) {
     m_right += possible_items(parameters.m, log_omega, k + 1);
-    const double x = sizes[k], merged = merged_log_omega(log_later[k], m_right);
+    const double x = sizes[k], merged = merged_log_omega(parameters, log_later[k], m_right);
     const double slope = digamma1p(static_cast<double>(m_right) - remaining) - digamma1p(remaining);  // d at x
     const double direct = upstream * (x - statistics[2 * k]);
     grad[k] = static_cast<T>(direct);
     c[k] = -direct;
     const int64_t m = possible_items(parameters.m, log_omega, k);
-    const double weight = log_omega[k] > -__builtin_huge_val() ? log_omega[k] : 0;
+    const double weight = log_omega[k] > -__builtin_huge_val() ? log_weight(parameters, log_omega, k) : 0;
     const double own = weight + digamma1p(static_cast<double>(m) - x) - digamma1p(x);
     grad_sizes[k] = static_cast<T>(upstream * (own - (grad_remaining + merged + slope)));
     grad_remaining += slope - statistics[2 * k + 1];

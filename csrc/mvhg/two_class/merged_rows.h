@@ -25,7 +25,8 @@ DRPM_DEVICE inline void sample_row(const Team& team, const MvhgSampleMergedArgs<
                [&](int64_t p, int64_t remaining, int64_t k) {
                  const int64_t m = possible_items(parameters.m, log_omega, k);
                  m_right -= m;
-                 const TwoClass c = make_two_class(log_omega[k], merged_log_omega(log_later[p], m_right), m, m_right,
+                 const TwoClass c = make_two_class(log_weight(parameters, log_omega, k),
+                                                   merged_log_omega(parameters, log_later[p], m_right), m, m_right,
                                                    static_cast<double>(remaining));
                  return draw(c, row, k, !args.hard || statistics != nullptr);
                });
@@ -55,7 +56,8 @@ DRPM_DEVICE inline void log_prob_row(const Team& team, const MvhgLogProbMergedAr
   for (int64_t k = 0; k < classes - 1; ++k) {
     const int64_t m = possible_items(parameters.m, log_omega, k);
     m_right -= m;
-    const TwoClass c = make_two_class(log_omega[k], merged_log_omega(log_later[k], m_right), m, m_right, remaining);
+    const TwoClass c = make_two_class(log_weight(parameters, log_omega, k),
+                                      merged_log_omega(parameters, log_later[k], m_right), m, m_right, remaining);
     const TwoClassSums sums = sum(c);
     const double x = sizes[k];
     log_prob -= two_class_drop_at_size(c, sums.window, x, args.log_factorials) + sums.log_sum;
