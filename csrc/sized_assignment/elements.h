@@ -12,7 +12,8 @@ namespace drpm {
 template <class T>
 class Elements {
  public:
-  Elements(const T* scores, int64_t width, const T* weights, int64_t n, const std::vector<int32_t>& subsets)
+  Elements(const T* scores, int64_t width, const T* weights, int64_t n, const std::vector<int32_t>& subsets,
+           double origin)
       : subsets_(subsets) {
     const int64_t classes = static_cast<int64_t>(subsets.size()), padded = sized_padded(classes);
     const int64_t most = std::min<int64_t>(64, std::max<int64_t>(8, (int64_t{1} << 24) / (padded * padded)));
@@ -21,6 +22,7 @@ class Elements {
     e_.weights = weights;
     e_.width = width;
     e_.n = n;
+    e_.origin = origin;
     e_.classes = classes;
     e_.chunk = std::max<int64_t>(4096, (n + most - 1) / most);
     e_.chunk = (e_.chunk + sized_block(classes) - 1) / sized_block(classes) * sized_block(classes);
@@ -31,7 +33,7 @@ class Elements {
   int64_t classes() const { return e_.classes; }
   const std::vector<int32_t>& subsets() const { return subsets_; }
   double score(int64_t i, int64_t k) const {  // of the k-th subset, by weight
-    const double u = e_.scores[subsets_[k] * e_.width + i];
+    const double u = static_cast<double>(e_.scores[subsets_[k] * e_.width + i]) - e_.origin;
     return e_.weights == nullptr ? u : u / e_.weights[i];
   }
   double weight(int64_t i) const { return e_.weights == nullptr ? 1 : e_.weights[i]; }
@@ -45,6 +47,9 @@ class Elements {
   struct Scan {
     double lowest, highest;
     int32_t found;
+
+    // What is taken off the scores: the highest, where it dwarfs their differences.
+    double origin() const { return highest >= lowest && std::fabs(highest) > 1e3 * (highest - lowest) ? highest : 0; }
   };
   Scan scan() const {
     std::vector<double> lowest(chunks_), highest(chunks_);
@@ -144,8 +149,11 @@ template <class T>
 class Sample {
  public:
   Sample(const T* scores, int64_t width, const T* weights, int64_t n, const std::vector<int32_t>& subsets,
-         int64_t stride)
-      : count_((n + stride - 1) / stride), scores_(count_ * subsets.size()), weights_(weights == nullptr ? 0 : count_) {
+         double origin, int64_t stride)
+      : origin_(origin),
+        count_((n + stride - 1) / stride),
+        scores_(count_ * subsets.size()),
+        weights_(weights == nullptr ? 0 : count_) {
     for (size_t k = 0; k < subsets.size(); ++k)
       for (int64_t i = 0; i < count_; ++i) scores_[k * count_ + i] = scores[subsets[k] * width + i * stride];
     for (int64_t i = 0; i < static_cast<int64_t>(weights_.size()); ++i) weights_[i] = weights[i * stride];
@@ -154,10 +162,11 @@ class Sample {
   }
 
   Elements<T> elements() const {
-    return Elements<T>(scores_.data(), count_, weights_.empty() ? nullptr : weights_.data(), count_, rows_);
+    return Elements<T>(scores_.data(), count_, weights_.empty() ? nullptr : weights_.data(), count_, rows_, origin_);
   }
 
  private:
+  double origin_;
   int64_t count_;
   std::vector<T> scores_, weights_;
   std::vector<int32_t> rows_;

@@ -51,7 +51,7 @@ class SizedSolver {
     std::fill(r_.labels + r_.n, r_.labels + r_.width, -1);
     *r_.converged = 1;
     if (!check_values() || !set_bounds()) return fail();
-    const Elements<T> all(r_.scores, r_.width, r_.weights, r_.n, live_);
+    const Elements<T> all(r_.scores, r_.width, r_.weights, r_.n, live_, scan_.origin());
     if ((scan_.found & kSizedForbidden) != 0 && !permitted(all)) return fail();
     start(all);
     if (r_.relaxed) relax(all);
@@ -79,7 +79,7 @@ class SizedSolver {
   bool check_values() {
     std::vector<int32_t> subsets(r_.classes);
     for (int64_t k = 0; k < r_.classes; ++k) subsets[k] = static_cast<int32_t>(k);
-    const Elements<T> all(r_.scores, r_.width, r_.weights, r_.n, subsets);
+    const Elements<T> all(r_.scores, r_.width, r_.weights, r_.n, subsets, 0);
     scan_ = all.scan();
     bounds_.total = all.total_weight();
     return (scan_.found & kSizedInvalid) == 0 || fail_as(kSizedBadValues);
@@ -168,7 +168,7 @@ class SizedSolver {
     const int64_t few = std::max<int64_t>(4096, 8 * classes);
     if (all.n() < 4 * few || shifted || (scan_.found & kSizedForbidden) != 0) return anneal(all, bounds_, tau);
     for (int64_t stride = all.n() / few; stride >= 4; stride /= 8) {
-      const Sample<T> sample(r_.scores, r_.width, r_.weights, r_.n, live_, stride);
+      const Sample<T> sample(r_.scores, r_.width, r_.weights, r_.n, live_, scan_.origin(), stride);
       const Elements<T> elements = sample.elements();
       const double sum = elements.total_weight();
       const SizedBounds bounds = bounds_.scaled(sum / bounds_.total, sum);

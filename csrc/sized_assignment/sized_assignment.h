@@ -32,6 +32,7 @@ struct SizedElements {
   const int32_t* subsets;  // (classes) rows of `scores`: the subsets that may hold elements
   const double* prices;    // (classes)
   int64_t width, n, chunk, classes;
+  double origin;  // what is taken off all scores: next to a large constant, prices would be lost in rounding
   double tau;
   double* scratch;  // of this task: sized_scratch(classes) doubles
 };

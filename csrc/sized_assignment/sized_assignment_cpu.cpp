@@ -103,7 +103,7 @@ void nearest_chunk(const SizedNearestArgs<T>& args, int64_t chunk) {
       const T* u = e.scores + e.subsets[k] * e.width + begin;
       for (int64_t p = 0; p < b.packs; ++p) {
         const VecD w = load<VecD>(b.weight + p * kPack), first = load<VecD>(best + p * kPack);
-        const VecD x = load_some(u + p * kPack, b.count - p * kPack) / w - e.prices[k];
+        const VecD x = (load_some(u + p * kPack, b.count - p * kPack) - e.origin) / w - e.prices[k];
         const auto better = x > first;
         store<VecD>(best + p * kPack, better ? x : first);
         store<VecD>(second + p * kPack, better ? first : max_lane<VecD>(load<VecD>(second + p * kPack), x));

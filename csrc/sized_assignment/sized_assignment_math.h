@@ -81,7 +81,8 @@ void sized_responsibilities(const SizedElements<T>& e, int64_t begin, const Size
     double* z = b.y + k * b.stride;
     for (int64_t p = 0; p < b.packs; ++p) {
       const VecD w = load<VecD>(b.weight + p * kPack);
-      const VecD x = (load_some(u + p * kPack, b.count - p * kPack) - w * e.prices[k]) * inverse_tau;
+      const VecD score = load_some(u + p * kPack, b.count - p * kPack) - e.origin;
+      const VecD x = (score - w * e.prices[k]) * inverse_tau;
       store<VecD>(z + p * kPack, x);
       store<VecD>(best + p * kPack, max_lane<VecD>(load<VecD>(best + p * kPack), x));
     }

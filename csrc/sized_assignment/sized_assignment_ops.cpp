@@ -153,7 +153,8 @@ void backward_row(const T* grad, const double* offset, const T* scores, const T*
     grad_bounds[k] = nan;
   }
   if (failed || subsets.size() < 2) return;
-  const Elements<T> all(scores, width, weights, n, subsets);
+  const double origin = Elements<T>(scores, width, weights, n, subsets, 0).scan().origin();
+  const Elements<T> all(scores, width, weights, n, subsets, origin);
   const std::vector<double> mu = multipliers(all.backward_sums(p, tau, grad), held, offset, subsets, tau);
   all.backward_write(p, tau, grad, mu, grad_scores);
   for (size_t i = 0; i < subsets.size(); ++i) grad_bounds[subsets[i]] = mu[i];

@@ -8,7 +8,7 @@ from drpm.testing import FLOAT_DTYPES
 from drpm.testing.samples import SAMPLES, Shape, outputs_of, value_and_gradients
 
 SHAPE = Shape((3,), 5, 4)
-SHIFTED = {"scores": ("scores",), "log_omega": ("log_omega", "log_omega_p")}
+SHIFTED = {"scores": ("scores",), "affinities": ("affinities",), "log_omega": ("log_omega", "log_omega_p")}
 # The law's own constant is moved, or what is told apart is not the differences.
 MOVED = {
     "mvhg_log_normalizer": "n times the constant is added",
