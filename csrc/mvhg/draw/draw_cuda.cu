@@ -13,28 +13,34 @@ __device__ inline int64_t invert(const SizeTables& t, int64_t p, int64_t r, doub
   return support.low + warp_invert_product(f, b, support.high - support.low + 1, u);
 }
 
+// The samples [begin, end) of one parameter row. A call in the kernel, which holds more than its registers otherwise.
+template <class T>
+DRPM_OUTLINED __device__ void draw_group(const MvhgDrawArgs<T>& args, int64_t parameters, int64_t begin, int64_t end,
+                                         BlockScratch* scratch) {
+  const MvhgExactArgs<T>& common = args.common;
+  const T* log_omega = common.log_omega + parameters * common.counts.classes;
+  const MvhgRow row = mvhg_row(common.counts, parameters, log_omega);
+  double tilt = 0;
+  if (row.valid && !is_point(row)) {
+    if (row.n <= args.largest_table)
+      build_tables_block(common, row, log_omega, scratch);
+    else
+      tilt = solve_tilt(Warp(), row, log_omega);
+  }
+  for (int64_t sample = begin + threadIdx.x / kWarpSize; sample < end; sample += blockDim.x / kWarpSize)
+    draw_row<double>(Warp(), args, row, tilt, log_omega, sample * common.counts.batch + parameters,
+                     [&](int64_t k, int64_t remaining, double u) { return invert(scratch->tables, k, remaining, u); });
+}
+
 template <class T>
 __global__ void __launch_bounds__(kExactThreads, 1) draw_kernel(MvhgDrawCuda<T> call) {
   MvhgDrawArgs<T>& args = call.args;
-  const MvhgExactArgs<T>& common = args.common;
   BlockScratch scratch = block_scratch(call.layout, call.scratch);
-  const int warp = threadIdx.x / kWarpSize, warps = blockDim.x / kWarpSize;
-  args.contours = scratch.extra + warp * contour_scratch(common.counts.classes);
-  for (int64_t item = blockIdx.x; item < common.counts.batch * call.chunks; item += gridDim.x) {
-    const int64_t parameters = item / call.chunks, begin = item % call.chunks * call.group;
-    const int64_t end = begin + call.group < common.samples ? begin + call.group : common.samples;
-    const T* log_omega = common.log_omega + parameters * common.counts.classes;
-    const MvhgRow row = mvhg_row(common.counts, parameters, log_omega);
-    double tilt = 0;
-    if (row.valid && !is_point(row)) {
-      if (row.n <= args.largest_table)
-        build_tables_block(common, row, log_omega, &scratch);
-      else
-        tilt = solve_tilt(Warp(), row, log_omega);
-    }
-    for (int64_t sample = begin + warp; sample < end; sample += warps)
-      draw_row<double>(Warp(), args, row, tilt, log_omega, sample * common.counts.batch + parameters,
-                       [&](int64_t k, int64_t remaining, double u) { return invert(scratch.tables, k, remaining, u); });
+  args.contours = scratch.extra + threadIdx.x / kWarpSize * contour_scratch(args.common.counts.classes);
+  for (int64_t item = blockIdx.x; item < args.common.counts.batch * call.chunks; item += gridDim.x) {
+    const int64_t begin = item % call.chunks * call.group;
+    const int64_t end = begin + call.group < args.common.samples ? begin + call.group : args.common.samples;
+    draw_group(args, item / call.chunks, begin, end, &scratch);
   }
 }
 
