@@ -70,7 +70,7 @@ def test_saved_model_is_the_scored_one(finished) -> None:
     assert sum(record["sizes"]["true"]) == len(labels)
 
 
-@pytest.mark.parametrize("stop_after", [2, 7])
+@pytest.mark.parametrize("stop_after", [pytest.param(2, marks=pytest.mark.slow), 7])
 def test_resumed_run_equals_an_uninterrupted_one(finished, tmp_path: Path, stop_after: int) -> None:
     with pytest.raises(Interrupted):
         run_demo(TINY, tmp_path, stop_after=stop_after)

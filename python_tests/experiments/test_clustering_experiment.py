@@ -242,6 +242,7 @@ def test_bad_options_are_refused(root: Path) -> None:
         config(root, "gmm", epochs=0)
 
 
+@pytest.mark.slow
 def test_tables_are_clustered_whole(tmp_path: Path) -> None:
     # Three groups of unequal size in the format of KEEL; every method of the tables.
     rng = np.random.default_rng(1)

@@ -51,7 +51,10 @@ def options(out: Path, **changes) -> Options:
     return dataclasses.replace(Options(out=out, tensorboard=False, progress=False), **changes)
 
 
-@pytest.mark.parametrize("method", METHODS)
+QUICK = ("conditional-bernoulli", "concrete", "random")
+
+
+@pytest.mark.parametrize("method", [m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in METHODS])
 def test_every_method_chooses_and_is_scored(tmp_path: Path, method: str) -> None:
     changes = {"learned-k": {"price": 0.02}, "stochastic-gates": {"steps": 250}}.get(method, {})
     found = run(SubsetSelection, config(method=method, **changes), options(tmp_path))["metrics"]

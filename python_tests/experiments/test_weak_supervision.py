@@ -71,6 +71,7 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_method_is_scored(finished: Path) -> None:
     for method in METHODS:
         test = metrics(finished / f"arm_n3_{method}")["test"]
@@ -95,6 +96,7 @@ def test_every_method_is_scored(finished: Path) -> None:
     assert [size["mean"] for size in label] == [3, 1] and label[0]["squared_error"] == 0
 
 
+@pytest.mark.slow
 def test_own_pretraining_and_interruption_change_nothing(finished: Path, root: Path, tmp_path: Path) -> None:
     config = WeakSupervisionRun(root=str(root), method="drpm", shared=(3,), **IMAGES)
     for number, stop in enumerate((2, 1, 2)):  # inside pre-training, at its end, inside training
@@ -196,6 +198,7 @@ def test_probes_read_off_what_is_there() -> None:
     assert found[2] is None  # too few elements count
 
 
+@pytest.mark.slow
 def test_tables_and_figures_come_from_the_results(finished: Path, tmp_path: Path) -> None:
     made = weak_supervision_report.tables(finished / "results")
     shutil.copytree(finished / "results" / "arm_n3_ada", tmp_path / "copy" / "scratch_n3_ada")
@@ -214,6 +217,7 @@ def test_tables_and_figures_come_from_the_results(finished: Path, tmp_path: Path
     assert weak_supervision_report.figures(tmp_path, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_kept_pictures_are_drawn_again(finished: Path, tmp_path: Path) -> None:
     row = "arm_n3_drpm"
     shutil.copytree(finished / "results", tmp_path / "results")

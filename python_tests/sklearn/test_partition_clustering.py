@@ -270,6 +270,7 @@ def test_learned_sizes_find_unbalanced_clusters():
     assert adjusted_rand_score(y, KMeans(3, n_init=10, random_state=0).fit_predict(x)) < 0.6
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_in_linear_memory():
     """In a process of its own, which may use 400 MB more than before the fit: 100,000 rows squared would be 80 GB."""
     code = """
