@@ -122,7 +122,10 @@ def test_own_pretraining_gives_the_same_run_as_a_shared_one(
         assert torch.equal(weight, models[1]["weights"][name]), name
 
 
-@pytest.mark.parametrize(("row", "stops"), [("vade", [29, 1, 5]), ("drpm_bound", [30, 70, 33]), ("drpm_exact", [131])])
+@pytest.mark.parametrize(
+    ("row", "stops"),
+    [("vade", [29, 1, 5]), ("drpm_bound", [30, 70, 33]), pytest.param("drpm_exact", [131], marks=pytest.mark.slow)],
+)
 def test_resumed_equals_uninterrupted(finished: Path, root: Path, tmp_path: Path, row: str, stops: list[int]) -> None:
     # Steps: 30 of pre-training, 100 of warm start (drpm), 15 of training; stops inside, at the ends and between.
     for number, stop in enumerate(stops):
@@ -266,6 +269,7 @@ def test_tables_are_clustered_whole(tmp_path: Path) -> None:
     assert "| satimage | _the classes_ | – | 1 | 1 | 1 | 20, 40, 90 | – |" in text
 
 
+@pytest.mark.slow
 def test_embedded_views_are_one_partition(finished: Path, tmp_path: Path, root: Path) -> None:
     changes = SMALL | {
         "data": "mnist-views",

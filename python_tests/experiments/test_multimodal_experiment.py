@@ -91,19 +91,33 @@ ROWS = {
 }
 
 
+QUICK = ("mst_mopoe_split", "levels_drpm5")
+
+
+@dataclasses.dataclass
+class Finished:
+    """The folder of finished runs; each is made when it is first asked for."""
+
+    root: Path
+    folder: Path
+
+    def __truediv__(self, name: str) -> Path:
+        for row in ROWS if name == "results" else [name]:
+            if not (self.folder / row).exists():
+                result = self.folder / "results" / row / "seed0.json"
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(street, "COUNTS", {"train": 60, "test": 60})
+                    run(Multimodal, made(self.root, **ROWS[row]), options(self.folder / row, result=result), row)
+        return self.folder / name
+
+
 @pytest.fixture(scope="module")
-def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(street, "COUNTS", {"train": 60, "test": 60})
-        for row, changes in ROWS.items():
-            result = folder / "results" / row / "seed0.json"
-            run(Multimodal, made(root, **changes), options(folder / row, result=result), row)
-    return folder
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return Finished(root, tmp_path_factory.mktemp("runs"))
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_rows_of_every_kind_are_scored(finished: Path, row: str) -> None:
+@pytest.mark.parametrize("row", [row if row in QUICK else pytest.param(row, marks=pytest.mark.slow) for row in ROWS])
+def test_rows_of_every_kind_are_scored(finished: Finished, row: str) -> None:
     found, changes = metrics(finished / row), ROWS[row]
     names = {"mst": ["mnist", "street", "text"], "levels": ["m0", "m1", "m2"]}.get(changes.get("data"))
     names = names or [f"m{m}" for m in range(5)]
@@ -130,13 +144,14 @@ def test_rows_of_every_kind_are_scored(finished: Path, row: str) -> None:
     assert (finished / row / "pictures.npz").stat().st_size > 1000
 
 
-def test_true_patterns_are_a_quarter_each(finished: Path) -> None:
+@pytest.mark.slow
+def test_true_patterns_are_a_quarter_each(finished: Finished) -> None:
     assert metrics(finished / "levels_true")["patterns"] == {"012": 1, "01|2": 1, "0|12": 1, "0|1|2": 1}
     assert len(metrics(finished / "poly_drpm")["patterns"]) == 27
 
 
-@pytest.mark.parametrize("row", ["levels_drpm5", "mst_mopoe_split"])
-def test_interruption_changes_nothing(finished: Path, root: Path, tmp_path: Path, row: str) -> None:
+@pytest.mark.parametrize("row", ["levels_drpm5", pytest.param("mst_mopoe_split", marks=pytest.mark.slow)])
+def test_interruption_changes_nothing(finished: Finished, root: Path, tmp_path: Path, row: str) -> None:
     config = made(root, **ROWS[row])
     for number, stop in enumerate((2, 1)):
         with pytest.raises(Interrupted):
@@ -159,7 +174,8 @@ def test_incomplete_tuples_are_dropped(root: Path) -> None:
     assert 0 < len(dropped.kept) < 30
 
 
-def test_tables_and_figures_come_from_the_results(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_tables_and_figures_come_from_the_results(finished: Finished, tmp_path: Path) -> None:
     results = tmp_path / "results"
     shutil.copytree(finished / "results", results)
     shutil.copy(finished / "poly_drpm" / "pictures.npz", results / "poly_drpm" / "pictures_seed0.npz")
